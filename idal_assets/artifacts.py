@@ -1,0 +1,180 @@
+"""How an artifact is written: whole or not at all, with a record of what it was made from.
+
+An artifact is a folder. It is made under a temporary name and renamed when it is complete, so a killed process
+leaves nothing that a later one would believe. `provenance.json` inside says what determined it.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import datetime, timezone
+from functools import lru_cache
+from importlib.metadata import version as installed_version
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock
+from pydantic import BaseModel, ConfigDict
+
+PROVENANCE_FILE = "provenance.json"
+RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
+
+
+class Inputs(BaseModel):
+    """Everything that determines an artifact.
+
+    Attributes:
+        code: Version of the code that makes it.
+        settings: The settings that matter, by section.
+        made_from: Versions of the upstream artifacts, by asset and, where only some matter, by partition.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    code: str
+    settings: Mapping[str, Any]
+    made_from: Mapping[str, str | Mapping[str, str]]
+
+    def hash(self) -> str:
+        """Content hash of the inputs."""
+        return content_hash(self.model_dump(mode="json"))
+
+
+class Provenance(BaseModel):
+    """What is known of one artifact; stored inside it.
+
+    Attributes:
+        asset: Name of the asset.
+        key: Its partition, or null.
+        version: The data version that everything downstream sees.
+        inputs: What determined it.
+        inputs_hash: Hash of `inputs`; the artifact is current as long as its inputs still hash to this.
+        seconds: Seconds that making it took.
+        written: When it was finished, UTC, ISO 8601.
+        software: Versions of the packages it was made with.
+    """
+
+    asset: str
+    key: str | None
+    version: str
+    inputs: Inputs
+    inputs_hash: str
+    seconds: float
+    written: str
+    software: dict[str, str]
+
+
+def content_hash(value: Any) -> str:
+    """Hashes anything that JSON can hold.
+
+    Returns:
+        The first 16 hexadecimal digits of the SHA-256 of its canonical JSON.
+    """
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+
+def read_provenance(folder: Path) -> Provenance | None:
+    """Reads the record of an artifact.
+
+    Args:
+        folder: The artifact's folder.
+
+    Returns:
+        The record, or None where there is no finished artifact.
+    """
+    path = folder / PROVENANCE_FILE
+    try:
+        modified = path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
+    return _parse_provenance(path, modified)
+
+
+@lru_cache(maxsize=65536)
+def _parse_provenance(path: Path, modified: int) -> Provenance:
+    return Provenance.model_validate_json(path.read_bytes())
+
+
+def build(
+    folder: Path,
+    asset: str,
+    key: str | None,
+    inputs: Inputs,
+    work: Callable[[Path], str | None],
+    unfinished: Path,
+    locks: Path,
+) -> tuple[Provenance, bool]:
+    """Makes an artifact, unless the one on disk was made from the same inputs.
+
+    Args:
+        folder: Where the artifact belongs.
+        asset: Name of the asset.
+        key: Its partition, or None.
+        inputs: What determines it.
+        work: Writes the artifact's files into the folder it is given. It may return a version of its own where
+            the content and not the inputs decides whether anything downstream changes.
+        unfinished: Folder for artifacts in the making, on the same disk.
+        locks: Folder of the lock files; two processes never make the same artifact at once.
+
+    Returns:
+        The record of the artifact, and whether it was made now.
+    """
+    name = asset if key is None else f"{asset}--{key}"
+    locks.mkdir(parents=True, exist_ok=True)
+    with FileLock(locks / f"{name}.lock"):
+        inputs_hash = inputs.hash()
+        present = read_provenance(folder)
+        if present is not None and present.inputs_hash == inputs_hash:
+            return present, False
+        with _emptied(unfinished / name) as draft:
+            started = time.perf_counter()
+            version = work(draft)
+            provenance = Provenance(
+                asset=asset,
+                key=key,
+                version=version or inputs_hash,
+                inputs=inputs,
+                inputs_hash=inputs_hash,
+                seconds=round(time.perf_counter() - started, 3),
+                written=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+                software=software_versions(),
+            )
+            (draft / PROVENANCE_FILE).write_text(provenance.model_dump_json(indent=1))
+            _put_in_place(draft, folder, outdated=unfinished / f"{name}.outdated")
+    return provenance, True
+
+
+@contextmanager
+def _emptied(draft: Path) -> Iterator[Path]:
+    shutil.rmtree(draft, ignore_errors=True)
+    draft.mkdir(parents=True)
+    yield draft
+
+
+def _put_in_place(draft: Path, folder: Path, outdated: Path) -> None:
+    """Renames the draft; a folder cannot be renamed over another, so the old one steps aside first."""
+    shutil.rmtree(outdated, ignore_errors=True)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    if folder.exists():
+        folder.rename(outdated)
+    draft.rename(folder)
+    shutil.rmtree(outdated, ignore_errors=True)
+
+
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Writes one file under a temporary name and renames it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    draft.replace(path)
+
+
+@lru_cache(maxsize=1)
+def software_versions() -> dict[str, str]:
+    """Installed versions of the packages that numbers depend on."""
+    return {name: installed_version(name) for name in RECORDED_PACKAGES}

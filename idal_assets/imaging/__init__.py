@@ -1,0 +1,1 @@
+"""Brain-tumour cases as they come from disk: layouts, conventions, verification and the phantom."""

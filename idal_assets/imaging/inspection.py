@@ -1,0 +1,280 @@
+"""Verification of a whole raw data folder: every case looked at, all that is wrong in one report.
+
+What is known of a case is kept as `CaseFacts`, so that a later look at the same files costs no more than reading
+their sizes and times. How files are found and read is the business of `readers`.
+"""
+
+import hashlib
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from idal_assets.imaging.conventions import CHANNELS, LABELS
+from idal_assets.imaging.readers import (
+    CaseFiles,
+    CaseProblems,
+    Layout,
+    Problem,
+    Volume,
+    attempt,
+    mismatches,
+    read_image,
+    read_label,
+    scan_raw_folder,
+    visible_files,
+)
+from idal_assets.progress import Track, silently
+
+AFFINE_DECIMALS = 3
+"""Decimals of an affine, in mm, that count for the content of a case; more depend on how it was written."""
+
+
+class CaseFacts(BaseModel):
+    """What is known of one verified case.
+
+    Attributes:
+        case_id: Name of the case.
+        layout: Layout of its folder.
+        files: Its files relative to the raw folder, images first, label last.
+        signature: Hash of the files' names, sizes and times and of how they are mapped to the convention; as long
+            as it stays the same, the other facts hold.
+        content_hash: SHA-256 of voxels, shape and affine in the convention, the same in every layout and
+            compression.
+        image_hash: SHA-256 of voxels and shape of the image alone.
+        shape: Voxels along X, Y and Z.
+        spacing: Voxel size in mm along X, Y and Z.
+        affine: Voxel to world transform in mm, 4 rows of 4.
+        orientation: World directions that X, Y and Z point to, such as "RAS".
+        label_voxels: Number of voxels of each label, keys "1", "2", "3".
+        warnings: What is odd about the case without being an error.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    case_id: str
+    layout: str
+    files: tuple[str, ...]
+    signature: str
+    content_hash: str
+    image_hash: str
+    shape: tuple[int, int, int]
+    spacing: tuple[float, float, float]
+    affine: tuple[tuple[float, float, float, float], ...]
+    orientation: str
+    label_voxels: dict[str, int]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class FolderReport:
+    """The result of looking at a whole raw data folder.
+
+    Attributes:
+        raw_dir: The folder.
+        layout: Its layout.
+        facts: Case id -> facts of each case that can be used, sorted by case id.
+        problems: Everything that was found, errors and warnings.
+    """
+
+    raw_dir: Path
+    layout: Layout
+    facts: Mapping[str, CaseFacts]
+    problems: tuple[Problem, ...]
+
+    @property
+    def refused(self) -> dict[str, list[Problem]]:
+        """Case id -> its errors, for each case that cannot be used, sorted by case id."""
+        errors = [problem for problem in self.problems if problem.severity == "error"]
+        ids = sorted({problem.case_id for problem in errors if problem.case_id is not None})
+        return {case_id: [problem for problem in errors if problem.case_id == case_id] for case_id in ids}
+
+    def lines(self) -> list[str]:
+        """Return the report as text: what concerns the folder first, then a line for each case."""
+        lines = [f"{problem.severity.upper()} {problem}" for problem in self.problems if problem.case_id is None]
+        refused = self.refused
+        for case_id in sorted({*self.facts, *refused}):
+            if case_id in refused:
+                lines.append(f"{case_id}  REFUSED: {' | '.join(map(str, refused[case_id]))}")
+            else:
+                lines.append(self._ok_line(self.facts[case_id]))
+        return lines
+
+    def _ok_line(self, facts: CaseFacts) -> str:
+        warnings = [str(problem) for problem in self.problems if problem.case_id == facts.case_id]
+        shape = " x ".join(map(str, facts.shape))
+        spacing = " x ".join(f"{size:g}" for size in facts.spacing)
+        notes = "".join(f"; warning: {warning}" for warning in (*facts.warnings, *warnings))
+        return f"{facts.case_id}  ok ({shape} voxels, {spacing} mm, {facts.orientation}){notes}"
+
+
+def folder_signature(raw_dir: Path) -> str:
+    """Return a cheap hash of a folder, of the relative names, sizes and times of its files; hidden files aside.
+
+    Raises:
+        CaseError: The folder or one below it cannot be listed.
+    """
+    return _signature(visible_files(Path(raw_dir)), Path(raw_dir))
+
+
+def inspect_folder(
+    raw_dir: Path, known: Mapping[str, CaseFacts] | None = None, track: Track = silently
+) -> FolderReport:
+    """Verify all cases of a raw data folder.
+
+    Args:
+        raw_dir: Folder in one of the layouts of `readers`.
+        known: Case id -> facts from an earlier look; they are taken over where the signature of the case is still
+            the same, and no voxel of that case is read.
+        track: Iterates over the cases and shows how far it got.
+
+    Returns:
+        The report; bad cases are in it, they raise nothing.
+
+    Raises:
+        CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
+    """
+    raw_dir = Path(raw_dir)
+    folder = scan_raw_folder(raw_dir)
+    known = known or {}
+    facts: dict[str, CaseFacts] = {}
+    problems = list(folder.problems)
+    for files in track(folder.cases, "verifying cases"):
+        earlier = known.get(files.case_id)
+        try:
+            unchanged = earlier is not None and earlier.signature == case_signature(files, raw_dir)
+            facts[files.case_id] = earlier if earlier and unchanged else inspect_case(files, raw_dir)
+        except CaseProblems as error:
+            problems += error.problems
+    same = _same_image_problems(facts, raw_dir)
+    usable = {case_id: fact for case_id, fact in facts.items() if case_id not in {p.case_id for p in same}}
+    return FolderReport(raw_dir, folder.layout, usable, (*problems, *same))
+
+
+def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:
+    """Read one case and verify its content.
+
+    Args:
+        files: Where the case is, from `scan_raw_folder`.
+        raw_dir: The folder that its files are named relative to.
+
+    Returns:
+        The facts, with a warning for each constant channel.
+
+    Raises:
+        CaseProblems: The case cannot be read (see `read_case`), has voxels that are NaN or infinite, or an empty
+            label. It lists all that was found.
+    """
+    # before the voxels: if a file changes in between, the facts look outdated and are made anew
+    signature = case_signature(files, raw_dir)
+    image, problems = attempt(read_image, files)
+    label, label_problems = attempt(read_label, files)
+    problems = problems + label_problems
+    if image:
+        problems = problems + _intensity_problems(files, image)
+    if label and not label.data.any():
+        problems.append(
+            Problem(files.case_id, files.label, "label is empty", "label the tumour or remove the case")
+        )
+    if image and label:
+        problems = problems + mismatches(files.case_id, image, label, files.label)
+    if problems or image is None or label is None:
+        raise CaseProblems(problems)
+    return _facts(files, raw_dir, signature, image, label)
+
+
+def case_signature(files: CaseFiles, raw_dir: Path) -> str:
+    """Return a hash of the names, sizes and times of a case's files, and of how they are mapped to the convention.
+
+    The mapping comes from dataset.json: if a channel gets another name there, the files stay as they are and still
+    hold other content.
+    """
+    mapping = json.dumps([files.layout.value, files.channel_order, sorted(files.label_values.items())])
+    return _signature([*files.images, files.label], raw_dir, mapping)
+
+
+def _signature(files: Iterable[Path], raw_dir: Path, mapping: str = "") -> str:
+    digest = hashlib.sha256(mapping.encode())
+    for file in files:
+        entry = [file.relative_to(raw_dir).as_posix(), *_size_and_time(file)]
+        digest.update(json.dumps(entry).encode())
+    return digest.hexdigest()
+
+
+def _size_and_time(file: Path) -> tuple[int, int]:
+    """Return size in bytes and time of change in ns; -1 for a link that leads nowhere or a file just removed."""
+    try:
+        stat = file.stat()
+    except OSError:
+        return -1, -1
+    return stat.st_size, stat.st_mtime_ns
+
+
+def _intensity_problems(files: CaseFiles, image: Volume) -> list[Problem]:
+    """Report each channel that has NaN or infinite voxels."""
+    problems = []
+    for index, channel in enumerate(CHANNELS):
+        data = image.data[index]
+        bad = data.size - int(np.isfinite(data).sum())
+        if bad:
+            nan = int(np.isnan(data).sum())
+            what = f"channel {channel} has {nan} NaN and {bad - nan} infinite voxels of {data.size}"
+            remedy = "export it again or set them to 0 if they are background"
+            problems.append(Problem(files.case_id, _image_file(files, index), what, remedy))
+    return problems
+
+
+def _image_file(files: CaseFiles, channel: int) -> Path:
+    return files.images[channel] if len(files.images) > 1 else files.images[0]
+
+
+def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label: Volume) -> CaseFacts:
+    """Collect what is worth knowing of a case that nothing is wrong with."""
+    constant = [name for name, data in zip(CHANNELS, image.data, strict=True) if data.min() == data.max()]
+    x, y, z = label.data.shape
+    image_hash = _hash(image.data.astype("<f4", copy=False))
+    # + 0.0 turns the -0.0 that rounding leaves into 0.0
+    affine = np.round(image.affine, AFFINE_DECIMALS) + 0.0
+    return CaseFacts(
+        case_id=files.case_id,
+        layout=files.layout.value,
+        files=tuple(file.relative_to(raw_dir).as_posix() for file in (*files.images, files.label)),
+        signature=signature,
+        content_hash=_hash(label.data, affine.astype("<f8", copy=False), prefix=image_hash),
+        image_hash=image_hash,
+        shape=(x, y, z),
+        spacing=image.spacing,
+        affine=tuple(map(tuple, image.affine.tolist())),
+        orientation="".join(nib.aff2axcodes(image.affine)),
+        label_voxels={str(value): int((label.data == value).sum()) for value in LABELS},
+        warnings=tuple(f"channel {name} is constant" for name in constant),
+    )
+
+
+def _hash(*arrays: NDArray[np.generic], prefix: str = "") -> str:
+    """Return the SHA-256 of a prefix and of the shapes and contents of arrays, in their order of axes."""
+    digest = hashlib.sha256(prefix.encode())
+    for array in arrays:
+        digest.update(str(array.shape).encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _same_image_problems(facts: Mapping[str, CaseFacts], raw_dir: Path) -> list[Problem]:
+    """Report cases with identical images: in training and in test they would make every score too good."""
+    by_image = defaultdict(list)
+    for case_id in sorted(facts):
+        by_image[facts[case_id].image_hash].append(case_id)
+    problems = []
+    for same in by_image.values():
+        for case_id in same if len(same) > 1 else []:
+            others = ", ".join(other for other in same if other != case_id)
+            what = f"image is identical to that of {others}"
+            problems.append(Problem(case_id, raw_dir / facts[case_id].files[0], what, "keep one of them"))
+    return problems

@@ -1,0 +1,56 @@
+"""Where and how precisely networks are computed."""
+
+import os
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+
+import torch
+
+from idal_assets.settings import ComputeSettings
+
+
+@dataclass(frozen=True)
+class Compute:
+    """A device and a precision, chosen for this machine.
+
+    Attributes:
+        device: Where tensors live.
+        mixed: Type of mixed precision, or None for fp32.
+        threads: CPU threads of the network.
+    """
+
+    device: torch.device
+    mixed: torch.dtype | None
+    threads: int
+
+    @classmethod
+    def choose(cls, settings: ComputeSettings) -> "Compute":
+        """Takes CUDA where there is a card and mixed precision where it is native, unless the settings say otherwise.
+
+        Raises:
+            RuntimeError: CUDA is asked for and there is none.
+        """
+        if settings.device == "cuda" and not torch.cuda.is_available():
+            raise RuntimeError("compute.device is cuda, but this machine has no usable card; set it to auto or cpu")
+        kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
+        native = kind == "cuda" or _cpu_multiplies_bfloat16()
+        use_mixed = settings.precision == "mixed" or (settings.precision == "auto" and native)
+        mixed = None
+        if use_mixed:
+            mixed = torch.float16 if kind == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
+        return cls(torch.device(kind), mixed, settings.threads or len(os.sched_getaffinity(0)))
+
+    def autocast(self) -> AbstractContextManager:
+        """Context in which networks run."""
+        return torch.autocast(self.device.type, self.mixed) if self.mixed else nullcontext()
+
+    def __str__(self) -> str:
+        """Device and precision in words, such as `cpu, bfloat16, 2 threads`."""
+        name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
+        precision = str(self.mixed).removeprefix("torch.") if self.mixed else "fp32"
+        return f"{name}, {precision}, {self.threads} threads"
+
+
+def _cpu_multiplies_bfloat16() -> bool:
+    found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
+    return bool(found.get("amx_bf16") or found.get("avx512_bf16"))

@@ -1,0 +1,40 @@
+"""Trained models as folders that nnU-Net's own predictor reads."""
+
+from pathlib import Path
+
+import pandas as pd
+import torch
+
+from idal_assets.nnunet.plans import CONFIGURATION, Plans
+from idal_assets.nnunet.training import Trained, Weights
+
+CHECKPOINT = Path("fold_all") / "checkpoint_final.pth"
+HISTORY = "history.csv"
+MIRRORING_AXES = (0, 1)
+"""Axes that training mirrors, so that nnU-Net's predictor may mirror them too."""
+
+
+def save_model(folder: Path, trained: Trained, plans: Plans) -> None:
+    """Writes `plans.json`, `dataset.json`, `fold_all/checkpoint_final.pth` and `history.csv`."""
+    plans.save(folder)
+    (folder / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
+    checkpoint = {
+        "network_weights": dict(trained.weights),
+        "trainer_name": "nnUNetTrainer",
+        "init_args": {"configuration": CONFIGURATION, "fold": "all"},
+        "inference_allowed_mirroring_axes": MIRRORING_AXES,
+        "current_epoch": len(trained.history),
+    }
+    torch.save(checkpoint, folder / CHECKPOINT)
+    trained.history.to_csv(folder / HISTORY, index=False)
+
+
+def load_weights(folder: Path) -> Weights:
+    """Reads the weights of a model folder; nothing but tensors and plain values is unpickled."""
+    checkpoint = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)
+    return checkpoint["network_weights"]
+
+
+def load_history(folder: Path) -> pd.DataFrame:
+    """Reads the training history of a model folder."""
+    return pd.read_csv(folder / HISTORY)

@@ -1,0 +1,166 @@
+"""Segmenting preprocessed cases in batches across cases, and scoring them in their original geometry.
+
+The same steps as nnU-Net's predictor without mirroring: pad to the patch, tile with Gaussian weights where a
+slice is larger, resample the logits back, take the largest. Only the order differs: all slices of all cases form
+one stream that is cut into batches.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from acvl_utils.cropping_and_padding.padding import pad_nd_image
+from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
+from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compute_steps_for_sliding_window
+from numpy.typing import NDArray
+from torch import nn
+
+from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
+from idal_assets.nnunet.training import Weights, build_network
+from idal_assets.settings import ComputeSettings, InferenceSettings
+
+
+@dataclass
+class _Canvas:
+    """A case on which the logits of its tiles are summed.
+
+    Attributes:
+        case: The case.
+        image: Padded slices, shape (4, Z, rows, columns).
+        inside: Where the unpadded slices are.
+        tiles: Top left corners (row, column), the same for every slice.
+        logits: Summed logits, shape (labels, Z, rows, columns).
+        waiting: Tiles that are still to come.
+    """
+
+    case: CaseSlices
+    image: torch.Tensor
+    inside: tuple[slice, ...]
+    tiles: list[tuple[int, int]]
+    logits: torch.Tensor
+    waiting: int
+
+
+class Predictor:
+    """A trained network, ready to segment.
+
+    Args:
+        weights: The network's state.
+        plans: The plans it was trained with.
+        inference: Step between tiles.
+        settings: Size of a batch.
+        compute: Device and precision.
+    """
+
+    def __init__(
+        self,
+        weights: Weights,
+        plans: Plans,
+        inference: InferenceSettings,
+        settings: ComputeSettings,
+        compute: Compute,
+    ) -> None:
+        self._plans = plans
+        self._compute = compute
+        self._tile_step = inference.tile_step
+        self._network = _ready(weights, plans, compute)
+        rows, columns = plans.patch_size
+        self._tiles_per_batch = max(1, int(settings.inference_megapixels * 1e6 / (rows * columns)))
+        self._gaussian = compute_gaussian(plans.patch_size, dtype=torch.float32, device=compute.device)
+
+    def segment(self, cases: SlicesOnDisk, names: Sequence[str]) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
+        """Segments cases.
+
+        Args:
+            cases: Where the cases are.
+            names: Which of them.
+
+        Yields:
+            Each case in order with its segmentation in the original geometry, transposed as nnU-Net does, shape
+            (Z, Y, X) like the case's `truth`.
+        """
+        torch.set_num_threads(self._compute.threads)
+        pending: list[tuple[_Canvas, int, tuple[int, int]]] = []
+        open_canvases: list[_Canvas] = []
+        for name in names:
+            canvas = self._canvas(cases[name])
+            open_canvases.append(canvas)
+            pending += [(canvas, z, tile) for z in range(canvas.image.shape[1]) for tile in canvas.tiles]
+            while len(pending) >= self._tiles_per_batch:
+                self._predict(pending[: self._tiles_per_batch])
+                del pending[: self._tiles_per_batch]
+            while open_canvases and open_canvases[0].waiting == 0:
+                yield self._finished(open_canvases.pop(0))
+        if pending:
+            self._predict(pending)
+        for canvas in open_canvases:
+            yield self._finished(canvas)
+
+    def _canvas(self, case: CaseSlices) -> _Canvas:
+        image, inside = pad_nd_image(
+            torch.from_numpy(case.image), self._plans.patch_size, "constant", {"value": 0}, True, None
+        )
+        row_steps, column_steps = compute_steps_for_sliding_window(
+            tuple(image.shape[2:]), self._plans.patch_size, self._tile_step
+        )
+        tiles = [(row, column) for row in row_steps for column in column_steps]
+        heads = self._plans.labels.num_segmentation_heads
+        logits = torch.zeros((heads, *image.shape[1:]), device=self._compute.device)
+        return _Canvas(
+            case, image.to(self._compute.device), inside, tiles, logits, len(tiles) * image.shape[1]
+        )
+
+    @torch.inference_mode()
+    def _predict(self, batch: Sequence[tuple[_Canvas, int, tuple[int, int]]]) -> None:
+        rows, columns = self._plans.patch_size
+        places = [(z, slice(top, top + rows), slice(left, left + columns)) for _, z, (top, left) in batch]
+        tiles = [canvas.image[(slice(None), *place)] for (canvas, _, _), place in zip(batch, places, strict=True)]
+        with self._compute.autocast():
+            logits = self._network(torch.stack(tiles))
+        logits = logits.float()
+        for (canvas, _, _), place, tile in zip(batch, places, logits, strict=True):
+            # A single tile needs no weights; several overlap and are averaged with nnU-Net's Gaussian.
+            weighted = tile * self._gaussian if len(canvas.tiles) > 1 else tile
+            canvas.logits[(slice(None), *place)] += weighted
+            canvas.waiting -= 1
+
+    def _finished(self, canvas: _Canvas) -> tuple[CaseSlices, NDArray[np.uint8]]:
+        logits = canvas.logits
+        if len(canvas.tiles) > 1:
+            logits = logits / self._summed_weights(canvas)
+        logits = logits[(slice(None), *canvas.inside[1:])]
+        return canvas.case, self._to_original(logits, canvas.case)
+
+    def _summed_weights(self, canvas: _Canvas) -> torch.Tensor:
+        rows, columns = self._plans.patch_size
+        summed = torch.zeros(canvas.image.shape[2:], device=self._compute.device)
+        for top, left in canvas.tiles:
+            summed[top : top + rows, left : left + columns] += self._gaussian
+        return summed
+
+    def _to_original(self, logits: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:
+        """Undoes resampling and crop; nnU-Net's transposition stays, as in `CaseSlices.truth`."""
+        shape = tuple(case.properties["shape_before_cropping"])
+        if tuple(logits.shape[1:]) == tuple(case.properties["shape_after_cropping_and_before_resampling"]):
+            whole = np.zeros(shape, dtype=np.uint8)
+            box = tuple(slice(low, high) for low, high in case.properties["bbox_used_for_cropping"])
+            whole[box] = logits.argmax(0).to(torch.uint8).cpu().numpy()
+            return whole
+        segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
+            logits.cpu(),
+            self._plans.manager,
+            self._plans.configuration,
+            self._plans.labels,
+            dict(case.properties),
+            num_threads_torch=self._compute.threads,
+        )
+        return segmentation.transpose(self._plans.manager.transpose_forward)
+
+
+def _ready(weights: Weights, plans: Plans, compute: Compute) -> nn.Module:
+    network = build_network(plans, deep_supervision=False)
+    network.load_state_dict(weights)
+    return network.to(compute.device).eval()

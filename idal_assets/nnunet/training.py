@@ -1,0 +1,170 @@
+"""The one training loop: baseline, case models and reduced models are all trained by `train`.
+
+Network, loss and augmentation are nnU-Net's. What its trainer adds around them (a split, validation, pictures,
+checkpoints in between) is left out: training is on all given cases, for a fixed number of iterations.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+import torch
+from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
+from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
+from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from torch import nn
+
+from idal_assets.imaging.conventions import LABELS
+from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.patches import PatchSource, prefetched, seed_global_generators, trainer_stand_in
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.progress import Track, silently
+from idal_assets.settings import TrainingSettings
+
+Weights = Mapping[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Result of a training.
+
+    Attributes:
+        weights: State of the network, on the CPU.
+        history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_LABEL` over the training patches
+            of the epoch that ends there (else NaN).
+    """
+
+    weights: Weights
+    history: pd.DataFrame
+
+
+def build_network(plans: Plans, deep_supervision: bool) -> nn.Module:
+    """Builds nnU-Net's network from its plans, with fresh weights."""
+    return nnUNetTrainer.build_network_architecture(
+        plans.manager,
+        plans.configuration,
+        len(plans.dataset["channel_names"]),
+        plans.labels.num_segmentation_heads,
+        enable_deep_supervision=deep_supervision,
+    )
+
+
+def train(
+    cases: SlicesOnDisk,
+    plans: Plans,
+    settings: TrainingSettings,
+    compute: Compute,
+    seed: int,
+    initial: Weights | None = None,
+    track: Track = silently,
+    description: str = "training",
+) -> Trained:
+    """Trains a network on all given cases.
+
+    Args:
+        cases: Preprocessed cases; each is drawn equally often.
+        plans: Network, patch and batch size.
+        settings: Length, loss and optimiser.
+        compute: Device and precision.
+        seed: Seed of initial weights and batches.
+        initial: Weights to start from, all of them, segmentation heads too; None starts from scratch.
+        track: Shows the iterations.
+        description: What the progress is called.
+
+    Returns:
+        Weights and history; on a CPU in fp32 the same bits for the same seed and number of threads.
+
+    Raises:
+        FloatingPointError: The loss is no longer finite.
+    """
+    torch.set_num_threads(compute.threads)
+    seed_global_generators(seed, "initial weights")
+    network = build_network(plans, deep_supervision=True)
+    if initial is not None:
+        network.load_state_dict(initial)
+    network.to(compute.device).train()
+    loss_function = _loss(plans, settings)
+    optimizer = _optimizer(network, settings)
+    history = _History(settings.iterations_per_epoch)
+    batches = prefetched(PatchSource(cases, plans, settings.foreground_share, seed), settings.iterations)
+    for iteration in track(range(settings.iterations), description):
+        for group in optimizer.param_groups:
+            group["lr"] = _poly_rate(settings, iteration)
+        batch = next(batches)
+        image = batch.image.to(compute.device, non_blocking=True)
+        targets = [target.to(compute.device, non_blocking=True) for target in batch.targets]
+        with compute.autocast():
+            outputs = network(image)
+        loss = loss_function([output.float() for output in outputs], targets)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+        optimizer.step()
+        history.add(loss.detach(), outputs[0].detach(), targets[0])
+    return Trained(
+        {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}, history.table()
+    )
+
+
+def _loss(plans: Plans, settings: TrainingSettings) -> nn.Module:
+    loss = nnUNetTrainer._build_loss(trainer_stand_in(plans))
+    if settings.loss == "ce":
+        return DeepSupervisionWrapper(RobustCrossEntropyLoss(), loss.weight_factors)
+    return loss
+
+
+def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+    if settings.optimizer == "adam":
+        return torch.optim.Adam(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+    return torch.optim.SGD(
+        network.parameters(),
+        settings.learning_rate,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        nesterov=True,
+    )
+
+
+def _poly_rate(settings: TrainingSettings, iteration: int) -> float:
+    left = 1 - iteration / settings.iterations
+    return settings.learning_rate * left**settings.poly_exponent
+
+
+class _History:
+    """Loss of every iteration and pseudo-Dice of every epoch; copies from the device once an epoch."""
+
+    def __init__(self, iterations_per_epoch: int) -> None:
+        self._iterations_per_epoch = iterations_per_epoch
+        self._losses: list[torch.Tensor] = []
+        self._counts: list[torch.Tensor] = []
+        self._rows: list[dict[str, float]] = []
+
+    def add(self, loss: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> None:
+        predicted, truth = output.argmax(1), target[:, 0].long()
+        values = torch.tensor(list(LABELS), device=truth.device)[:, None, None, None]
+        hit, meant = predicted[None] == values, truth[None] == values
+        overlap = (hit & meant).sum((1, 2, 3))
+        sizes = hit.sum((1, 2, 3)) + meant.sum((1, 2, 3))
+        self._losses.append(loss)
+        self._counts.append(torch.stack([overlap, sizes]))
+        if len(self._losses) == self._iterations_per_epoch:
+            self._end_epoch()
+
+    def _end_epoch(self) -> None:
+        losses = torch.stack(self._losses).cpu().numpy()
+        if not np.isfinite(losses).all():
+            iteration = len(self._rows) + int(np.flatnonzero(~np.isfinite(losses))[0]) + 1
+            raise FloatingPointError(
+                f"The loss is not finite at iteration {iteration}; lower the learning rate or use precision fp32"
+            )
+        overlap, sizes = torch.stack(self._counts).sum(0).cpu().numpy()
+        for loss in losses:
+            self._rows.append({"iteration": len(self._rows) + 1, "loss": float(loss)})
+        for (value, _), shared, size in zip(LABELS.items(), overlap, sizes, strict=True):
+            self._rows[-1][f"pseudo_dice_{value}"] = float(2 * shared / size) if size else np.nan
+        self._losses, self._counts = [], []
+
+    def table(self) -> pd.DataFrame:
+        return pd.DataFrame(self._rows)

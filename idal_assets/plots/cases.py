@@ -1,0 +1,164 @@
+"""Pictures of cases: channels, labels, predictions and made-up variants, one axial slice each."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure, SubFigure
+from matplotlib.patches import Patch
+from numpy.typing import NDArray
+
+from idal_assets.imaging.case import Case
+from idal_assets.imaging.conventions import CHANNELS, LABELS
+from idal_assets.plots.style import INK, MUTED, OVERLAY, PAGE_WIDTH, new_figure, short_labels
+
+Overlay = tuple[str, NDArray[np.floating], NDArray[np.uint8], NDArray[np.uint8], float]
+"""Title, background, true label and predicted label (all of shape (rows, columns)) and their Dice."""
+
+Variant = tuple[NDArray[np.floating], NDArray[np.uint8]]
+"""Image and label of shape (rows, columns)."""
+
+
+def most_tumour_slice(label: NDArray[np.uint8]) -> int:
+    """Find the axial slice (last axis) with most tumour voxels; the middle one where there are none.
+
+    Args:
+        label: Label values, shape (X, Y, Z).
+    """
+    tumour = (label > 0).sum(axis=(0, 1))
+    return int(tumour.argmax()) if tumour.any() else label.shape[2] // 2
+
+
+def axial_slice(volume: NDArray[Any], z: int, affine: NDArray[np.float64]) -> NDArray[Any]:
+    """Cut an axial slice and turn it as radiologists look at it: front up, the patient's right at the left.
+
+    Args:
+        volume: Voxels, shape (X, Y, Z).
+        z: Index along the last axis.
+        affine: Voxel to world transform in mm, shape (4, 4); it says which way X and Y run.
+
+    Returns:
+        The slice, shape (Y, X).
+    """
+    towards_x, towards_y, _ = nib.orientations.aff2axcodes(affine)
+    picture = np.rot90(volume[:, :, z])
+    if towards_x == "R":
+        picture = picture[:, ::-1]
+    if towards_y == "P":
+        picture = picture[::-1]
+    return picture
+
+
+def robust_window(image: NDArray[Any]) -> tuple[float, float]:
+    """Darkest and brightest intensity to show: percentiles 1 and 99.5 of what is not background (zero)."""
+    inside = image[image != 0]
+    if not inside.size:
+        return 0.0, 1.0
+    low, high = np.percentile(inside, (1, 99.5))
+    return float(low), float(max(high, low + 1e-6))
+
+
+def overlay_colours(label: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """Colour a label for drawing over an image.
+
+    Args:
+        label: Label values, shape (rows, columns).
+
+    Returns:
+        Red, green, blue and opacity, shape (rows, columns, 4); background is transparent.
+    """
+    colours = np.zeros((*label.shape, 4))
+    for value, colour in OVERLAY.items():
+        colours[label == value] = to_rgba(colour, 0.5)
+    return colours
+
+
+def case_overview(case: Case) -> Figure:
+    """Draw the four channels and the label on the axial slice with most tumour."""
+    z = most_tumour_slice(case.label)
+    figure = new_figure(PAGE_WIDTH, 2.75, f"{case.case_id} · slice {z + 1} of {case.label.shape[2]}")
+    panels = figure.subplots(1, len(CHANNELS) + 1)
+    aspect = case.spacing[1] / case.spacing[0]
+    slices = [axial_slice(channel, z, case.affine) for channel in case.image]
+    for axes, name, picture, channel in zip(panels, CHANNELS, slices, case.image, strict=False):
+        _draw_slice(axes, picture, robust_window(channel), name, aspect)
+    _draw_slice(panels[-1], slices[0], robust_window(case.image[0]), f"{CHANNELS[0]} + label", aspect)
+    panels[-1].imshow(
+        overlay_colours(axial_slice(case.label, z, case.affine)), aspect=aspect, interpolation="nearest"
+    )
+    _label_legend(figure)
+    return figure
+
+
+def segmentation_overlays(items: Sequence[Overlay]) -> Figure:
+    """Draw truth beside prediction, case by case, with the Dice above; a dozen cases read well.
+
+    Cases fill a row (up to three where there are many) before the next row starts. The arrays are drawn as
+    they come, first row at the top: `axial_slice` turns them.
+    """
+    blocks = min(3, math.ceil(len(items) / 3))
+    rows = math.ceil(len(items) / blocks)
+    panel = min(2.3, PAGE_WIDTH / (2 * blocks))
+    figure = new_figure(2 * blocks * panel, rows * (panel + 0.5) + 0.4)
+    cells = figure.subfigures(rows, blocks, squeeze=False).flat
+    for cell, item in zip(cells, items, strict=False):
+        _draw_pair(cell, item)
+    _label_legend(figure)
+    return figure
+
+
+def variants_figure(original: Variant, variants: Sequence[Variant], title: str) -> Figure:
+    """Draw a case beside the variants made from it, each with its label; arrays are drawn as they come."""
+    columns = min(6, len(variants) + 1)
+    rows = math.ceil((len(variants) + 1) / columns)
+    panel = min(2.2, PAGE_WIDTH / columns)
+    figure = new_figure(max(columns * panel, 5), rows * (panel + 0.25) + 0.75, title)
+    panels = figure.subplots(rows, columns, squeeze=False).ravel()
+    names = ["original", *(f"variant {i + 1}" for i in range(len(variants)))]
+    window = robust_window(original[0])
+    for axes in panels:
+        axes.axis("off")
+    for axes, name, (image, label) in zip(panels, names, [original, *variants], strict=False):
+        _draw_slice(axes, image, window, name)
+        axes.imshow(overlay_colours(label), interpolation="nearest")
+    _label_legend(figure)
+    return figure
+
+
+def _draw_pair(cell: SubFigure, item: Overlay) -> None:
+    title, background, truth, prediction, dice = item
+    score = "Dice not defined" if math.isnan(dice) else f"Dice {dice:.3f}"
+    name = short_labels([title])[0]
+    cell.suptitle(f"{name} · {score}", fontsize=8.5, fontweight="bold", color=INK)
+    window = robust_window(background)
+    panels = cell.subplots(1, 2)
+    for axes, label, what in zip(panels, (truth, prediction), ("truth", "prediction"), strict=True):
+        _draw_slice(axes, background, window, what)
+        axes.imshow(overlay_colours(label), interpolation="nearest")
+
+
+def _draw_slice(
+    axes: Axes, picture: NDArray[Any], window: tuple[float, float], title: str, aspect: float = 1.0
+) -> None:
+    low, high = window
+    axes.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
+    axes.set_title(title, fontsize=8.5, color=MUTED, pad=3)
+    axes.axis("off")
+
+
+def _label_legend(figure: Figure) -> None:
+    patches = [Patch(color=OVERLAY[value], label=name) for value, name in LABELS.items()]
+    figure.legend(
+        handles=patches,
+        loc="outside lower left",
+        ncols=len(patches),
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+        handlelength=1,
+        handleheight=1,
+    )

@@ -1,0 +1,293 @@
+"""The profile: every number of an experiment, read from YAML and validated.
+
+A section holds the settings of one step; the graph names the sections that determine each artifact, so a number
+belongs in the section of the first step that it changes.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+PROFILE_FOLDER = Path(__file__).parent / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or has an unknown key or a bad value; the message names it."""
+
+
+class Section(BaseModel):
+    """Base of all sections: unknown keys are errors and values never change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PhantomSettings(Section):
+    """The procedural dataset.
+
+    Attributes:
+        train_cases: Cases named `phantom_train_NN`; faults are planted among them.
+        test_cases: Cases named `phantom_test_NN`; without faults, like a curated test set.
+        faults: How many train cases get a planted fault; the kinds take turns.
+        rare: Share of all cases of the rare but valid subtype without enhancing tumour.
+        shape: Voxels along X, Y and Z.
+        spacing: Voxel size in mm along X, Y and Z.
+        seed: Seed of everything random in the dataset.
+    """
+
+    train_cases: int = Field(20, ge=1)
+    test_cases: int = Field(8, ge=0)
+    faults: int = Field(4, ge=0)
+    rare: float = Field(0.12, ge=0, le=1)
+    shape: tuple[int, int, int] = (64, 80, 16)
+    spacing: tuple[float, float, float] = (2.5, 2.5, 6.0)
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _faults_fit(self) -> "PhantomSettings":
+        if self.faults > self.train_cases:
+            raise ValueError(f"faults ({self.faults}) must not exceed train_cases ({self.train_cases})")
+        return self
+
+
+class CohortSettings(Section):
+    """Which cases take part, and in which role.
+
+    Roles are drawn by `seed` unless lists name them; a list entry may hold the wildcards of file names
+    (`phantom_test_*`).
+
+    Attributes:
+        seed: Seed of the draw.
+        donors: How many donors; null takes every case that has no other role.
+        test: How many test cases; null takes `test_share` of all cases, at least two.
+        test_share: Share of test cases where `test` is null.
+        pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it.
+        donor_cases: Donors by name.
+        test_cases: Test cases by name.
+        pretraining_cases: Pretraining cases by name.
+        minimum_donors: Fewer donors than this are refused.
+        go_on_without_refused: Leave refused cases out instead of stopping.
+    """
+
+    seed: int = 0
+    donors: int | None = Field(None, ge=2)
+    test: int | None = Field(None, ge=1)
+    test_share: float = Field(0.25, gt=0, lt=1)
+    pretraining: int = Field(0, ge=0)
+    donor_cases: tuple[str, ...] = ()
+    test_cases: tuple[str, ...] = ()
+    pretraining_cases: tuple[str, ...] = ()
+    minimum_donors: int = Field(4, ge=2)
+    go_on_without_refused: bool = False
+
+
+class PlansSettings(Section):
+    """nnU-Net's planning of the 2D configuration.
+
+    Attributes:
+        memory_gb: Memory target that nnU-Net's planner sizes patch and batch for, in GB.
+        base_features: Feature maps of the first stage; nnU-Net's default is 32.
+        batch_size: Slices per batch; null keeps the planner's.
+    """
+
+    memory_gb: float = Field(8.0, gt=0)
+    base_features: int = Field(32, ge=1)
+    batch_size: int | None = Field(None, ge=1)
+
+
+class TrainingSettings(Section):
+    """One training of fixed length; defaults are nnU-Net's.
+
+    Attributes:
+        epochs: Epochs; an epoch is only a unit of counting and plotting here.
+        iterations_per_epoch: Batches per epoch.
+        loss: Dice plus cross-entropy, or cross-entropy alone.
+        optimizer: SGD with Nesterov momentum, or Adam.
+        learning_rate: Initial rate; it falls to zero with `poly_exponent`.
+        poly_exponent: Exponent of the polynomial decay.
+        momentum: Momentum of SGD.
+        weight_decay: L2 penalty.
+        gradient_clip: Largest norm of the gradient.
+        foreground_share: Share of every batch whose patch is centred on a tumour voxel.
+    """
+
+    epochs: int = Field(ge=1)
+    iterations_per_epoch: int = Field(250, ge=1)
+    loss: Literal["dice_ce", "ce"] = "dice_ce"
+    optimizer: Literal["sgd", "adam"] = "sgd"
+    learning_rate: float = Field(1e-2, gt=0)
+    poly_exponent: float = Field(0.9, gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    weight_decay: float = Field(3e-5, ge=0)
+    gradient_clip: float = Field(12.0, gt=0)
+    foreground_share: float = Field(1 / 3, ge=0, le=1)
+
+    @property
+    def iterations(self) -> int:
+        """Batches of the whole training."""
+        return self.epochs * self.iterations_per_epoch
+
+
+class VariantSettings(Section):
+    """The variants that one donor becomes before its model is trained.
+
+    Attributes:
+        count: Variants per donor.
+        mirror_probability: Probability of a mirroring, for each of the three axes.
+        deformation_probability: Probability of an elastic deformation.
+        deformation_scale: Range of the width of the Gaussian that smooths the deformation, as a share of the
+            slice's edge.
+        deformation_pixels: Range of its largest displacement in the plane of the slice, in pixels.
+    """
+
+    count: int = Field(5, ge=1)
+    mirror_probability: float = Field(0.5, ge=0, le=1)
+    deformation_probability: float = Field(1.0, ge=0, le=1)
+    deformation_scale: tuple[float, float] = (0.2, 0.4)
+    deformation_pixels: tuple[float, float] = (1.0, 4.0)
+
+
+class InferenceSettings(Section):
+    """Segmenting with a trained model.
+
+    Attributes:
+        tile_step: Step between tiles where a slice is larger than the patch, as a share of the patch.
+    """
+
+    tile_step: float = Field(0.5, gt=0, le=1)
+
+
+class SimilaritySettings(Section):
+    """From voxel counts to one number a cell, and from the matrix to clusters.
+
+    Attributes:
+        scalar: The scalar of a cell: mean over WT, TC, ET; mean over the three labels; or WT alone.
+        distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
+            of a cell and its mirror cell.
+        cluster_sizes: Smallest and largest cluster that may become the worst cluster; the largest is a share of
+            the donors.
+    """
+
+    scalar: Literal["regions", "labels", "WT"] = "regions"
+    distance: Literal["rows", "symmetric"] = "rows"
+    cluster_sizes: tuple[int, float] = (1, 0.25)
+
+
+class RemovalSettings(Section):
+    """Which donors the removal sets take away.
+
+    Attributes:
+        sizes: One set `worst_N` for each size N.
+        order: `score` removes from the lowest score up; `leaves` from the bad end of the dendrogram inwards.
+    """
+
+    sizes: tuple[int, ...] = Field((5, 7, 9), min_length=1)
+    order: Literal["score", "leaves"] = "score"
+
+    @model_validator(mode="after")
+    def _sizes_rise(self) -> "RemovalSettings":
+        if min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
+            raise ValueError(f"sizes must be positive and rise strictly, not {list(self.sizes)}")
+        return self
+
+
+class ComputeSettings(Section):
+    """Where and how precisely to compute.
+
+    Attributes:
+        device: `auto` takes CUDA where there is a card, else the CPU.
+        precision: `auto` takes mixed precision where the processor or card computes it natively.
+        threads: CPU threads of the network; null takes all cores.
+        slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
+        inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
+    """
+
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    precision: Literal["auto", "fp32", "mixed"] = "auto"
+    threads: int | None = Field(None, ge=1)
+    slices_memory_gb: float = Field(8.0, gt=0)
+    inference_megapixels: float = Field(0.6, gt=0)
+
+
+class Profile(Section):
+    """An experiment; the sections are in the order of the graph.
+
+    Attributes:
+        name: Name of the profile, from its file.
+        description: One line on what it is for.
+        seed: Seed that every training and variant derives its own from.
+        raw: Raw data folder; null takes the phantom of this profile.
+    """
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    raw: Path | None = None
+    phantom: PhantomSettings | None = None
+    cohort: CohortSettings = CohortSettings()
+    plans: PlansSettings = PlansSettings()
+    baseline: TrainingSettings
+    variants: VariantSettings = VariantSettings()
+    case_model: TrainingSettings
+    inference: InferenceSettings = InferenceSettings()
+    similarity: SimilaritySettings = SimilaritySettings()
+    removal: RemovalSettings = RemovalSettings()
+    reduced: TrainingSettings
+    compute: ComputeSettings = ComputeSettings()
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the package."""
+    return sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml"))
+
+
+def load_profile(name_or_file: str | Path) -> Profile:
+    """Reads a profile by its name in the package or from a YAML file.
+
+    Args:
+        name_or_file: `demo`, or the path of a file that ends in `.yaml` or `.yml`.
+
+    Returns:
+        The validated profile.
+
+    Raises:
+        ProfileError: There is no such profile, or a key is unknown or a value bad.
+    """
+    path = _profile_path(name_or_file)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ProfileError(f"{path} holds no settings; copy a profile from {PROFILE_FOLDER} and change it")
+    try:
+        return Profile.model_validate({"name": path.stem, **values})
+    except ValidationError as error:
+        raise ProfileError(_explain(path, error)) from error
+
+
+def _profile_path(name_or_file: str | Path) -> Path:
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ProfileError(f"There is no profile file {path}; check the path")
+        return path
+    shipped = PROFILE_FOLDER / f"{name_or_file}.yaml"
+    if str(name_or_file) not in profile_names():
+        raise ProfileError(
+            f"There is no profile {str(name_or_file)!r}; take one of {', '.join(profile_names())} "
+            "or give the path of a .yaml file"
+        )
+    return shipped
+
+
+def _explain(path: Path, error: ValidationError) -> str:
+    lines = [f"The profile {path} cannot be used:"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "the profile"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown key")
+        else:
+            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
+    return "\n".join(lines)

@@ -1,0 +1,131 @@
+"""A study: one experiment in its data folder, with its profile, its raw data and its finished artifacts.
+
+Whatever needs a path, a setting or the version of an artifact is handed a study.
+"""
+
+import json
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from idal_assets.artifacts import Provenance, read_provenance, write_atomically
+from idal_assets.layout import DataFolder
+from idal_assets.settings import Profile, load_profile
+
+if TYPE_CHECKING:
+    from idal_assets.imaging.case import Case
+    from idal_assets.imaging.cohort import Cohort
+
+DEFAULT_DATA_FOLDER = Path("data")
+DEFAULT_PROFILE = "demo"
+
+
+class NotMadeError(LookupError):
+    """An artifact that something else needs does not exist yet; the message says which."""
+
+
+class Study:
+    """One experiment.
+
+    Attributes:
+        profile: Every setting.
+        folder: Where its files are.
+        raw: The folder with the raw cases.
+        profile_source: Name or file of the profile.
+    """
+
+    def __init__(self, profile: Profile, data_dir: Path, raw: Path | None, profile_source: str) -> None:
+        self.profile = profile
+        self.folder = DataFolder(data_dir.resolve())
+        self.raw = (raw or profile.raw or self.folder.phantom).resolve()
+        self.profile_source = profile_source
+
+    @classmethod
+    def open(
+        cls, data_dir: str | Path | None = None, profile: str | Path | None = None, raw: Path | None = None
+    ) -> "Study":
+        """Opens a data folder.
+
+        What is not given comes from the environment (`IDAL_DATA_DIR`, `IDAL_PROFILE`), then from what the data
+        folder was made with, then from the defaults (`data`, `demo`).
+
+        Args:
+            data_dir: The data folder; it need not exist.
+            profile: Name or file of the profile.
+            raw: The raw folder.
+        """
+        root = Path(data_dir or os.environ.get("IDAL_DATA_DIR") or DEFAULT_DATA_FOLDER)
+        made_with = _made_with(DataFolder(root))
+        chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or DEFAULT_PROFILE)
+        if raw is None and made_with.get("raw") and made_with.get("profile") == _as_source(chosen):
+            raw = Path(made_with["raw"])
+        return cls(load_profile(chosen), root, raw, _as_source(chosen))
+
+    def remember(self) -> None:
+        """Notes profile and raw folder in the data folder, for the UI and for the next command."""
+        given = None if self.raw == self.folder.phantom else str(self.raw)
+        noted = json.dumps({"profile": self.profile_source, "raw": given}, indent=1)
+        write_atomically(self.folder.study_file, noted)
+
+    def path(self, asset: str, key: str | None = None) -> Path:
+        """Folder of an artifact, made or not."""
+        return self.folder.artifact(asset, key)
+
+    def provenance(self, asset: str, key: str | None = None) -> Provenance:
+        """Record of a finished artifact.
+
+        Raises:
+            NotMadeError: There is none.
+        """
+        found = read_provenance(self.path(asset, key))
+        if found is None:
+            name = asset if key is None else f"{asset} of {key}"
+            raise NotMadeError(f"{name} has not been made yet; materialize {asset} first")
+        return found
+
+    def version(self, asset: str, key: str | None = None) -> str:
+        """Data version of a finished artifact.
+
+        Raises:
+            NotMadeError: There is none.
+        """
+        return self.provenance(asset, key).version
+
+    @property
+    def cohort(self) -> "Cohort":
+        """Which cases take part.
+
+        Raises:
+            NotMadeError: The cohort has not been made.
+        """
+        from idal_assets.imaging.cohort import read_cohort
+
+        self.provenance("cohort")
+        return read_cohort(self.path("cohort"))
+
+    def read_case(self, case_id: str) -> "Case":
+        """Reads a case of the cohort from the raw folder.
+
+        Raises:
+            CaseError: Its files are unreadable or changed since the cohort was made.
+        """
+        from idal_assets.imaging.cohort import read_unchanged_case
+
+        return read_unchanged_case(self.cohort, case_id)
+
+    @cached_property
+    def removal_sets(self) -> list[str]:
+        """Names of the removal sets that the profile asks for; `all` removes nothing."""
+        return ["all", *(f"worst_{size}" for size in self.profile.removal.sizes), "worst_cluster"]
+
+
+def _made_with(folder: DataFolder) -> dict[str, str]:
+    if not folder.study_file.is_file():
+        return {}
+    return json.loads(folder.study_file.read_text())
+
+
+def _as_source(profile: str) -> str:
+    """A profile file is remembered by its full path, so that it is found from any folder."""
+    return str(Path(profile).resolve()) if profile.endswith((".yaml", ".yml")) else profile

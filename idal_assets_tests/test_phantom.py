@@ -1,0 +1,282 @@
+"""The phantom is reproducible, valid, and exactly as wrong as its truth says."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from idal_assets.imaging.phantom import NO_ENHANCING, RING_ENHANCING, SCANNERS, plan_cases, write_phantom
+from idal_assets.imaging.phantom_faults import FAULTS
+from idal_assets.settings import PhantomSettings
+
+SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8), spacing=(4.0, 4.0, 12.0))
+"""One fault of each kind."""
+
+
+def read(folder: Path, case_id: str) -> tuple[NDArray, NDArray]:
+    image = nib.load(folder / "imagesTr" / f"{case_id}.nii.gz")
+    label = nib.load(folder / "labelsTr" / f"{case_id}.nii.gz")
+    return np.asanyarray(image.dataobj), np.asanyarray(label.dataobj)
+
+
+def read_truth(folder: Path) -> dict[str, dict[str, str | None]]:
+    return json.loads((folder / "truth.json").read_text())["cases"]
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def dice(one: NDArray, other: NDArray) -> float:
+    return 2 * np.count_nonzero(one & other) / (np.count_nonzero(one) + np.count_nonzero(other))
+
+
+def write(folder: Path, settings: PhantomSettings) -> Path:
+    write_phantom(folder, settings)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def phantom(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("phantom") / "small", SMALL)
+
+
+@pytest.fixture(scope="module")
+def faultless(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write(tmp_path_factory.mktemp("faultless") / "small", SMALL.model_copy(update={"faults": 0}))
+
+
+@pytest.fixture
+def pair(phantom: Path, faultless: Path, request: pytest.FixtureRequest) -> tuple[NDArray, ...]:
+    """Image and label with the requested fault, then image and label of the same case without it."""
+    (case_id,) = [name for name, truth in read_truth(phantom).items() if truth["fault"] == request.param]
+    return *read(phantom, case_id), *read(faultless, case_id)
+
+
+def faulty(kind: str) -> pytest.MarkDecorator:
+    return pytest.mark.parametrize("pair", [kind], indirect=True)
+
+
+class TestFiles:
+    def test_same_settings_give_the_same_bytes(self, phantom: Path, tmp_path: Path):
+        assert contents(write(tmp_path / "again", SMALL)) == contents(phantom)
+
+    def test_another_seed_gives_other_images(self, phantom: Path, tmp_path: Path):
+        other = contents(write(tmp_path / "other", SMALL.model_copy(update={"seed": 1})))
+        images = [name for name in other if name.startswith("imagesTr")]
+        assert all(other[name] != contents(phantom)[name] for name in images)
+
+    def test_added_cases_leave_the_others_unchanged(self, faultless: Path, tmp_path: Path):
+        more = SMALL.model_copy(update={"train_cases": 11, "test_cases": 3, "faults": 0})
+        before, after = contents(faultless), contents(write(tmp_path / "more", more))
+        assert all(after[name] == content for name, content in before.items() if name.endswith(".nii.gz"))
+        assert read_truth(faultless).items() <= read_truth(tmp_path / "more").items()
+
+    def test_dataset_description_is_that_of_a_decathlon_task(self, phantom: Path):
+        description = json.loads((phantom / "dataset.json").read_text())
+        assert description["modality"] == {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"}
+        assert list(description["labels"]) == ["0", "1", "2", "3"]
+        assert description["numTraining"] == len(description["training"]) == 10
+        for entry in description["training"]:
+            assert (phantom / entry["image"]).is_file()
+            assert (phantom / entry["label"]).is_file()
+
+    def test_truth_holds_the_settings_and_every_case(self, phantom: Path):
+        truth = json.loads((phantom / "truth.json").read_text())
+        assert PhantomSettings(**truth["settings"]) == SMALL
+        assert {path.name.removesuffix(".nii.gz") for path in (phantom / "imagesTr").iterdir()} == set(
+            truth["cases"]
+        )
+
+    def test_progress_sees_every_case(self, tmp_path: Path):
+        seen = []
+
+        def track(case_ids, description):
+            for case_id in case_ids:
+                seen.append(case_id)
+                yield case_id
+
+        settings = PhantomSettings(train_cases=1, test_cases=1, faults=0, shape=(40, 48, 8))
+        write_phantom(tmp_path / "phantom", settings, track)
+        assert seen == ["phantom_train_01", "phantom_test_01"]
+
+
+class TestFolder:
+    TINY = PhantomSettings(train_cases=1, test_cases=0, faults=0, shape=(40, 48, 8))
+
+    def test_an_older_phantom_is_replaced(self, tmp_path: Path):
+        write_phantom(tmp_path / "phantom", self.TINY.model_copy(update={"train_cases": 2}))
+        write_phantom(tmp_path / "phantom", self.TINY)
+        assert list(read_truth(tmp_path / "phantom")) == ["phantom_train_01"]
+        assert [path.name for path in (tmp_path / "phantom" / "imagesTr").iterdir()] == ["phantom_train_01.nii.gz"]
+
+    def test_a_foreign_folder_is_refused_and_kept(self, tmp_path: Path):
+        for name in ("imagesTr", "labelsTr"):
+            (tmp_path / "patients" / name).mkdir(parents=True)
+        (tmp_path / "patients" / "dataset.json").write_text("{}")
+        with pytest.raises(FileExistsError, match="not a phantom"):
+            write_phantom(tmp_path / "patients", self.TINY)
+        assert (tmp_path / "patients" / "dataset.json").read_text() == "{}"
+
+    def test_an_empty_folder_is_filled(self, tmp_path: Path):
+        (tmp_path / "empty").mkdir()
+        write_phantom(tmp_path / "empty", self.TINY)
+        assert (tmp_path / "empty" / "truth.json").is_file()
+
+    def test_an_interrupted_run_leaves_nothing(self, tmp_path: Path):
+        def interrupt(case_ids, description):
+            yield case_ids[0]
+            raise KeyboardInterrupt
+
+        with pytest.raises(KeyboardInterrupt):
+            write_phantom(tmp_path / "phantom", self.TINY, interrupt)
+        assert list(tmp_path.iterdir()) == []
+
+
+class TestPlan:
+    def test_the_default_dataset(self):
+        truths = plan_cases(PhantomSettings())
+        assert [name for name in truths if "train" in name] == [f"phantom_train_{n:02}" for n in range(1, 21)]
+        assert [name for name in truths if "test" in name] == [f"phantom_test_{n:02}" for n in range(1, 9)]
+        assert Counter(truth.subtype for truth in truths.values()) == {RING_ENHANCING: 25, NO_ENHANCING: 3}
+        assert {truth.scanner for truth in truths.values()} == set(SCANNERS)
+
+    @pytest.mark.parametrize("faults", [0, 1, 5, 12])
+    def test_faults_take_turns_among_common_train_cases(self, faults: int):
+        truths = plan_cases(PhantomSettings(faults=faults, seed=3))
+        planted = {name: truth for name, truth in truths.items() if truth.fault}
+        kinds = Counter(truth.fault for truth in planted.values())
+        assert len(planted) == faults
+        assert all("train" in name and truth.subtype == RING_ENHANCING for name, truth in planted.items())
+        assert len(kinds) == min(faults, len(FAULTS))
+        assert max(kinds.values(), default=0) <= -(-faults // len(FAULTS))
+
+    @pytest.mark.parametrize(
+        ("train_cases", "rare", "expected"),
+        [(4, 0.1, 0), (5, 0.01, 1), (20, 0.12, 2), (10, 0.0, 0), (6, 1.0, 6)],
+    )
+    def test_share_of_the_rare_subtype(self, train_cases: int, rare: float, expected: int):
+        truths = plan_cases(PhantomSettings(train_cases=train_cases, test_cases=0, faults=0, rare=rare))
+        assert sum(truth.subtype == NO_ENHANCING for truth in truths.values()) == expected
+
+    def test_more_faults_than_common_cases_are_refused(self):
+        with pytest.raises(ValueError, match="6 faults do not fit into 5 train cases"):
+            plan_cases(PhantomSettings(train_cases=6, faults=6))
+
+    def test_a_hundred_cases_get_three_digits(self):
+        truths = plan_cases(PhantomSettings(train_cases=95, test_cases=5))
+        assert "phantom_train_001" in truths
+        assert "phantom_test_005" in truths
+
+
+class TestCases:
+    def test_every_case_is_valid(self, phantom: Path):
+        for case_id in read_truth(phantom):
+            image, label = read(phantom, case_id)
+            brain = image.all(axis=-1)
+            assert image.shape == (40, 48, 8, 4)
+            assert image.dtype == np.int16
+            assert label.shape == (40, 48, 8)
+            assert label.dtype == np.uint8
+            assert label.any()
+            assert label.max() <= 3
+            assert image.min() == 0
+            assert np.array_equal(brain, image.any(axis=-1)), "a brain voxel is zero in some channel only"
+            assert 0.3 < brain.mean() < 0.7
+            assert not label[~brain].any()
+
+    def test_geometry_is_that_of_the_settings(self, phantom: Path):
+        for name in ("imagesTr", "labelsTr"):
+            file = nib.load(phantom / name / "phantom_train_01.nii.gz")
+            assert file.header.get_zooms()[:3] == SMALL.spacing
+            assert file.header.get_xyzt_units()[0] == "mm"
+            assert nib.aff2axcodes(file.affine) == ("R", "A", "S")
+            assert np.allclose(file.affine @ [19.5, 23.5, 3.5, 1], [0, 0, 0, 1])
+
+    @pytest.mark.parametrize("shape", [(64, 80, 16), (40, 48, 8), (32, 40, 8)])
+    @pytest.mark.parametrize("seed", [0, 1])
+    def test_a_subtype_has_all_of_its_labels(self, tmp_path: Path, shape: tuple[int, int, int], seed: int):
+        settings = PhantomSettings(train_cases=5, test_cases=0, faults=0, shape=shape, seed=seed)
+        write_phantom(tmp_path / "phantom", settings)
+        for case_id, truth in read_truth(tmp_path / "phantom").items():
+            _, label = read(tmp_path / "phantom", case_id)
+            expected = [0, 1, 2] if truth["subtype"] == NO_ENHANCING else [0, 1, 2, 3]
+            assert np.unique(label).tolist() == expected
+
+    def test_contrasts_are_those_of_a_glioma(self, faultless: Path):
+        for case_id, truth in read_truth(faultless).items():
+            image, label = read(faultless, case_id)
+            tissues = [image[(label == value) & image.any(axis=-1)] for value in range(4)]
+            healthy, oedema, core, enhancing = (
+                np.median(voxels, axis=0) if len(voxels) else None for voxels in tissues
+            )
+            assert oedema[0] > 1.2 * healthy[0], "oedema is bright in FLAIR"
+            assert oedema[3] > healthy[3], "oedema is bright in T2w"
+            assert core[1] < 0.9 * healthy[1], "the core is dark in T1w"
+            if truth["subtype"] == RING_ENHANCING:
+                assert enhancing[2] > 1.3 * healthy[2], "the rim enhances in T1gd"
+
+    def test_scanners_differ(self, faultless: Path):
+        ratios = {name: [] for name in SCANNERS}
+        for case_id, truth in read_truth(faultless).items():
+            image, _ = read(faultless, case_id)
+            flair, t1w = np.median(image[image.any(axis=-1)], axis=0)[:2]
+            ratios[truth["scanner"]].append(t1w / flair)
+        assert max(ratios["A"]) < min(ratios["B"])
+
+
+class TestFaults:
+    def test_cases_without_a_fault_are_untouched(self, phantom: Path, faultless: Path):
+        with_faults, without = contents(phantom), contents(faultless)
+        for case_id, truth in read_truth(phantom).items():
+            names = [f"{part}/{case_id}.nii.gz" for part in ("imagesTr", "labelsTr")]
+            changed = [name for name in names if with_faults[name] != without[name]]
+            assert len(changed) == (truth["fault"] is not None), f"{case_id}: {truth['fault']}"
+
+    def test_test_cases_have_no_fault(self, phantom: Path):
+        faults = {name: truth["fault"] for name, truth in read_truth(phantom).items()}
+        assert all(fault is None for name, fault in faults.items() if "test" in name)
+        assert {fault for fault in faults.values() if fault} == set(FAULTS)
+
+    @faulty("label_shifted")
+    def test_shifted_label_keeps_its_form_off_the_tumour(self, pair: tuple[NDArray, ...]):
+        _, label, _, original = pair
+        assert np.array_equal(np.bincount(label.ravel()), np.bincount(original.ravel()))
+        assert dice(label > 0, original > 0) < 0.6
+        step = np.argwhere(label)[0] - np.argwhere(original)[0]
+        assert step[2] == 0
+        assert np.array_equal(np.roll(original, step, axis=(0, 1, 2)), label)
+
+    @faulty("labels_permuted")
+    def test_permuted_labels_change_places(self, pair: tuple[NDArray, ...]):
+        _, label, _, original = pair
+        for before, after in ((0, 0), (1, 2), (2, 3), (3, 1)):
+            assert np.array_equal(label == after, original == before)
+
+    @faulty("channels_swapped")
+    def test_swapped_channels_change_places(self, pair: tuple[NDArray, ...]):
+        image, _, original, _ = pair
+        assert np.array_equal(image[..., [1, 0, 3, 2]], original)
+
+    @faulty("label_partly_missing")
+    def test_more_than_half_of_the_label_is_missing(self, pair: tuple[NDArray, ...]):
+        _, label, _, original = pair
+        assert np.array_equal(label[label > 0], original[label > 0])
+        assert 0.3 < np.count_nonzero(label) / np.count_nonzero(original) < 0.5
+
+    @faulty("heavy_noise")
+    def test_heavy_noise_hides_the_tumour(self, pair: tuple[NDArray, ...]):
+        image, label, original, _ = pair
+        brain, tumour = original.any(axis=-1), label > 0
+
+        def visibility(flair: NDArray) -> float:
+            healthy = flair[brain & ~tumour]
+            return (flair[tumour].mean() - healthy.mean()) / healthy.std()
+
+        assert np.array_equal(image.any(axis=-1), brain)
+        assert visibility(original[..., 0]) > 1
+        assert abs(visibility(image[..., 0])) < 0.3

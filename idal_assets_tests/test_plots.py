@@ -1,0 +1,312 @@
+import io
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import pytest
+from matplotlib.colors import to_rgba
+from PIL import Image
+from scipy.cluster.hierarchy import leaves_list, linkage
+from scipy.spatial.distance import pdist
+
+from idal_assets.imaging.case import Case
+from idal_assets.imaging.conventions import ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.plots import cases, curves, reduction, similarity, style
+
+
+def make_case(label_slice: int | None = 3) -> Case:
+    image = np.random.default_rng(0).uniform(1, 100, (4, 10, 12, 6)).astype(np.float32)
+    label = np.zeros((10, 12, 6), np.uint8)
+    if label_slice is not None:
+        label[2:5, 3:6, label_slice] = OEDEMA
+        label[3, 4, label_slice - 1] = ENHANCING
+    return Case("TCGA-02-0006", image, label, np.diag([-1.0, -1.0, 1.0, 1.0]), (1.0, 2.0, 5.0))
+
+
+def dice_matrix(n: int) -> pd.DataFrame:
+    ids = [f"case_{i:03d}" for i in range(n)]
+    return pd.DataFrame(np.random.default_rng(n).uniform(0, 1, (n, n)), ids, ids)
+
+
+def tick_labels(axis) -> list[str]:
+    return [x.get_text() for x in axis.get_ticklabels()]
+
+
+def matrix_axes(figure):
+    return next(x for x in figure.axes if x.images)
+
+
+@pytest.mark.parametrize(
+    ("value", "channel"), [(OEDEMA, 2), (NON_ENHANCING, 1), (ENHANCING, 0)], ids=["blue", "green", "red"]
+)
+def test_labels_have_the_colours_of_the_field(value, channel):
+    colours = cases.overlay_colours(np.array([[0, value]], np.uint8))
+    assert colours[0, 1, :3].argmax() == channel
+    assert colours[0, 1, 3] > 0
+    assert colours[0, 0, 3] == 0
+
+
+def test_slice_with_most_tumour_and_the_middle_without_any():
+    assert cases.most_tumour_slice(make_case(3).label) == 3
+    assert cases.most_tumour_slice(make_case(None).label) == 3
+    assert cases.most_tumour_slice(make_case(5).label) == 5
+
+
+@pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
+def test_slices_show_the_front_on_top_and_the_patients_right_at_the_left(signs):
+    volume = np.zeros((4, 6, 1))
+    x, y = (0 if sign < 0 else -1 for sign in signs)
+    volume[x, y, 0] = 1  # the voxel furthest to the patient's right and front
+    picture = cases.axial_slice(volume, 0, np.diag([*signs, 1.0, 1.0]))
+    assert picture.shape == (6, 4)
+    assert picture[0, 0] == 1
+
+
+def test_window_ignores_background_and_outliers():
+    image = np.concatenate([np.zeros(500), np.linspace(100, 200, 1000), [1e6]])
+    low, high = cases.robust_window(image)
+    assert 100 <= low < 105
+    assert 195 < high <= 200
+    assert cases.robust_window(np.zeros((3, 3))) == (0.0, 1.0)
+
+
+def test_case_overview_draws_channels_then_the_label():
+    case = make_case()
+    figure = cases.case_overview(case)
+    assert [x.get_title() for x in figure.axes] == ["FLAIR", "T1w", "T1gd", "T2w", "FLAIR + label"]
+    assert "TCGA-02-0006" in figure.get_suptitle()
+    for axes, channel in zip(figure.axes, case.image, strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), cases.axial_slice(channel, 3, case.affine))
+    assert (figure.axes[4].images[1].get_array()[..., 3] > 0).sum() == 9
+
+
+@pytest.mark.parametrize("count", [1, 4, 8])
+def test_overlays_pair_truth_with_prediction(count):
+    truth, prediction = np.full((5, 5), OEDEMA, np.uint8), np.full((5, 5), ENHANCING, np.uint8)
+    items = [(f"case_{i}", np.ones((5, 5)), truth, prediction, i / 10 or np.nan) for i in range(count)]
+    figure = cases.segmentation_overlays(items)
+    cells = [x for x in figure.subfigs if x.axes]
+    assert len(cells) == count
+    assert cells[0].get_suptitle() == "case_0 · Dice not defined"
+    assert cells[-1].get_suptitle().startswith(f"case_{count - 1} · ")
+    left, right = (x.images[1].get_array()[0, 0] for x in cells[0].axes)
+    assert tuple(left) == to_rgba(style.OVERLAY[OEDEMA], 0.5)
+    assert tuple(right) == to_rgba(style.OVERLAY[ENHANCING], 0.5)
+
+
+def test_variants_follow_the_original_in_one_window():
+    label = np.zeros((5, 5), np.uint8)
+    images = [np.arange(25.0).reshape(5, 5) * scale for scale in (1, 2, 3)]
+    figure = cases.variants_figure((images[0], label), [(x, label) for x in images[1:]], "title")
+    assert [x.get_title() for x in figure.axes] == ["original", "variant 1", "variant 2"]
+    for axes, image in zip(figure.axes, images, strict=True):
+        np.testing.assert_array_equal(axes.images[0].get_array(), image)
+        assert axes.images[0].get_clim() == figure.axes[0].images[0].get_clim()
+
+
+def test_curves_skip_what_was_not_measured():
+    history = pd.DataFrame(
+        {
+            "iteration": range(100),
+            "loss": np.r_[np.nan, np.linspace(1, 0, 99)],
+            "pseudo_dice_WT": [0.5 if i % 10 == 0 else np.nan for i in range(100)],
+            "pseudo_dice_ET": np.nan,
+        }
+    )
+    left, right = curves.training_curves(history).axes
+    raw, smooth = left.lines
+    assert len(raw.get_xdata()) == 99
+    assert np.abs(np.diff(smooth.get_ydata(), 2)).max() < 0.01
+    assert [x.get_label() for x in right.lines] == ["WT"]
+    assert list(right.lines[0].get_xdata()) == list(range(0, 100, 10))
+
+
+def test_smoothed_loss_is_quieter_and_unshifted():
+    noise = np.random.default_rng(0).normal(size=1000)
+    history = pd.DataFrame({"iteration": range(1000), "loss": 5 + noise})
+    left, right = curves.training_curves(history).axes
+    smooth = left.lines[1].get_ydata()
+    assert smooth.std() < noise.std() / 4
+    assert smooth.mean() == pytest.approx(left.lines[0].get_ydata().mean(), abs=0.05)
+    assert [x.get_text() for x in right.texts] == ["none measured"]
+
+
+def test_heat_map_has_donors_as_rows_and_a_scale_from_0_to_1():
+    matrix = dice_matrix(6).iloc[:4]
+    matrix.iloc[1, 2] = np.nan
+    axes = matrix_axes(similarity.heat_map(matrix, "title"))
+    drawn = axes.images[0].get_array()
+    np.testing.assert_array_equal(drawn.filled(np.nan), matrix)
+    assert axes.images[0].get_clim() == (0, 1)
+    assert "donor" in axes.get_ylabel()
+    assert "receiver" in axes.get_xlabel()
+    assert tick_labels(axes.yaxis) == list(matrix.index)
+    assert tick_labels(axes.xaxis) == list(matrix.columns)
+    assert len(axes.texts) == 23
+    assert axes.patch.get_hatch()
+    assert axes.images[0].to_rgba(drawn)[1, 2, 3] == 0  # the hatch shows through
+
+
+def test_deeper_blue_is_more_similar():
+    colours = style.DICE_COLOURS(np.linspace(0, 1, 20))
+    luminance = colours[:, :3] @ [0.299, 0.587, 0.114]
+    assert (np.diff(luminance) < 0).all()
+    assert colours[-1, 2] > 2 * colours[-1, 0]
+
+
+@pytest.mark.parametrize("count", [40, 41, 100])
+def test_ticks_are_thinned_where_there_are_too_many(count):
+    axes = matrix_axes(similarity.heat_map(dice_matrix(count), "title"))
+    shown = tick_labels(axes.xaxis)
+    assert 20 <= len(shown) <= 40
+    assert all(label == f"case_{int(x):03d}" for x, label in zip(axes.get_xticks(), shown, strict=True))
+
+
+def test_matrix_below_the_dendrogram_follows_its_leaves():
+    matrix = dice_matrix(12)
+    tree = linkage(pdist(matrix), "average", optimal_ordering=True)
+    figure = similarity.dendrogram_figure(tree, matrix, 0.8125)
+    axes = matrix_axes(figure)
+    order = leaves_list(tree)
+    assert list(order) != list(range(12))
+    np.testing.assert_array_equal(axes.images[0].get_array(), matrix.iloc[order, order])
+    assert tick_labels(axes.xaxis) == tick_labels(axes.yaxis) == list(matrix.index[order])
+    assert "0.812" in figure.get_suptitle()
+
+
+def test_leaves_stand_above_their_columns():
+    matrix = dice_matrix(9)
+    tree = linkage(pdist(matrix), "average")
+    figure = similarity.dendrogram_figure(tree, matrix, 0.5)
+    figure.draw_without_rendering()
+    above = next(x for x in figure.axes if x.collections and not x.images and x.get_ylabel() == "distance")
+    points = np.concatenate(above.collections[0].get_segments())
+    assert sorted(set(points[points[:, 1] == 0, 0])) == list(range(9))
+    below = matrix_axes(figure)
+    assert above.get_xlim() == below.get_xlim()
+    assert above.get_position().x0 == pytest.approx(below.get_position().x0)
+    assert above.get_position().x1 == pytest.approx(below.get_position().x1)
+
+
+def ranking(n: int) -> pd.DataFrame:
+    rng = np.random.default_rng(n)
+    means = pd.DataFrame({"donor_mean": rng.uniform(size=n), "receiver_mean": rng.uniform(size=n)})
+    means["case_id"] = [f"case_{i:03d}" for i in range(n)]
+    means["score"] = means["donor_mean"] + means["receiver_mean"]
+    means["rank"] = means["score"].rank().astype(int)
+    return means
+
+
+def test_ranking_starts_with_the_worst_and_marks_it():
+    scores = ranking(10)
+    worst = set(scores.loc[scores["rank"] <= 2, "case_id"])
+    left, right = similarity.ranking_figure(scores, worst).axes
+    bottom, top = right.get_ylim()
+    assert bottom > top  # row 0 is drawn at the top
+    assert [float(x.get_width()) for x in right.patches] == sorted(scores["score"])
+    red = [x.get_facecolor()[0] > x.get_facecolor()[2] for x in right.patches]
+    assert red == [True, True] + [False] * 8
+    assert [x.get_text() for x in left.texts] == ["1", "2"]
+    first = scores.set_index("rank").loc[1]
+    assert left.texts[0].xy == (first["donor_mean"], first["receiver_mean"])
+
+
+def test_large_ranking_keeps_a_marked_case_of_any_rank():
+    scores = ranking(100)
+    late = scores.loc[scores["rank"] == 90, "case_id"].item()
+    _, right = similarity.ranking_figure(scores, {late}).axes
+    labels = tick_labels(right.yaxis)
+    assert len(labels) == 31
+    assert labels[-1] == f"{late}  90"
+
+
+def test_dice_by_set_keeps_the_reference_first_and_sorts_by_it():
+    evaluation = pd.DataFrame(
+        [("full", "a", 0.9), ("full", "b", 0.3), ("all but 5", "a", 0.8), ("all but 5", "b", 0.5)],
+        columns=["removal_set", "case_id", "dice"],
+    )
+    axes = reduction.dice_by_set(evaluation).axes[0]
+    assert tick_labels(axes.xaxis) == ["b", "a"]
+    assert axes.lines[0].get_label() == "full"
+    assert list(axes.lines[0].get_ydata()) == [0.3, 0.9]
+    points = next(x for x in axes.collections if x.get_label() == "all but 5")
+    assert points.get_offsets().tolist() == [[0, 0.5], [1, 0.8]]
+
+
+def test_difference_is_red_for_better_blue_for_worse_and_white_for_the_same():
+    differences = pd.DataFrame([[0.2, -0.05, 0.0, np.nan]], index=["worst 5"], columns=list("abcd"))
+    picture = matrix_axes(reduction.difference_map(differences)).images[0]
+    assert picture.norm.vmin == -picture.norm.vmax == -0.2
+    better, worse, same, missing = picture.to_rgba(picture.get_array())[0]
+    assert better[0] > better[2] + 0.3
+    assert worse[2] > worse[0] + 0.1
+    assert same[:3].min() > 0.99
+    assert missing[3] == 0
+
+
+def test_difference_map_without_any_change_is_white():
+    picture = matrix_axes(reduction.difference_map(pd.DataFrame(np.zeros((2, 3))))).images[0]
+    assert picture.to_rgba(picture.get_array())[..., :3].min() > 0.99
+
+
+def test_median_change_has_zero_in_the_middle():
+    table = pd.DataFrame(
+        {
+            "removal_set": ["worst 5", "worst 7"],
+            "cases_left": [95, 93],
+            "median_dice": [0.81, 0.86],
+            "difference_of_medians": [-0.007212, 0.048353],
+            "median_of_differences": [0.001, 0.02],
+        }
+    )
+    axes = reduction.median_change(table).axes[0]
+    low, high = axes.get_xlim()
+    assert low == -high
+    assert high > 0.048353
+    assert tick_labels(axes.yaxis) == ["worst 5 · 95 cases left", "worst 7 · 93 cases left"]
+    points = {x.get_label(): x.get_offsets().tolist() for x in axes.collections}
+    assert points["difference of the medians"] == [[-0.007212, 0], [0.048353, 1]]
+    assert points["median of the differences"] == [[0.001, 0], [0.02, 1]]
+
+
+def test_long_labels_are_cut_only_while_they_stay_apart():
+    long = ["BraTS19_TCIA_" + "x" * 20 + str(i) for i in range(3)]
+    short = style.short_labels([*long, "brief"])
+    assert max(map(len, short)) == style.LABEL_CHARACTERS
+    assert len(set(short)) == 4
+    assert short[-1] == "brief"
+    twins = ["site-" + "a" * 20 + x + "b" * 20 for x in "12"]
+    assert style.short_labels(twins) == twins
+
+
+def test_png_has_the_size_asked_for_and_true_colours():
+    figure = style.new_figure(3, 2)
+    figure.patch.set_facecolor(style.OVERLAY[ENHANCING])
+    picture = Image.open(io.BytesIO(style.png_bytes(figure, dpi=50)))
+    assert picture.format == "PNG"
+    assert picture.size == (150, 100)
+    drawn = np.array(picture.convert("RGB").getpixel((75, 50)))
+    assert np.abs(drawn - 255 * np.array(to_rgba(style.OVERLAY[ENHANCING])[:3])).max() <= 3
+
+
+def test_labels_of_a_large_figure_stay_inside_it():
+    ids = [f"TCGA-GBM-{i:04d}_1996.08.23_pre" for i in range(28)]
+    matrix = dice_matrix(28).set_axis(ids, axis=0).set_axis(ids, axis=1)
+    figure = similarity.heat_map(matrix, "Dice of the donor models on all donors")
+    figure.draw_without_rendering()
+    drawn, page = figure.get_tightbbox(), figure.get_size_inches()
+    assert drawn.x0 >= 0
+    assert drawn.y0 >= 0
+    assert drawn.x1 <= page[0]
+    assert drawn.y1 <= page[1]
+
+
+def test_plots_and_report_need_neither_pyplot_nor_dagster_nor_torch():
+    code = (
+        "import sys; from idal_assets.plots import cases, curves, reduction, similarity;"
+        "from idal_assets.report import html;"
+        "print(sorted({'matplotlib.pyplot', 'dagster', 'torch'} & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

@@ -1,0 +1,135 @@
+import base64
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from idal_assets.plots.style import new_figure, png_bytes
+from idal_assets.report.html import (
+    KEPT,
+    REMOVED,
+    Picture,
+    ReportContent,
+    ReportSection,
+    Table,
+    render_report,
+)
+
+ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
+
+
+class Page(HTMLParser):
+    """Collects tags with their attributes, and cells with their text."""
+
+    def __init__(self, text: str):
+        super().__init__()
+        self.tags: list[tuple[str, dict]] = []
+        self.cells: list[tuple[str, str]] = []
+        self.open: list[str] = []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append((tag, dict(attrs)))
+        if tag in ("td", "th"):
+            self.cells.append((dict(attrs).get("class", ""), ""))
+        if tag not in ("img", "meta"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        if "td" in self.open or "th" in self.open:
+            kind, text = self.cells[-1]
+            self.cells[-1] = (kind, text + data.strip())
+
+
+def content(*sections: ReportSection, facts=(("Profile", "phantom"),)) -> ReportContent:
+    return ReportContent("Report", "Nothing changed.", facts, sections)
+
+
+def table_page(columns, rows) -> Page:
+    table = Table("A table", columns, rows)
+    return Page(render_report(content(ReportSection("Part", "part", tables=[table]))))
+
+
+def test_tags_are_balanced_and_contents_lead_to_sections():
+    page = Page(render_report(content(ReportSection("One", "one"), ReportSection("Two", "two"))))
+    assert page.open == []
+    targets = [x["href"] for tag, x in page.tags if tag == "a"]
+    ids = {"#" + x["id"] for _, x in page.tags if "id" in x}
+    assert targets == ["#headline", "#one", "#two", "#how-to-read"]
+    assert set(targets) <= ids
+
+
+def test_pictures_are_embedded_whole_and_nothing_is_fetched():
+    pngs = [png_bytes(new_figure(1, size)) for size in (1, 2, 3)]
+    sections = [
+        ReportSection("One", "one", pictures=[Picture("first", pngs[0], "caption one")]),
+        ReportSection("Two", "two", pictures=[Picture("second", x, "caption two") for x in pngs[1:]]),
+    ]
+    text = render_report(content(*sections))
+    page = Page(text)
+    sources = [x["src"] for tag, x in page.tags if tag == "img"]
+    prefix = "data:image/png;base64,"
+    assert [base64.b64decode(x.removeprefix(prefix)) for x in sources] == pngs
+    assert "caption one" in text
+    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    # A colon or a parenthesis is not a letter of base64, so pictures cannot match.
+    assert not re.search(r"https?:|url\(|@import|://", text)
+
+
+@pytest.mark.parametrize("place", ["title", "summary", "fact", "section", "text", "cell", "picture", "head"])
+def test_text_is_inert_wherever_it_stands(place):
+    words = dict.fromkeys(["title", "summary", "fact", "section", "text", "cell", "picture", "head"], "x")
+    words[place] = ATTACK
+    picture = Picture(words["picture"], png_bytes(new_figure(1, 1)), words["picture"])
+    table = Table(words["head"], [words["head"]], [[words["cell"]]], words["head"])
+    section = ReportSection(words["section"], "part", words["text"], [table], [picture])
+    text = render_report(
+        ReportContent(words["title"], words["summary"], [(words["fact"], words["fact"])], [section])
+    )
+    page = Page(text)
+    assert "&lt;script&gt;" in text
+    assert "script" not in {tag for tag, _ in page.tags}
+    assert [x.get("onerror") for tag, x in page.tags if tag == "img"] == [None]
+
+
+def test_numbers_are_aligned_and_missing_ones_are_a_dash():
+    page = table_page(
+        ["case", "dice", "change", "cases"],
+        [["a", 0.81234, "+0.0483", 5], ["b", float("nan"), "-0.0072", np.int64(7)], ["c", None, None, 0]],
+    )
+    heads, *rows = (page.cells[i : i + 4] for i in range(0, 16, 4))
+    assert [kind for kind, _ in heads] == ["", "number", "number", "number"]
+    assert [[text for _, text in row] for row in rows] == [
+        ["a", "0.812", "+0.0483", "5"],
+        ["b", "–", "-0.0072", "7"],
+        ["c", "–", "–", "0"],
+    ]
+    assert {kind for row in rows for kind, _ in row[1:]} == {"number"}
+
+
+def test_a_column_with_words_is_not_numeric():
+    page = table_page(["mixed", "flag"], [[1.5, True], ["many", False]])
+    assert page.cells == [("", "mixed"), ("", "flag"), ("", "1.500"), ("", "yes"), ("", "many"), ("", "no")]
+
+
+def test_kept_and_removed_cells_are_marked():
+    page = table_page(["case", "worst 5"], [["a", REMOVED], ["b", KEPT]])
+    assert ("removed", "removed") in page.cells
+    assert ("kept", "kept") in page.cells
+
+
+def test_an_empty_table_says_so():
+    page = table_page(["case", "reason"], [])
+    assert page.cells[-1] == ("empty", "none")
+
+
+def test_paragraphs_are_apart_and_notes_stand_at_the_end():
+    text = render_report(content(ReportSection("Part", "part", "First.\n\nSecond.")))
+    assert re.search(r"<p>First\.</p>\s*<p>Second\.</p>", text)
+    notes = text[text.index('id="how-to-read"') :]
+    for words in ("both are empty it is not defined", "new minus old", "random removals", "optimistic"):
+        assert words in re.sub(r"\s+", " ", notes)
