@@ -24,6 +24,11 @@ class DataFolder:
         return self.root / "idal.duckdb"
 
     @property
+    def database_lock(self) -> Path:
+        """Lock of everything here that writes to the database."""
+        return self.locks / "idal.duckdb.lock"
+
+    @property
     def dagster_home(self) -> Path:
         """Home of the Dagster instance."""
         return self.root / "dagster_home"

@@ -165,13 +165,12 @@ class SimilaritySettings(Section):
         scalar: The scalar of a cell: mean over WT, TC, ET; mean over the three labels; or WT alone.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
             of a cell and its mirror cell.
-        cluster_sizes: Smallest and largest cluster that may become the worst cluster; the largest is a share of
-            the donors.
+        largest_cluster: Largest cluster that may become the worst cluster, as a share of the donors.
     """
 
     scalar: Literal["regions", "labels", "WT"] = "regions"
     distance: Literal["rows", "symmetric"] = "rows"
-    cluster_sizes: tuple[int, float] = (1, 0.25)
+    largest_cluster: float = Field(0.25, gt=0, le=0.5)
 
 
 class RemovalSettings(Section):

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from idal_assets.imaging.inspection import CaseFacts, folder_signature, inspect_case, inspect_folder
-from idal_assets.imaging.readers import CaseProblems, scan_raw_folder
+from idal_assets.imaging.problems import CaseProblems
+from idal_assets.imaging.readers import scan_raw_folder
 from idal_assets_tests.raw_folders import (
     AFFINE,
     SHAPE,

@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.readers import CaseProblems, Layout, read_case, scan_raw_folder
+from idal_assets.imaging.problems import CaseProblems
+from idal_assets.imaging.raw_folder import Layout
+from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets_tests.raw_folders import (
     AFFINE,
     NNUNET_LABELS,

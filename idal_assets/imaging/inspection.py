@@ -17,19 +17,11 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from idal_assets.imaging.conventions import CHANNELS, LABELS
-from idal_assets.imaging.readers import (
-    CaseFiles,
-    CaseProblems,
-    Layout,
-    Problem,
-    Volume,
-    attempt,
-    mismatches,
-    read_image,
-    read_label,
-    scan_raw_folder,
-    visible_files,
-)
+from idal_assets.imaging.listing import visible_files
+from idal_assets.imaging.problems import CaseProblems, Problem
+from idal_assets.imaging.raw_folder import CaseFiles, Layout
+from idal_assets.imaging.readers import attempt, read_image, read_label, scan_raw_folder
+from idal_assets.imaging.volumes import Volume, mismatches
 from idal_assets.progress import Track, silently
 
 AFFINE_DECIMALS = 3
@@ -129,7 +121,7 @@ def inspect_folder(
     """Verify all cases of a raw data folder.
 
     Args:
-        raw_dir: Folder in one of the layouts of `readers`.
+        raw_dir: Folder in one of the layouts of `raw_folder.Layout`.
         known: Case id -> facts from an earlier look; they are taken over where the signature of the case is still
             the same, and no voxel of that case is read.
         track: Iterates over the cases and shows how far it got.
@@ -148,12 +140,14 @@ def inspect_folder(
     for files in track(folder.cases, "verifying cases"):
         earlier = known.get(files.case_id)
         try:
-            unchanged = earlier is not None and earlier.signature == case_signature(files, raw_dir)
-            facts[files.case_id] = earlier if earlier and unchanged else inspect_case(files, raw_dir)
+            if earlier is None or earlier.signature != case_signature(files, raw_dir):
+                earlier = inspect_case(files, raw_dir)
+            facts[files.case_id] = earlier
         except CaseProblems as error:
             problems += error.problems
     same = _same_image_problems(facts, raw_dir)
-    usable = {case_id: fact for case_id, fact in facts.items() if case_id not in {p.case_id for p in same}}
+    twice = {problem.case_id for problem in same}
+    usable = {case_id: fact for case_id, fact in facts.items() if case_id not in twice}
     return FolderReport(raw_dir, folder.layout, usable, (*problems, *same))
 
 

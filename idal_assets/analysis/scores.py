@@ -1,0 +1,94 @@
+"""The one place that turns voxel counts into Dice.
+
+Dice = 2 TP / (2 TP + FP + FN), per volume. Where truth and prediction are both empty it is not defined (NaN);
+where one is empty it is 0. Counts are kept beside every score, so that any other score can be derived later.
+"""
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+from numpy.typing import ArrayLike, NDArray
+
+from idal_assets.imaging.conventions import LABELS, REGIONS
+
+Scalar = Literal["regions", "labels", "WT"]
+SCALAR_REGIONS: dict[str, tuple[str, ...]] = {
+    "regions": ("WT", "TC", "ET"),
+    "labels": ("L1", "L2", "L3"),
+    "WT": ("WT",),
+}
+MEAN = "mean"
+"""Name of the scalar among the regions."""
+
+
+def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Counts voxels by true and predicted label.
+
+    Args:
+        truth: Labels 0 to 3, any shape.
+        predicted: Labels 0 to 3, the same shape.
+
+    Returns:
+        Shape (4, 4): row the true label, column the predicted one.
+
+    Raises:
+        ValueError: The shapes differ.
+    """
+    if truth.shape != predicted.shape:
+        raise ValueError(f"truth has shape {truth.shape} and prediction {predicted.shape}; they must be the same")
+    size = len(LABELS) + 1
+    pairs = truth.ravel().astype(np.int64) * size + predicted.ravel()
+    return np.bincount(pairs, minlength=size * size).reshape(size, size)
+
+
+def dice(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
+    """Dice from voxel counts.
+
+    Args:
+        tp: True positives.
+        fp: False positives.
+        fn: False negatives, of the same shape.
+
+    Returns:
+        Dice in 0 to 1; NaN where all counts are zero.
+    """
+    tp, fp, fn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn))
+    total = 2 * tp + fp + fn
+    return np.divide(2 * tp, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def score_table(counts: NDArray[np.int64]) -> pd.DataFrame:
+    """Scores every region and label of one segmentation.
+
+    Args:
+        counts: Confusion of shape (4, 4).
+
+    Returns:
+        One row a region with `region`, `dice`, `tp`, `fp`, `fn`.
+    """
+    rows = []
+    for region, labels in REGIONS.items():
+        inside = list(labels)
+        tp = int(counts[np.ix_(inside, inside)].sum())
+        fp = int(counts[:, inside].sum()) - tp
+        fn = int(counts[inside].sum()) - tp
+        rows.append({"region": region, "dice": float(dice(tp, fp, fn)), "tp": tp, "fp": fp, "fn": fn})
+    return pd.DataFrame(rows)
+
+
+def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataFrame:
+    """Adds the scalar of each segmentation as region `mean`.
+
+    Args:
+        scores: Rows of `score_table` with columns that say which segmentation they belong to.
+        by: Those columns.
+        scalar: Which regions the scalar averages; undefined ones are left out, and it is NaN if all are.
+
+    Returns:
+        The rows with one more a segmentation, whose counts are missing.
+    """
+    chosen = scores[scores["region"].isin(SCALAR_REGIONS[scalar])]
+    means = chosen.groupby(by, sort=False, as_index=False)["dice"].mean()
+    table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
+    return table.astype({"tp": "Int64", "fp": "Int64", "fn": "Int64"})

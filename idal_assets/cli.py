@@ -1,0 +1,167 @@
+"""The command `idal`: run, status, check, phantom and ui."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from idal_assets.imaging.case import CaseError
+from idal_assets.settings import ProfileError, profile_names
+from idal_assets.study import NotMadeError, Study
+
+CONSOLE = Console()
+
+profile_option = click.option(
+    "--profile", metavar="NAME_OR_FILE", help=f"One of {', '.join(profile_names())}, or a YAML file."
+)
+data_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path, file_okay=False), help="Data folder [default: data]."
+)
+
+
+def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Shows what a person can mend as a message, not as a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> Any:
+        from idal_assets.orchestration.runner import StepFailedError
+
+        try:
+            return command(*args, **kwargs)
+        except (ProfileError, CaseError, NotMadeError, StepFailedError, FileExistsError) as error:
+            raise click.ClickException(str(error)) from error
+
+    return run
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="idal-assets")
+def main() -> None:
+    """Which training cases help, which harm, and which suit this patient?"""
+
+
+@main.command()
+@profile_option
+@click.option("--raw", type=click.Path(path_type=Path, file_okay=False), help="Folder with the raw cases.")
+@data_option
+@_plainly
+def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
+    """Runs the whole graph; what is current is left alone."""
+    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
+    from idal_assets.orchestration.runner import Runner
+    from idal_assets.progress import terminal_bars
+
+    if raw is not None and not raw.is_dir():
+        raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
+    study = Study.open(data_dir, profile, raw)
+    study.remember()
+    with open_instance(study.folder) as instance:
+        close_abandoned_runs(instance)
+        CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
+        with terminal_bars() as bars:
+            made = Runner(study, instance, bars).run()
+    CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
+    _print_outcome(study)
+
+
+@main.command()
+@data_option
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
+@_plainly
+def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
+    """Says for each asset how many partitions are current, outdated and missing."""
+    from idal_assets.currency import all_states
+
+    counts = {
+        asset: {state: list(states.values()).count(state) for state in ("current", "outdated", "missing")}
+        for asset, states in all_states(Study.open(data_dir, profile)).items()
+    }
+    if as_json:
+        click.echo(json.dumps(counts, indent=1))
+        return
+    table = Table("asset", "current", "outdated", "missing")
+    for asset, count in counts.items():
+        colour = "red" if count["missing"] else "yellow" if count["outdated"] else "green"
+        table.add_row(f"[{colour}]{asset}[/{colour}]", *(str(number) for number in count.values()))
+    CONSOLE.print(table)
+
+
+@main.command()
+@click.argument("raw_dir", type=click.Path(path_type=Path))
+@_plainly
+def check(raw_dir: Path) -> None:
+    """Reads a folder of raw cases and lists every problem, one line a case."""
+    from idal_assets.imaging.inspection import inspect_folder
+    from idal_assets.progress import bar, terminal_bars
+
+    with terminal_bars() as bars:
+        report = inspect_folder(raw_dir, track=bar(bars))
+    for line in report.lines():
+        click.echo(line)
+    refused = any(problem.severity == "error" for problem in report.problems)
+    click.echo(f"{report.layout.value}: {len(report.facts)} cases can be used, {len(report.refused)} are refused.")
+    sys.exit(1 if refused else 0)
+
+
+@main.command()
+@click.argument("out_dir", type=click.Path(path_type=Path))
+@profile_option
+@_plainly
+def phantom(out_dir: Path, profile: str | None) -> None:
+    """Writes the procedural dataset of a profile as an MSD folder, with truth.json beside it."""
+    from idal_assets.imaging.phantom import write_phantom
+    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.settings import load_profile
+
+    settings = load_profile(profile or "demo").phantom
+    if settings is None:
+        raise ProfileError(f"The profile {profile} has no phantom section; add one or take the profile demo")
+    with terminal_bars() as bars:
+        write_phantom(out_dir, settings, bar(bars))
+    click.echo(f"{settings.train_cases + settings.test_cases} cases in {out_dir}")
+
+
+@main.command()
+@data_option
+@click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
+@_plainly
+def ui(data_dir: Path | None, port: int) -> None:
+    """Opens the Dagster UI on a data folder, on this machine only."""
+    from idal_assets.orchestration.instance import ensure_home
+
+    study = Study.open(data_dir)
+    home = ensure_home(study.folder)
+    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
+    if dagster is None:
+        raise click.ClickException("The command dagster is not installed beside idal; install the project again")
+    environment = {**os.environ, "DAGSTER_HOME": str(home), "IDAL_DATA_DIR": str(study.folder.root)}
+    module = ["-m", "idal_assets.definitions"]
+    os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
+
+
+def _print_outcome(study: Study) -> None:
+    from idal_assets.steps.matrix import load_ranking
+    from idal_assets.steps.report import load_median_change
+
+    sets = Table("removal set", "cases left", "median Dice", "difference to all", title="Reductions")
+    for row in load_median_change(study).itertuples():
+        difference = f"{row.difference_of_medians:+.4f}"
+        sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
+    CONSOLE.print(sets)
+    worst = Table("rank", "case", "score", "donor mean", "receiver mean", title="Worst cases")
+    for row in load_ranking(study).head(max(study.profile.removal.sizes)).itertuples():
+        means = (f"{value:.3f}" for value in (row.score, row.donor_mean, row.receiver_mean))
+        worst.add_row(str(row.rank), row.case_id, *means)
+    CONSOLE.print(worst)
+    CONSOLE.print(f"Report    {study.path('experiment_report') / 'report.html'}", soft_wrap=True)
+    CONSOLE.print(f"Database  {study.folder.database}", soft_wrap=True)
+    CONSOLE.print(f"UI        idal ui --data-dir {study.folder.root}", soft_wrap=True)

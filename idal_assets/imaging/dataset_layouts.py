@@ -1,0 +1,154 @@
+"""Raw folders that a dataset.json describes: MSD and nnU-Net v2."""
+
+import json
+import os
+import re
+from collections import defaultdict
+from pathlib import Path
+from typing import Any
+
+from idal_assets.imaging.case import CaseError
+from idal_assets.imaging.conventions import CHANNELS
+from idal_assets.imaging.dataset_names import channel_order, label_values
+from idal_assets.imaging.listing import list_folder, nifti_stem
+from idal_assets.imaging.problems import CaseProblems, Problem
+from idal_assets.imaging.raw_folder import (
+    KNOWN_LAYOUTS,
+    LABEL_ROLE,
+    Candidate,
+    Layout,
+    RawFolder,
+    check_candidates,
+)
+
+_NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+
+
+def scan_described(raw_dir: Path) -> RawFolder:
+    """Scan a folder that a dataset.json describes.
+
+    Raises:
+        CaseError: The dataset.json cannot be read or does not say which layout, channel and label it means.
+    """
+    path = raw_dir / "dataset.json"
+    meta = _read_json(path)
+    layout, key = _layout_of(path, meta)
+    order = channel_order(path, meta.get(key), key)
+    values = label_values(path, meta.get("labels"))
+    scan = _scan_msd if layout is Layout.MSD else _scan_nnunet
+    return scan(raw_dir, meta, order, values)
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        meta = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise CaseError(f"{path}: cannot be read ({error}); correct or restore it") from error
+    if not isinstance(meta, dict):
+        raise CaseError(f"{path}: is not a JSON object; correct or restore it")
+    return meta
+
+
+def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
+    """Return the layout of the folder of a dataset.json, and the key of its channel names."""
+    if "dataset" in meta:
+        raise CaseError(
+            f"{path}: lists its files under 'dataset', which is not supported; put or link the files into"
+            " imagesTr and labelsTr and remove 'dataset'"
+        )
+    # MSD has 'modality' too, so what only nnU-Net v2 has comes first
+    if "channel_names" in meta:
+        return Layout.NNUNET, "channel_names"
+    if isinstance(meta.get("training"), list) and "file_ending" not in meta:
+        return Layout.MSD, "modality"
+    if "modality" in meta:
+        return Layout.NNUNET, "modality"
+    if "file_ending" in meta:
+        return Layout.NNUNET, "channel_names"
+    raise CaseError(f"{path}: belongs to no known layout; known are: {KNOWN_LAYOUTS}")
+
+
+def _scan_msd(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], values: dict[int, int]) -> RawFolder:
+    """Scan a folder in the layout of MSD Task01; the images of 'test' are no cases and are left out."""
+    candidates = []
+    problems: list[Problem] = []
+    for number, entry in enumerate(meta["training"]):
+        try:
+            candidates.append(_msd_candidate(raw_dir, entry))
+        except CaseProblems as error:
+            problems += error.problems
+        except (TypeError, KeyError):
+            what = f"entry {number} of 'training' is {entry!r}"
+            remedy = 'write {"image": "./imagesTr/CASE.nii.gz", "label": "./labelsTr/CASE.nii.gz"}'
+            problems.append(Problem(None, raw_dir / "dataset.json", what, remedy))
+    listed = {path for candidate in candidates for path in candidate.expected.values()}
+    for file in _split_files(raw_dir, problems):
+        if file not in listed:
+            remedy = "add it to 'training' in dataset.json or remove the file"
+            problems.append(Problem(nifti_stem(file), file, "present but not listed", remedy))
+    return check_candidates(raw_dir, Layout.MSD, candidates, problems, channel_order=order, label_values=values)
+
+
+def _msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
+    """Return the case that an entry of 'training' names.
+
+    Raises:
+        CaseProblems: A path is not that of a NIfTI file below the folder.
+        TypeError: The entry is not an object.
+        KeyError: The entry lacks its image or label.
+    """
+    named = {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])}
+    case_id = nifti_stem(Path(named["image"]))
+    files = {}
+    for role, name in named.items():
+        # by name only: a link inside the folder was made by its owner and may lead anywhere, an entry may not
+        relative = Path(os.path.normpath(name))
+        if relative.is_absolute() or relative.drive or relative.parts[:1] == ("..",):
+            remedy = "write a path relative to dataset.json and inside its folder"
+            raise CaseProblems([Problem(case_id, Path(name), f"{role} lies outside the raw folder", remedy)])
+        files[role] = raw_dir / relative
+        if case_id is None or nifti_stem(relative) is None:
+            remedy = "write a name that ends in .nii or .nii.gz"
+            raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
+    return Candidate(str(case_id), files, {role: [file] for role, file in files.items()})
+
+
+def _split_files(raw_dir: Path, problems: list[Problem]) -> list[Path]:
+    """List the NIfTI files in imagesTr and labelsTr; what else lies there is added to `problems` as a warning."""
+    files = []
+    for folder in (raw_dir / "imagesTr", raw_dir / "labelsTr"):
+        inside, subfolders = list_folder(folder) if folder.is_dir() else ([], [])
+        files += [file for file in inside if nifti_stem(file)]
+        for other in [file for file in inside if not nifti_stem(file)] + subfolders:
+            problems.append(Problem(None, other, "not a NIfTI file, left out", "move it elsewhere", "warning"))
+    return files
+
+
+def _scan_nnunet(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], values: dict[int, int]) -> RawFolder:
+    """Scan a raw folder of nnU-Net v2: one file for each channel, numbered as in 'channel_names'."""
+    ending = meta.get("file_ending", ".nii.gz")
+    if ending not in (".nii", ".nii.gz"):
+        raise CaseError(f"{raw_dir / 'dataset.json'}: file_ending {ending!r} is not read; convert to .nii.gz")
+    roles = {f"{order[index]:04d}": channel for index, channel in enumerate(CHANNELS)}
+    problems: list[Problem] = []
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for file in _split_files(raw_dir, problems):
+        stem = str(nifti_stem(file))
+        numbered = _NUMBERED.fullmatch(stem)
+        if file.parent.name == "labelsTr":
+            found[stem][LABEL_ROLE].append(file)
+        elif numbered is None:
+            remedy = "name it CASE_0000 to CASE_0003 by its channel"
+            problems.append(Problem(stem, file, "image without a channel number", remedy))
+        elif numbered["channel"] not in roles:
+            remedy = "remove it: dataset.json names the channels 0000 to 0003"
+            problems.append(Problem(numbered["case"], file, "file of an extra channel", remedy))
+        else:
+            found[numbered["case"]][roles[numbered["channel"]]].append(file)
+    candidates = []
+    images = raw_dir / "imagesTr"
+    for case_id, files in found.items():
+        expected = {channel: images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
+        expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
+        candidates.append(Candidate(case_id, expected, files))
+    return check_candidates(raw_dir, Layout.NNUNET, candidates, problems, label_values=values)

@@ -1,0 +1,137 @@
+"""Turns a plain function into a Dagster asset of the graph.
+
+The function writes an artifact's files into a folder. Dependencies, partitions and group come from the graph;
+versions, atomic writing and the metadata that every artifact has are added here, once for all.
+"""
+
+import base64
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import pandas as pd
+
+from idal_assets.artifacts import Provenance, build
+from idal_assets.graph import GRAPH, Node
+from idal_assets.orchestration.partitions import PARTITIONS, dependency
+from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+Work = Callable[[Study, Any, Path, Track], str | None]
+"""Writes the artifact of a partition into a folder; may return a version made from the content."""
+
+Describe = Callable[[Study, Any, Path], Mapping[str, Any]]
+"""Reads from the finished artifact what a person wants to see in the UI."""
+
+LARGEST_PICTURE = 400_000
+"""Bytes; a larger picture is linked instead of embedded, since Dagster stores metadata with every event."""
+
+
+def study_asset(
+    kinds: set[str],
+    describe: Describe | None = None,
+    before: Callable[[Study, Track], None] | None = None,
+    after: Callable[[Study, dg.DagsterInstance], None] | None = None,
+) -> Callable[[Work], dg.AssetsDefinition]:
+    """Makes an asset of the graph's node that has the function's name.
+
+    Args:
+        kinds: Tags that the UI shows as icons.
+        describe: Adds metadata to what every artifact has.
+        before: Called before the inputs are looked at.
+        after: Called when the artifact is in place.
+    """
+
+    def decorate(work: Work) -> dg.AssetsDefinition:
+        node = GRAPH[work.__name__]
+
+        @dg.asset(
+            name=node.name,
+            group_name=node.group,
+            description=work.__doc__,
+            kinds=kinds,
+            code_version=node.code,
+            partitions_def=PARTITIONS[node.partition] if node.partition else None,
+            deps=[dependency(name, node.partition, select) for name, select in node.made_from.items()],
+        )
+        def asset(
+            context: dg.AssetExecutionContext, study: StudyResource, progress: dg.ResourceParam[Progress]
+        ) -> dg.MaterializeResult:
+            opened = study.open()
+            key = context.partition_key if node.partition else None
+            track = progress.of(context.log.info)
+            if before:
+                before(opened, track)
+            provenance, made_now = make(opened, node, key, work, track)
+            if after:
+                after(opened, context.instance)
+            folder = opened.path(node.name, key)
+            described = describe(opened, key, folder) if describe else {}
+            return dg.MaterializeResult(
+                data_version=dg.DataVersion(provenance.version),
+                metadata={**described, **pictures(folder), **_record(folder, provenance, made_now)},
+            )
+
+        return asset
+
+    return decorate
+
+
+def make(study: Study, node: Node, key: str | None, work: Work, track: Track) -> tuple[Provenance, bool]:
+    """Makes one artifact, unless it is current."""
+    return build(
+        study.path(node.name, key),
+        node.name,
+        key,
+        node.inputs(study, key),
+        lambda folder: work(study, key, folder, track),
+        study.folder.unfinished,
+        study.folder.locks,
+    )
+
+
+def table(rows: pd.DataFrame) -> dg.TableMetadataValue:
+    """A table for the UI; floats are rounded to four places."""
+    types = {"i": "int", "f": "float", "b": "bool"}
+    columns = [
+        dg.TableColumn(str(name), types.get(rows[name].dtype.kind, "string")) for name in rows.columns
+    ]
+    records = [
+        dg.TableRecord({str(name): _cell(value) for name, value in row.items()})
+        for row in rows.to_dict(orient="records")
+    ]
+    return dg.MetadataValue.table(records, schema=dg.TableSchema(columns))
+
+
+def _cell(value: Any) -> Any:
+    if pd.isna(value):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    return round(value, 4) if isinstance(value, float) else value
+
+
+def pictures(folder: Path) -> dict[str, dg.MetadataValue]:
+    """Every picture of an artifact, embedded."""
+    return {path.stem: _picture(path) for path in sorted(folder.glob("*.png"))}
+
+
+def _picture(path: Path) -> dg.MetadataValue:
+    if path.stat().st_size > LARGEST_PICTURE:
+        return dg.MetadataValue.path(path)
+    encoded = base64.b64encode(path.read_bytes()).decode()
+    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{encoded})")
+
+
+def _record(folder: Path, provenance: Provenance, made_now: bool) -> dict[str, Any]:
+    return {
+        "path": dg.MetadataValue.path(folder),
+        "seconds": provenance.seconds,
+        "made": provenance.written,
+        "reused": not made_now,
+        "made_from": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["made_from"]),
+        "settings": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["settings"]),
+        "software": dg.MetadataValue.json(provenance.software),
+    }

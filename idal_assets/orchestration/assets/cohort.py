@@ -1,0 +1,86 @@
+"""Assets of the group `cohort`: which cases there are and what they look like."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.partitions import register_partitions
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+
+def _describe_cohort(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.imaging.cohort import read_cohort
+    from idal_assets.steps.cohort import cohort_table
+
+    found = read_cohort(folder)
+    refused = pd.DataFrame(
+        [{"case_id": case, "reason": reason} for case, reasons in found.refused.items() for reason in reasons],
+        columns=["case_id", "reason"],
+    )
+    return {
+        "raw_folder": str(found.raw),
+        "layout": found.layout,
+        "donors": len(found.donors),
+        "test_cases": len(found.tests),
+        "pretraining_cases": len(found.pretraining),
+        "cases": table(cohort_table(found)),
+        "refused": table(refused),
+    }
+
+
+def _write_phantom_if_needed(study: Study, track: Track) -> None:
+    from idal_assets.steps.cohort import ensure_raw_folder
+
+    ensure_raw_folder(study, track)
+
+
+@study_asset(
+    kinds={"nifti", "duckdb"},
+    describe=_describe_cohort,
+    before=_write_phantom_if_needed,
+    after=register_partitions,
+)
+def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
+    """Which cases take part, and in which role.
+
+    Verifies the whole raw folder and refuses bad cases before anything is trained; gives each case its role (donor,
+    test or pretraining) by the profile's lists or seed, and registers the partitions. A profile with a phantom and
+    no raw folder writes the phantom first.
+    """
+    from idal_assets.analysis.database import replace_table
+    from idal_assets.steps.cohort import cohort_rows, make_cohort
+
+    chosen = make_cohort(study, folder, track)
+    replace_table(study.folder.database, "cohort", cohort_rows(chosen), study.folder.database_lock)
+    return chosen.version
+
+
+def _describe_case(study: Study, case_id: str, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.cohort import label_millilitres
+
+    case = study.cohort.case(case_id)
+    volumes = label_millilitres(case.facts)
+    return {
+        "role": case.role,
+        "shape": " × ".join(map(str, case.facts.shape)),
+        "spacing_mm": " × ".join(f"{size:g}" for size in case.facts.spacing),
+        "orientation": case.facts.orientation,
+        "content_hash": case.facts.content_hash,
+        "label_volumes": table(pd.DataFrame({"label": list(volumes), "millilitres": list(volumes.values())})),
+        "warnings": "; ".join(case.facts.warnings) or "none",
+    }
+
+
+@study_asset(kinds={"nifti"}, describe=_describe_case)
+def raw_case(study: Study, case_id: str, folder: Path, track: Track) -> None:
+    """One verified case: geometry, label volumes and a picture of its four channels with the label."""
+    from idal_assets.plots.cases import case_overview
+    from idal_assets.plots.style import png_bytes
+
+    facts = study.cohort.case(case_id).facts
+    (folder / "facts.json").write_text(facts.model_dump_json(indent=1))
+    (folder / "overview.png").write_bytes(png_bytes(case_overview(study.read_case(case_id))))

@@ -1,0 +1,63 @@
+"""Assets of the group `prepare`: nnU-Net's plans and preprocessing."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from idal_assets.orchestration.assembly import study_asset
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+
+def _describe_plans(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    import dagster as dg
+
+    from idal_assets.nnunet.plans import CONFIGURATION, Plans
+
+    plans = Plans.load(folder)
+    chosen = plans.values["configurations"][CONFIGURATION]
+    return {
+        "patch_size": " × ".join(map(str, plans.patch_size)),
+        "batch_size": plans.configuration.batch_size,
+        "spacing_mm": " × ".join(f"{size:g}" for size in plans.configuration.spacing),
+        "features_per_stage": str(chosen["architecture"]["arch_kwargs"]["features_per_stage"]),
+        "normalization": ", ".join(chosen["normalization_schemes"]),
+        "plans": dg.MetadataValue.json(chosen),
+    }
+
+
+@study_asset(kinds={"json"}, describe=_describe_plans)
+def nnunet_plans(study: Study, key: None, folder: Path, track: Track) -> str:
+    """nnU-Net's fingerprint of the cases that networks learn from, and its plans of the 2D configuration.
+
+    The version comes from the fields that determine preprocessing and network, not from statistics of the data.
+    """
+    import json
+
+    from idal_assets.nnunet.plans import fingerprint, make_plans
+
+    cohort = study.cohort
+    names = [*cohort.donors, *cohort.pretraining]
+    found = fingerprint((study.read_case(name) for name in track(names, "fingerprint")), len(names))
+    plans = make_plans(found, len(names), study.profile.plans)
+    plans.save(folder)
+    (folder / "dataset_fingerprint.json").write_text(json.dumps(found, indent=1))
+    return plans.version
+
+
+def _describe_slices(study: Study, case_id: str, folder: Path) -> Mapping[str, Any]:
+    import json
+
+    shape = json.loads((folder / "properties.json").read_text())["shape_after_cropping_and_before_resampling"]
+    size = sum(path.stat().st_size for path in folder.iterdir())
+    return {"slices": shape[0], "cropped_shape": " × ".join(map(str, shape)), "megabytes": round(size / 1e6, 2)}
+
+
+@study_asset(kinds={"numpy"}, describe=_describe_slices)
+def case_slices(study: Study, case_id: str, folder: Path, track: Track) -> None:
+    """One case after nnU-Net's own preprocessing: transposed, cropped, normalised, resampled."""
+    from idal_assets.nnunet.plans import Plans
+    from idal_assets.nnunet.slices import preprocess
+
+    plans = Plans.load(study.path("nnunet_plans"))
+    preprocess(study.read_case(case_id), plans).save(folder)

@@ -1,0 +1,82 @@
+"""Assets of the group `similarity`: every model on every case, and what the matrix says."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+
+def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
+    rows = pd.read_parquet(folder / "row.parquet")
+    scalars = rows[rows["region"] == "mean"].set_index("receiver")["dice"]
+    return {
+        "cells": len(scalars),
+        "mean_dice_of_others": float(scalars.drop(donor).mean()),
+        "dice_of_itself": float(scalars[donor]),
+        "cells_by_receiver": table(rows.pivot(index="receiver", columns="region", values="dice").reset_index()),
+    }
+
+
+@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row)
+def dice_row(study: Study, donor: str, folder: Path, track: Track) -> None:
+    """One row of the matrix: this donor's model on every donor and test case, scored in the original geometry."""
+    from idal_assets.steps.models import score_case_model
+
+    score_case_model(study, donor, track).to_parquet(folder / "row.parquet", index=False)
+
+
+def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    matrix = pd.read_parquet(folder / "matrix.parquet")
+    return {
+        "donors": matrix.shape[0],
+        "receivers": matrix.shape[1],
+        "undefined_cells": int(matrix.isna().to_numpy().sum()),
+        "mean_dice": float(matrix.mean(axis=None)),
+    }
+
+
+@study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_matrix)
+def dice_matrix(study: Study, key: None, folder: Path, track: Track) -> None:
+    """All rows in DuckDB (table `dice`), checked for completeness, with heat maps of donors and of test cases."""
+    from idal_assets.analysis.database import replace_table
+    from idal_assets.steps.matrix import collect_rows, draw_heat_maps
+
+    rows, matrix = collect_rows(study)
+    matrix.to_parquet(folder / "matrix.parquet")
+    draw_heat_maps(matrix, study.cohort, folder)
+    replace_table(study.folder.database, "dice", rows, study.folder.database_lock)
+
+
+def _describe_dendrogram(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.matrix import load_dendrogram
+
+    found = load_dendrogram(folder)
+    return {"cophenetic_correlation": found.cophenetic, "leaf_order": ", ".join(found.leaves)}
+
+
+@study_asset(kinds={"scipy", "matplotlib"}, describe=_describe_dendrogram)
+def dendrogram(study: Study, key: None, folder: Path, track: Track) -> None:
+    """UPGMA clustering of the donors: linkage, cophenetic correlation, picture with the matrix in leaf order."""
+    from idal_assets.steps.matrix import make_dendrogram
+
+    make_dendrogram(study, folder)
+
+
+def _describe_ranking(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    scores = pd.read_parquet(folder / "case_score.parquet")
+    return {"worst": ", ".join(scores["case_id"].head(5)), "ranking": table(scores)}
+
+
+@study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_ranking)
+def case_ranking(study: Study, key: None, folder: Path, track: Track) -> None:
+    """Donors from worst to best (table `case_score`): donor mean, receiver mean, score, rank and cluster."""
+    from idal_assets.analysis.database import replace_table
+    from idal_assets.steps.matrix import make_ranking
+
+    scores = make_ranking(study, folder)
+    replace_table(study.folder.database, "case_score", scores, study.folder.database_lock)

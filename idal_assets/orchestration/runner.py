@@ -1,0 +1,181 @@
+"""Runs the whole graph in dependency order, partition by partition, in this process, on a real instance.
+
+What is current is left alone, so a second run makes only what is missing or outdated.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import dagster as dg
+from rich.progress import Progress as Bars
+from rich.progress import TaskID
+
+from idal_assets.artifacts import read_provenance
+from idal_assets.currency import inputs_unless_incomplete, is_made_from
+from idal_assets.graph import GRAPH, Node, same_key, whole
+from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.instance import process_tag
+from idal_assets.orchestration.partitions import register_partitions
+from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.progress import bar
+from idal_assets.steps.cohort import ensure_raw_folder
+from idal_assets.study import Study
+
+DATA_VERSION_TAG = "dagster/data_version"
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
+
+
+class StepFailedError(RuntimeError):
+    """A step of the graph failed; the message says which and why."""
+
+
+@dataclass
+class Made:
+    """What a run did.
+
+    Attributes:
+        made: Artifacts made, by asset.
+        kept: Artifacts that were current.
+    """
+
+    made: dict[str, int] = field(default_factory=dict)
+    kept: int = 0
+
+
+def chains() -> list[list[Node]]:
+    """Groups assets that can be made together, one partition at a time.
+
+    Assets belong together where they follow each other, have the same partitions, and need from one another only
+    the same partition.
+
+    Returns:
+        All assets in dependency order.
+    """
+    found: list[list[Node]] = []
+    for node in GRAPH.values():
+        chain = found[-1] if found else []
+        names = {member.name for member in chain}
+        direct = {whole} if node.partition is None else {same_key}
+        together = (
+            bool(chain)
+            and chain[0].partition == node.partition
+            and "cohort" not in names
+            and all(select in direct for name, select in node.made_from.items() if name in names)
+        )
+        if together and names & node.made_from.keys():
+            chain.append(node)
+        else:
+            found.append([node])
+    return found
+
+
+class Runner:
+    """Runs a study.
+
+    Args:
+        study: The study.
+        instance: Where materializations are recorded.
+        bars: Shows the progress.
+    """
+
+    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars) -> None:
+        self._study = study
+        self._instance = instance
+        self._bars = bars
+        self._track = bar(bars)
+        resource = StudyResource(
+            data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw)
+        )
+        definitions = build_definitions(resource, Progress(self._track))
+        self._job = definitions.resolve_implicit_global_asset_job_def()
+
+    def run(self) -> Made:
+        """Makes everything that is missing or outdated.
+
+        Raises:
+            StepFailedError: A step failed; what was made before stays.
+        """
+        ensure_raw_folder(self._study, self._track)
+        result = Made()
+        total = self._bars.add_task("[bold]all artifacts", total=None)
+        for chain in chains():
+            recorded = {node.name: self._recorded_versions(node) for node in chain}
+            for key in chain[0].keys(self._study):
+                self._run_chain(chain, key, recorded, result, total)
+            if chain[0].name == "cohort":
+                register_partitions(self._study, self._instance)
+                self._bars.update(total, total=sum(len(node.keys(self._study)) for node in GRAPH.values()))
+        return result
+
+    def _run_chain(
+        self,
+        chain: Sequence[Node],
+        key: str | None,
+        recorded: Mapping[str, Mapping[str | None, str]],
+        result: Made,
+        total: TaskID,
+    ) -> None:
+        waiting = list(chain)
+        while waiting:
+            if self._is_done(waiting[0], key, recorded[waiting[0].name]):
+                waiting.pop(0)
+                result.kept += 1
+                self._bars.advance(total)
+                continue
+            batch = self._surely_needed(waiting, key)
+            self._materialize(batch, key)
+            for node in batch:
+                result.made[node.name] = result.made.get(node.name, 0) + 1
+                self._bars.advance(total)
+            waiting = waiting[len(batch) :]
+
+    def _is_done(self, node: Node, key: str | None, recorded: Mapping[str | None, str]) -> bool:
+        """Whether an artifact is current and the instance knows it; a kill may come between the two."""
+        if not is_made_from(self._study, node, key, inputs_unless_incomplete(self._study, node, key)):
+            return False
+        return recorded.get(key) == self._study.version(node.name, key)
+
+    def _surely_needed(self, waiting: Sequence[Node], key: str | None) -> list[Node]:
+        """The first asset, and those after it that do not exist; one that exists may turn out to be current."""
+        batch = [waiting[0]]
+        for node in waiting[1:]:
+            if read_provenance(self._study.path(node.name, key)) is not None:
+                break
+            batch.append(node)
+        return batch
+
+    def _materialize(self, nodes: Sequence[Node], key: str | None) -> None:
+        result = self._job.execute_in_process(
+            run_config=QUIET,
+            instance=self._instance,
+            partition_key=key,
+            asset_selection=[dg.AssetKey(node.name) for node in nodes],
+            tags=process_tag(),
+            raise_on_error=False,
+        )
+        if not result.success:
+            raise StepFailedError(_explain(result, nodes, key))
+
+    def _recorded_versions(self, node: Node) -> Mapping[str | None, str]:
+        asset = dg.AssetKey(node.name)
+        if node.partition is None:
+            event = self._instance.get_latest_materialization_event(asset)
+            materialization = event.asset_materialization if event else None
+            return {None: (materialization.tags or {}).get(DATA_VERSION_TAG, "")} if materialization else {}
+        by_partition = self._instance.event_log_storage.get_latest_tags_by_partition(
+            asset, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+        )
+        return {key: tags[DATA_VERSION_TAG] for key, tags in by_partition.items()}
+
+
+def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:
+    failures = [event for event in result.all_events if event.is_step_failure]
+    if not failures:
+        return f"{nodes[0].name} of {key} failed; see its run in the UI"
+    failure = failures[0]
+    error = failure.step_failure_data.error
+    while error is not None and error.cause is not None:
+        error = error.cause
+    name = failure.step_key if key is None else f"{failure.step_key} of {key}"
+    reason = error.message.strip() if error is not None else "see its run in the UI"
+    return f"{name} failed.\n{reason}"

@@ -1,0 +1,160 @@
+"""Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from idal_assets.analysis.scores import confusion, score_table, with_scalar
+from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
+from idal_assets.nnunet.patches import derived_seed
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.prediction import Predictor
+from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
+from idal_assets.nnunet.training import Weights, train
+from idal_assets.nnunet.variants import make_variants
+from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
+from idal_assets.plots.curves import training_curves
+from idal_assets.plots.style import png_bytes
+from idal_assets.progress import Track
+from idal_assets.settings import TrainingSettings
+from idal_assets.study import Study
+
+
+def train_baseline(study: Study, folder: Path, track: Track) -> None:
+    """Trains the baseline on the donors, or on the pretraining cases if there are any."""
+    cases = _slices(study, study.cohort.baseline_cases)
+    _train_into(study, folder, cases, study.profile.baseline, "baseline_weights", track)
+
+
+def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
+    """Writes the variants of a donor, one folder each, and a picture of them."""
+    case = load_slices(study.path("case_slices", donor), donor)
+    variants = make_variants(case, study.profile.variants, derived_seed(study.profile.seed, "augmented_case", donor))
+    for variant in variants:
+        target = folder / variant.case_id
+        target.mkdir()
+        variant.save(target)
+    # nnU-Net keeps slices as (z, y, x); the pictures want (x, y, z) as in the file.
+    affine = np.asarray(study.cohort.case(donor).facts.affine)
+    drawn = []
+    for shown in (case, *variants):
+        image, label = shown.image[0].transpose(2, 1, 0), shown.label.clip(0).transpose(2, 1, 0).astype(np.uint8)
+        place = most_tumour_slice(label)
+        drawn.append((axial_slice(image, place, affine), axial_slice(label, place, affine)))
+    figure = variants_figure(drawn[0], drawn[1:], f"{donor}: original and variants (FLAIR)")
+    (folder / "variants.png").write_bytes(png_bytes(figure))
+
+
+def train_case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
+    """Fine-tunes the baseline on the variants of one donor.
+
+    Every donor's training draws with the same seed, so that models differ by their case and not by their luck.
+    """
+    variants = study.path("augmented_case", donor)
+    folders = {place.name: place for place in sorted(variants.iterdir()) if place.is_dir()}
+    cases = SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
+    initial = load_weights(study.path("baseline_weights"))
+    _train_into(study, folder, cases, study.profile.case_model, "case_model", track, donor, initial)
+
+
+def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
+    """Trains from scratch on the cases that a removal set keeps.
+
+    All sets share seed and number of iterations and train on all their cases: nnU-Net's five folds would be drawn
+    anew when cases leave, which would hide what the removal did.
+    """
+    rows = pd.read_parquet(study.path("training_set", removal_set) / "training_set.parquet")
+    cases = _slices(study, sorted(rows.loc[rows["kept"], "case_id"]))
+    _train_into(study, folder, cases, study.profile.reduced, "reduced_model", track, removal_set)
+
+
+def score_case_model(study: Study, donor: str, track: Track) -> pd.DataFrame:
+    """Segments every donor and test case with one donor's model.
+
+    Returns:
+        One row a receiver and region: `donor`, `receiver`, `region`, `dice`, `tp`, `fp`, `fn`, `receiver_role`,
+        `model_version`, `receiver_version`.
+    """
+    cohort = study.cohort
+    scores = []
+    folder = study.path("case_model", donor)
+    for name, truth, predicted in _segment(study, folder, cohort.receivers, track, f"segment with {donor}"):
+        scores.append(score_table(confusion(truth, predicted)).assign(receiver=name))
+    rows = with_scalar(pd.concat(scores), ["receiver"], study.profile.similarity.scalar)
+    return rows.assign(
+        donor=donor,
+        receiver_role=[cohort.case(name).role for name in rows["receiver"]],
+        model_version=study.version("case_model", donor),
+        receiver_version=[study.version("case_slices", name) for name in rows["receiver"]],
+    )
+
+
+def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
+    """Segments every test case with a retrained network; writes the scores and the segmentations."""
+    target = folder / "segmentations"
+    target.mkdir()
+    plans = Plans.load(study.path("nnunet_plans"))
+    model = study.path("reduced_model", removal_set)
+    scores = []
+    for name, truth, predicted in _segment(study, model, study.cohort.tests, track, f"segment with {removal_set}"):
+        scores.append(score_table(confusion(truth, predicted)).assign(case_id=name))
+        affine = np.asarray(study.cohort.case(name).facts.affine)
+        nib.save(nib.Nifti1Image(_as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
+    rows = with_scalar(pd.concat(scores), ["case_id"], study.profile.similarity.scalar)
+    rows = rows.assign(removal_set=removal_set, model_version=study.version("reduced_model", removal_set))
+    rows.to_parquet(folder / "evaluation.parquet", index=False)
+
+
+def _slices(study: Study, names: Iterable[str]) -> SlicesOnDisk:
+    folders = {name: study.path("case_slices", name) for name in names}
+    return SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
+
+
+def _train_into(
+    study: Study,
+    folder: Path,
+    cases: SlicesOnDisk,
+    settings: TrainingSettings,
+    asset: str,
+    track: Track,
+    key: str | None = None,
+    initial: Weights | None = None,
+) -> None:
+    plans = Plans.load(study.path("nnunet_plans"))
+    compute = Compute.choose(study.profile.compute)
+    trained = train(
+        cases,
+        plans,
+        settings,
+        compute,
+        derived_seed(study.profile.seed, asset),
+        initial,
+        track,
+        f"train {key or asset}",
+    )
+    save_model(folder, trained, plans)
+    (folder / "compute.txt").write_text(str(compute))
+    (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
+
+
+def _segment(
+    study: Study, model: Path, names: list[str], track: Track, description: str
+) -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    profile = study.profile
+    plans = Plans.load(study.path("nnunet_plans"))
+    compute = Compute.choose(profile.compute)
+    predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
+    segmented = predictor.segment(_slices(study, names), names)
+    for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
+        assert case.truth is not None
+        yield name, case.truth, predicted
+
+
+def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:
+    """Undoes nnU-Net's transposition and its (z, y, x) order: back to (x, y, z) as the raw file has it."""
+    return segmentation.transpose(plans.manager.transpose_backward).transpose(2, 1, 0)
