@@ -53,13 +53,13 @@ def _state(study: Study, node: Node, key: str | None, upstream: States) -> State
     inputs = inputs_unless_incomplete(study, node, key)
     if inputs is None or not is_made_from(study, node, key, inputs):
         return "outdated"
-    sources = [source for asset, made_from in inputs.made_from.items() for source in _sources(asset, made_from, key)]
+    sources = [
+        source for asset, made_from in inputs.made_from.items() for source in _sources(asset, made_from, key)
+    ]
     return "current" if all(upstream[asset].get(place) == "current" for asset, place in sources) else "outdated"
 
 
-def _sources(
-    asset: str, made_from: str | Mapping[str, str], key: str | None
-) -> list[tuple[str, str | None]]:
+def _sources(asset: str, made_from: str | Mapping[str, str], key: str | None) -> list[tuple[str, str | None]]:
     if asset not in GRAPH:
         return []
     if isinstance(made_from, Mapping):

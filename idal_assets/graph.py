@@ -162,7 +162,7 @@ _NODES = (
         "similarity",
         None,
         {"dice_matrix": whole, "dendrogram": whole},
-        ("similarity.largest_cluster",),
+        ("similarity.largest_cluster", "removal.sizes"),
     ),
     Node("removal_plan", "reduction", None, {"case_ranking": whole, "dendrogram": whole}, ("removal",)),
     Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}),

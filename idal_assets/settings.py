@@ -18,9 +18,9 @@ class ProfileError(ValueError):
 
 
 class Section(BaseModel):
-    """Base of all sections: unknown keys are errors and values never change."""
+    """Base of all sections: unknown keys and infinite numbers are errors and values never change."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PhantomSettings(Section):

@@ -96,13 +96,16 @@ class Study:
     def cohort(self) -> "Cohort":
         """Which cases take part.
 
+        The raw folder may have been moved since; where it lies does not determine the cohort.
+
         Raises:
             NotMadeError: The cohort has not been made.
         """
         from idal_assets.imaging.cohort import read_cohort
 
         self.provenance("cohort")
-        return read_cohort(self.path("cohort"))
+        found = read_cohort(self.path("cohort"))
+        return found if found.raw == self.raw else found.model_copy(update={"raw": self.raw})
 
     def read_case(self, case_id: str) -> "Case":
         """Reads a case of the cohort from the raw folder.

@@ -1,1 +1,1 @@
-"""From voxel counts to decisions: scores, the matrix, clusters, ranking, removal sets, the database. No images here."""
+"""From voxel counts to decisions: scores, matrix, clusters, ranking, removal sets, database. No images here."""

@@ -13,7 +13,7 @@ import pandas as pd
 from filelock import FileLock
 
 SECONDS_TO_WAIT = 120.0
-"""How long a writer waits for another process, such as a person's DuckDB shell, to let go of the file."""
+"""How long to wait for another process, such as a person's DuckDB shell, to let go of the file."""
 
 TABLES = {
     "cohort": """case_id VARCHAR PRIMARY KEY, role VARCHAR, content_hash VARCHAR, layout VARCHAR,
@@ -41,7 +41,7 @@ def replace_table(database: Path, table: str, rows: pd.DataFrame, lock: Path) ->
         lock: Lock file of all writers of this project.
 
     Raises:
-        duckdb.IOException: Another program kept the file open for too long.
+        duckdb.IOException: The file is damaged, or another program kept it open for too long.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock), _writable(database) as connection:
@@ -60,8 +60,11 @@ def read_table(database: Path, table: str) -> pd.DataFrame:
     Args:
         database: The DuckDB file.
         table: A name in `TABLES`.
+
+    Raises:
+        duckdb.IOException: The file is not there, or another program kept it open for too long.
     """
-    with duckdb.connect(str(database), read_only=True) as connection:
+    with _connect(database, read_only=True) as connection:
         return connection.table(table).df()
 
 
@@ -74,12 +77,17 @@ def _writable(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
         connection.close()
 
 
-def _connect(database: Path) -> duckdb.DuckDBPyConnection:
+def _connect(database: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while True:
         try:
-            return duckdb.connect(str(database))
-        except duckdb.IOException:
-            if time.monotonic() > deadline:
+            return duckdb.connect(str(database), read_only=read_only)
+        except duckdb.IOException as error:
+            if not _is_held_by_another(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
+
+
+def _is_held_by_another(error: duckdb.IOException) -> bool:
+    """Tells a file in use, for which waiting helps, from one that is damaged or cannot be made."""
+    return any(words in str(error) for words in ("lock is held", "set lock", "another process"))

@@ -57,7 +57,9 @@ def training_set(removal_set: str, plan: Mapping[str, Sequence[str]], scores: pd
 
 def _reason(removal_set: str, rank: int, donors: int) -> str:
     place = f"rank {rank} of {donors}"
-    return f"in the worst cluster, {place}" if removal_set == WORST_CLUSTER else f"among the {removal_set}, {place}"
+    return (
+        f"in the worst cluster, {place}" if removal_set == WORST_CLUSTER else f"among the {removal_set}, {place}"
+    )
 
 
 def scalar_by_set(evaluation: pd.DataFrame) -> pd.DataFrame:

@@ -13,6 +13,10 @@ from idal_assets.analysis.scores import MEAN
 from idal_assets.settings import SimilaritySettings
 
 
+ROUNDING = 12
+"""Decimals of a score; what lies behind them is rounding error, which must not order donors that are tied."""
+
+
 class IncompleteMatrixError(ValueError):
     """Cells of the matrix are missing or not between 0 and 1; the message says which."""
 
@@ -126,7 +130,7 @@ def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
             "receiver_mean": np.nanmean(values, axis=0),
         }
     )
-    scores["score"] = _z(scores["donor_mean"]) + _z(scores["receiver_mean"])
+    scores["score"] = (_z(scores["donor_mean"]) + _z(scores["receiver_mean"])).round(ROUNDING)
     scores = scores.sort_values(["score", "case_id"], ignore_index=True)
     scores["rank"] = np.arange(1, len(scores) + 1)
     return scores
@@ -134,7 +138,7 @@ def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
 
 def _z(values: pd.Series) -> pd.Series:
     spread = values.std(ddof=0)
-    return (values - values.mean()) / spread if spread > 0 else values * 0.0
+    return (values - values.mean()) / spread if spread > 10**-ROUNDING else values * 0.0
 
 
 def worst_cluster(
@@ -157,7 +161,8 @@ def worst_cluster(
         was found in, indexed by case id.
     """
     by_case = scores.set_index("case_id")["score"]
-    largest = max(1, int(settings.largest_cluster * len(donors)))
+    # rounded, because 0.29 of 100 is 28.999999999999996
+    largest = max(1, int(round(settings.largest_cluster * len(donors), ROUNDING)))
     found: list[tuple[float, int, list[str], pd.Series]] = []
     for count in range(2, len(donors) + 1):
         if found and count > len(donors) // 2:

@@ -28,7 +28,7 @@ class CohortCase(BaseModel):
 
     Attributes:
         case_id: Name of the case.
-        role: `donor` (a model is fine-tuned on it), `test` (only segmented) or `pretraining` (trains the baseline).
+        role: `donor` (a model is fine-tuned on it), `test` (only segmented), `pretraining` (trains the baseline).
         facts: What verification found.
     """
 
@@ -120,7 +120,9 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         CohortError: Cases are refused and the profile does not go on without them, or too few are left.
     """
     refused = {case: tuple(str(problem) for problem in found) for case, found in report.refused.items()}
-    of_folder = [str(problem) for problem in report.problems if not problem.case_id and problem.severity == "error"]
+    of_folder = [
+        str(problem) for problem in report.problems if not problem.case_id and problem.severity == "error"
+    ]
     if of_folder or (refused and not settings.go_on_without_refused):
         raise CohortError(_refusal(report, [*of_folder, *(line for lines in refused.values() for line in lines)]))
     roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
@@ -176,7 +178,7 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
         taken, drawn = (drawn, []) if count is None else (drawn[:count], drawn[count:])
         if count is not None and len(taken) < count:
             raise CohortError(
-                f"{raw_dir}: {count} {role} cases are asked for and only {len(taken)} of {len(names)} cases are left; "
+                f"{raw_dir}: {count} {role} cases are asked for and only {len(taken)} of {len(names)} are left; "
                 f"add cases or lower cohort.{'donors' if role == 'donor' else role} in the profile"
             )
         roles.update(dict.fromkeys(taken, role))
@@ -244,6 +246,6 @@ def _check_enough_donors(
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
     return (
-        f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained.\n{problems}\n"
-        "Mend them, or set cohort.go_on_without_refused to leave the refused cases out."
+        f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained.\n{problems}"
+        "\nMend them, or set cohort.go_on_without_refused to leave the refused cases out."
     )

@@ -25,13 +25,15 @@ class Compute:
 
     @classmethod
     def choose(cls, settings: ComputeSettings) -> "Compute":
-        """Takes CUDA where there is a card and mixed precision where it is native, unless the settings say otherwise.
+        """Takes CUDA where there is a card and mixed precision where it is native, or what the settings say.
 
         Raises:
             RuntimeError: CUDA is asked for and there is none.
         """
         if settings.device == "cuda" and not torch.cuda.is_available():
-            raise RuntimeError("compute.device is cuda, but this machine has no usable card; set it to auto or cpu")
+            raise RuntimeError(
+                "compute.device is cuda, but this machine has no usable card; set it to auto or cpu"
+            )
         kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
         native = kind == "cuda" or _cpu_multiplies_bfloat16()
         use_mixed = settings.precision == "mixed" or (settings.precision == "auto" and native)

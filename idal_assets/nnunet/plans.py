@@ -1,6 +1,6 @@
 """nnU-Net's fingerprint and plans, made in this process from cases in memory.
 
-nnU-Net's planner reads its folders from the environment, so it is given temporary ones; what it decides is its own.
+nnU-Net's planner finds its folders in the environment, so it is given temporary ones; what it decides is its own.
 """
 
 import contextlib

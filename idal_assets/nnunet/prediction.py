@@ -109,9 +109,7 @@ class Predictor:
         tiles = [(row, column) for row in row_steps for column in column_steps]
         heads = self._plans.labels.num_segmentation_heads
         logits = torch.zeros((heads, *image.shape[1:]), device=self._compute.device)
-        return _Canvas(
-            case, image.to(self._compute.device), inside, tiles, logits, len(tiles) * image.shape[1]
-        )
+        return _Canvas(case, image.to(self._compute.device), inside, tiles, logits, len(tiles) * image.shape[1])
 
     @torch.inference_mode()
     def _predict(self, batch: Sequence[tuple[_Canvas, int, tuple[int, int]]]) -> None:

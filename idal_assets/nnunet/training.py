@@ -32,8 +32,8 @@ class Trained:
 
     Attributes:
         weights: State of the network, on the CPU.
-        history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_LABEL` over the training patches
-            of the epoch that ends there (else NaN).
+        history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_LABEL` over the training
+            patches of the epoch that ends there (else NaN).
     """
 
     weights: Weights

@@ -52,8 +52,8 @@ def _variant(case: CaseSlices, number: int, settings: VariantSettings, deform: S
     image = moved["image"].reshape(channels, slices, rows, columns).numpy()
     label = moved["segmentation"].numpy().astype(np.int8)
     axes = [axis for axis in (1, 2, 3) if np.random.uniform() < settings.mirror_probability]  # noqa: NPY002
-    image = np.ascontiguousarray(np.flip(image, axes))
-    label = np.ascontiguousarray(np.flip(label, [axis - 1 for axis in axes]))
+    image = np.ascontiguousarray(np.flip(image, tuple(axes)))
+    label = np.ascontiguousarray(np.flip(label, tuple(axis - 1 for axis in axes)))
     return CaseSlices(
         case_id=f"{case.case_id}_v{number}",
         image=image,

@@ -95,9 +95,7 @@ def make(study: Study, node: Node, key: str | None, work: Work, track: Track) ->
 def table(rows: pd.DataFrame) -> dg.TableMetadataValue:
     """A table for the UI; floats are rounded to four places."""
     types = {"i": "int", "f": "float", "b": "bool"}
-    columns = [
-        dg.TableColumn(str(name), types.get(rows[name].dtype.kind, "string")) for name in rows.columns
-    ]
+    columns = [dg.TableColumn(str(name), types.get(rows[name].dtype.kind, "string")) for name in rows.columns]
     records = [
         dg.TableRecord({str(name): _cell(value) for name, value in row.items()})
         for row in rows.to_dict(orient="records")

@@ -46,7 +46,9 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     Returns:
         How many there were.
     """
-    running = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]))
+    running = instance.get_runs(
+        dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
+    )
     abandoned = [run for run in running if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])]
     for run in abandoned:
         instance.report_run_canceled(run, message="The process of this run was killed")

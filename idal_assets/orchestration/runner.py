@@ -83,9 +83,7 @@ class Runner:
         self._instance = instance
         self._bars = bars
         self._track = bar(bars)
-        resource = StudyResource(
-            data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw)
-        )
+        resource = StudyResource(data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw))
         definitions = build_definitions(resource, Progress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
 

@@ -25,8 +25,8 @@ def ensure_raw_folder(study: Study, track: Track) -> None:
     settings = study.profile.phantom
     if settings is None:
         raise ProfileError(
-            f"The profile {study.profile.name} has no phantom; give the folder with your cases (idal run --raw DIR, "
-            "or raw: DIR in the profile)"
+            f"The profile {study.profile.name} has no phantom; give the folder with your cases "
+            "(idal run --raw DIR, or raw: DIR in the profile)"
         )
     truth = study.raw / TRUTH_FILE
     written = json.loads(truth.read_text())["settings"] if truth.is_file() else None

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from idal_assets.analysis.scores import MEAN, with_scalar
 from idal_assets.analysis.similarity import Dendrogram, cluster, rank_donors, worst_cluster
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.imaging.cohort import Cohort
@@ -15,7 +16,7 @@ from idal_assets.study import Study
 
 
 def collect_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Reads all rows and checks that no cell is missing.
+    """Reads all rows, takes the scalar that the profile asks for now, and checks that no cell is missing.
 
     Returns:
         The rows of the database's table `dice`, and the matrix of scalars, donors by receivers.
@@ -28,6 +29,9 @@ def collect_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         [pd.read_parquet(study.path("dice_row", donor) / "row.parquet") for donor in cohort.donors],
         ignore_index=True,
     )
+    # The rows' own scalar is that of the day they were made; their counts do not change with it.
+    of_cell = [name for name in rows.columns if name not in ("region", "dice", "tp", "fp", "fn")]
+    rows = with_scalar(rows[rows["region"] != MEAN], of_cell, study.profile.similarity.scalar)
     return rows, arrange(rows, cohort.donors, cohort.receivers)
 
 

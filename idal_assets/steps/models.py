@@ -34,7 +34,9 @@ def train_baseline(study: Study, folder: Path, track: Track) -> None:
 def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
     """Writes the variants of a donor, one folder each, and a picture of them."""
     case = load_slices(study.path("case_slices", donor), donor)
-    variants = make_variants(case, study.profile.variants, derived_seed(study.profile.seed, "augmented_case", donor))
+    variants = make_variants(
+        case, study.profile.variants, derived_seed(study.profile.seed, "augmented_case", donor)
+    )
     for variant in variants:
         target = folder / variant.case_id
         target.mkdir()

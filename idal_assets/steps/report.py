@@ -104,8 +104,12 @@ def _reduction_section(study: Study, change: pd.DataFrame) -> ReportSection:
         "Each set of donors was used to train a network from scratch, which then segmented the test cases.",
         [changes, _removed_cases(study, plan)],
         [
-            _picture(folder / "median_change.png", "Change of the median", "One dot a removal set; zero is all cases."),
-            _picture(folder / "figure_3_6a.png", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."),
+            _picture(
+                folder / "median_change.png", "Change of the median", "One dot a removal set; zero is all cases."
+            ),
+            _picture(
+                folder / "figure_3_6a.png", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
+            ),
             _picture(
                 folder / "figure_3_6b.png",
                 "Difference to the full set",
@@ -126,7 +130,7 @@ def _removed_cases(study: Study, plan: dict[str, list[str]]) -> Table:
         "Which case was removed from which set",
         ["rank", "case", *plan],
         rows,
-        f"Every other donor is in all sets. {WORST_CLUSTER} comes from the dendrogram, the others from the ranking.",
+        f"Every other donor is in all sets. {WORST_CLUSTER} comes from the dendrogram, the rest from the ranking.",
     )
 
 
@@ -161,7 +165,9 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
         f"{len(cohort.tests)} test cases.",
         [],
         [
-            _picture(folder / "donors.png", "Donors by donors", "Thesis figure 3.4a. The diagonal is training data."),
+            _picture(
+                folder / "donors.png", "Donors by donors", "Thesis figure 3.4a. The diagonal is training data."
+            ),
             _picture(folder / "tests.png", "Donors by test cases", "Thesis figure 3.4b."),
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
@@ -183,10 +189,14 @@ def _training_section(study: Study) -> ReportSection:
     worst, best = load_ranking(study)["case_id"].iloc[[0, -1]]
     for donor, place in ((worst, "lowest"), (best, "highest")):
         pictures.append(
-            _picture(study.path("case_model", donor) / "curves.png", f"Case model of {donor}", f"The {place} score.")
+            _picture(
+                study.path("case_model", donor) / "curves.png", f"Case model of {donor}", f"The {place} score."
+            )
         )
     pictures.append(
-        _picture(study.path("augmented_case", worst) / "variants.png", f"Variants of {worst}", "One case made five.")
+        _picture(
+            study.path("augmented_case", worst) / "variants.png", f"Variants of {worst}", "One case made five."
+        )
     )
     return ReportSection("Training", "training", "", [], pictures)
 
@@ -208,9 +218,8 @@ def _overlay(
     study: Study, cohort: Cohort, name: str, dice: float
 ) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, float]:
     case = study.read_case(name)
-    predicted = np.asarray(
-        nib.load(study.path("reduced_evaluation", FULL_SET) / "segmentations" / f"{name}.nii.gz").dataobj
-    )
+    file = study.path("reduced_evaluation", FULL_SET) / "segmentations" / f"{name}.nii.gz"
+    predicted = np.asarray(nib.Nifti1Image.from_filename(file).dataobj)
     place = most_tumour_slice(case.label)
     background, truth, segmentation = (
         axial_slice(volume, place, case.affine) for volume in (case.image[0], case.label, predicted)

@@ -47,9 +47,9 @@ def _write_phantom_if_needed(study: Study, track: Track) -> None:
 def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
     """Which cases take part, and in which role.
 
-    Verifies the whole raw folder and refuses bad cases before anything is trained; gives each case its role (donor,
-    test or pretraining) by the profile's lists or seed, and registers the partitions. A profile with a phantom and
-    no raw folder writes the phantom first.
+    Verifies the whole raw folder and refuses bad cases before anything is trained. Gives each case its role
+    (donor, test or pretraining) by the profile's lists or seed, and registers the partitions. A profile with a
+    phantom and no raw folder writes the phantom first.
     """
     from idal_assets.analysis.database import replace_table
     from idal_assets.steps.cohort import cohort_rows, make_cohort

@@ -16,7 +16,9 @@ def _describe_plan(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
     from idal_assets.steps.reductions import load_plan
 
     plan = load_plan(folder)
-    rows = [{"removal_set": name, "removed": len(cases), "cases": ", ".join(cases)} for name, cases in plan.items()]
+    rows = [
+        {"removal_set": name, "removed": len(cases), "cases": ", ".join(cases)} for name, cases in plan.items()
+    ]
     return {"removal_sets": table(pd.DataFrame(rows))}
 
 
@@ -84,7 +86,7 @@ def _describe_report(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_report)
 def reduction_report(study: Study, key: None, folder: Path, track: Track) -> None:
-    """What removal did to the test cases (table `evaluation`): figures 3.6a and 3.6b and table 3.3 of the thesis."""
+    """What removal did to the test cases (table `evaluation`): figures 3.6a, 3.6b and table 3.3 of the thesis."""
     from idal_assets.analysis.database import replace_table
     from idal_assets.steps.reductions import make_reduction_report
 

@@ -19,7 +19,7 @@ def _describe(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
 @study_asset(kinds={"html"}, describe=_describe)
 def experiment_report(study: Study, key: None, folder: Path, track: Track) -> None:
     """One self-contained HTML page: cohort, curves, overlays, matrices, dendrogram, ranking and reductions."""
-    from idal_assets.steps.report import experiment_content
     from idal_assets.report.html import render_report
+    from idal_assets.steps.report import experiment_content
 
     (folder / "report.html").write_text(render_report(experiment_content(study)), encoding="utf-8")
