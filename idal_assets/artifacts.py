@@ -89,14 +89,15 @@ def read_provenance(folder: Path) -> Provenance | None:
     """
     path = folder / PROVENANCE_FILE
     try:
-        modified = path.stat().st_mtime_ns
+        found = path.stat()
     except FileNotFoundError:
         return None
-    return _parse_provenance(path, modified)
+    return _parse_provenance(path, found.st_mtime_ns, found.st_ino)
 
 
 @lru_cache(maxsize=65536)
-def _parse_provenance(path: Path, modified: int) -> Provenance:
+def _parse_provenance(path: Path, modified: int, inode: int) -> Provenance:
+    """Reads a record once; two written within one tick of the file system's clock still differ in their inode."""
     return Provenance.model_validate_json(path.read_bytes())
 
 

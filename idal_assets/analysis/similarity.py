@@ -12,7 +12,6 @@ from scipy.spatial.distance import pdist, squareform
 from idal_assets.analysis.scores import MEAN
 from idal_assets.settings import SimilaritySettings
 
-
 ROUNDING = 12
 """Decimals of a score; what lies behind them is rounding error, which must not order donors that are tied."""
 

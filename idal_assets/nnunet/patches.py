@@ -10,6 +10,8 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -61,6 +63,7 @@ class PatchSource:
             use_mask_for_norm=plans.configuration.use_mask_for_norm,
             foreground_labels=plans.labels.foreground_labels,
         )
+        _stop_timing(self._transforms)
         self._batch_size = plans.configuration.batch_size
         self._loader = nnUNetDataLoader(
             SimpleNamespace(identifiers=cases.names),
@@ -90,6 +93,14 @@ class PatchSource:
             image=torch.from_numpy(image).float(), segmentation=torch.from_numpy(label).to(torch.int16)
         )
         return moved["image"], moved["segmentation"]
+
+
+def _stop_timing(transforms: ComposeTransforms) -> None:
+    """Keeps nnU-Net's blur from choosing between two algorithms by the clock, so that bits repeat."""
+    for step in transforms.transforms:
+        transform = getattr(step, "transform", step)
+        if isinstance(transform, GaussianBlurTransform):
+            transform.benchmark = False
 
 
 def prefetched(source: PatchSource, count: int) -> Iterator[Batch]:

@@ -53,8 +53,10 @@ class CaseSlices:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of the image and the label in memory."""
-        return self.image.nbytes + self.label.nbytes
+        """Bytes of all arrays in memory."""
+        truth = 0 if self.truth is None else self.truth.nbytes
+        places = sum(found.nbytes for found in self.foreground.values())
+        return self.image.nbytes + self.label.nbytes + places + truth
 
 
 def preprocess(case: Case, plans: Plans) -> CaseSlices:

@@ -162,8 +162,8 @@ class _History:
         overlap, sizes = torch.stack(self._counts).sum(0).cpu().numpy()
         for loss in losses:
             self._rows.append({"iteration": len(self._rows) + 1, "loss": float(loss)})
-        for (value, _), shared, size in zip(LABELS.items(), overlap, sizes, strict=True):
-            self._rows[-1][f"pseudo_dice_{value}"] = float(2 * shared / size) if size else np.nan
+        for name, shared, size in zip(LABELS.values(), overlap, sizes, strict=True):
+            self._rows[-1][f"pseudo_dice_{name}"] = float(2 * shared / size) if size else np.nan
         self._losses, self._counts = [], []
 
     def table(self) -> pd.DataFrame:

@@ -51,14 +51,14 @@ def load_median_change(study: Study) -> pd.DataFrame:
 def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> str:
     """Says in plain words what came out, and no more than that."""
     reduced = change[change["removal_set"] != FULL_SET]
-    best = reduced.loc[reduced["difference_of_medians"].idxmax()]
+    largest = reduced.loc[reduced["difference_of_medians"].abs().idxmax()]
     full = change.set_index("removal_set").loc[FULL_SET]
     worst = ", ".join(scores["case_id"].head(3))
     return (
         f"With all {int(full['cases_left'])} donors the median Dice of the test cases "
         f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}. The largest change is "
-        f"{best['difference_of_medians']:+.3f}, after removing {int(best['removed'])} of them "
-        f"({best['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, so "
+        f"{largest['difference_of_medians']:+.3f}, after removing {int(largest['removed'])} of them "
+        f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, so "
         "a change of this size can be luck: it takes random removals of the same size and several seeds to tell."
     )
 

@@ -81,7 +81,7 @@ def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Trac
 
 
 def _describe_report(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
-    return {"median_change": table(pd.read_csv(folder / "median_change.csv"))}
+    return {"table_3_3": table(pd.read_csv(folder / "median_change.csv"))}
 
 
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_report)

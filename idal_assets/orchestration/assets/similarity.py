@@ -69,7 +69,7 @@ def dendrogram(study: Study, key: None, folder: Path, track: Track) -> None:
 
 def _describe_ranking(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
     scores = pd.read_parquet(folder / "case_score.parquet")
-    return {"worst": ", ".join(scores["case_id"].head(5)), "ranking": table(scores)}
+    return {"worst": ", ".join(scores["case_id"].head(5)), "scores": table(scores)}
 
 
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_ranking)

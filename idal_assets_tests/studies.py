@@ -1,0 +1,68 @@
+"""Studies on small raw folders, and artifacts that exist only as records, for tests of what depends on what."""
+
+from collections.abc import Sequence
+from functools import reduce
+from pathlib import Path
+from typing import Any
+
+from idal_assets.artifacts import Provenance, build, write_atomically
+from idal_assets.graph import GRAPH
+from idal_assets.progress import silently
+from idal_assets.settings import Profile, load_profile
+from idal_assets.steps.cohort import make_cohort
+from idal_assets.study import Study
+from idal_assets_tests.raw_folders import make_cases, write_msd
+
+CASES = tuple(f"case_{number}" for number in range(8))
+
+
+def changed(profile: Profile, changes: dict[str, Any]) -> Profile:
+    """The profile with other values at dotted keys, validated anew."""
+    values = profile.model_dump()
+    for path, value in changes.items():
+        *sections, key = path.split(".")
+        reduce(dict.__getitem__, sections, values)[key] = value
+    return Profile.model_validate(values)
+
+
+def make_study(folder: Path, changes: dict[str, Any] | None = None, cases: Sequence[str] = CASES) -> Study:
+    """A study of the profile `tiny` on a raw folder of small cases."""
+    raw = folder / "raw"
+    if not raw.exists():
+        write_msd(raw, make_cases(*cases))
+    return Study(changed(load_profile("tiny"), changes or {}), folder / "data", raw, "tiny")
+
+
+def with_settings(study: Study, changes: dict[str, Any]) -> Study:
+    """The same data folder under other settings."""
+    return Study(changed(study.profile, changes), study.folder.root, study.raw, study.profile_source)
+
+
+def make_the_cohort(study: Study) -> Provenance:
+    """Makes the real cohort of the raw folder."""
+    return _build(study, "cohort", None, lambda folder: make_cohort(study, folder, silently).version)
+
+
+def pretend(study: Study, asset: str, key: str | None = None) -> Provenance:
+    """Makes an artifact that holds nothing but the record of what it would be made from now."""
+    return _build(study, asset, key, lambda folder: None)
+
+
+def pretend_all(study: Study) -> None:
+    """Makes the real cohort and pretends everything that follows from it."""
+    make_the_cohort(study)
+    for node in list(GRAPH.values())[1:]:
+        for key in node.keys(study):
+            pretend(study, node.name, key)
+
+
+def give_new_version(study: Study, asset: str, key: str | None = None) -> None:
+    """Replaces an artifact by one of another version, with the files that it has."""
+    record = study.provenance(asset, key).model_copy(update={"version": "another version"})
+    write_atomically(study.path(asset, key) / "provenance.json", record.model_dump_json())
+
+
+def _build(study: Study, asset: str, key: str | None, work) -> Provenance:
+    inputs = GRAPH[asset].inputs(study, key)
+    folder = study.path(asset, key)
+    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)[0]

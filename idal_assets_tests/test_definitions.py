@@ -1,0 +1,65 @@
+"""The code location: what Dagster sees before anything has run."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from idal_assets.definitions import defs
+from idal_assets.graph import GRAPH
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_definitions_load_without_data_torch_or_nnunet(tmp_path: Path) -> None:
+    program = (
+        "import sys, idal_assets.definitions; "
+        "print([name for name in ('torch', 'nnunetv2', 'matplotlib') if name in sys.modules])"
+    )
+    loaded = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == "[]"
+    assert not any(tmp_path.iterdir())
+
+
+def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")]
+    done = subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, check=False, env={"DAGSTER_HOME": str(tmp_path), "PATH": ""}
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", GRAPH)
+def test_every_asset_says_what_it_is(name: str) -> None:
+    spec = defs.resolve_asset_graph().get(dg.AssetKey(name))
+    assert spec.group_name == GRAPH[name].group
+    assert spec.description
+    assert spec.kinds
+    assert spec.code_version == GRAPH[name].code
+
+
+def test_dagster_dependencies_are_those_of_the_graph() -> None:
+    graph = defs.resolve_asset_graph()
+    for node in GRAPH.values():
+        parents = {parent.to_user_string() for parent in graph.get(dg.AssetKey(node.name)).parent_keys}
+        assert parents == set(node.made_from)
+
+
+@pytest.mark.parametrize(
+    ("asset", "upstream", "mapping"),
+    [
+        ("case_slices", "raw_case", dg.IdentityPartitionMapping),
+        ("augmented_case", "case_slices", dg.IdentityPartitionMapping),
+        ("case_model", "augmented_case", dg.IdentityPartitionMapping),
+        ("dice_row", "case_model", dg.IdentityPartitionMapping),
+        ("dice_row", "case_slices", dg.AllPartitionMapping),
+        ("training_set", "case_slices", dg.AllPartitionMapping),
+        ("reduced_model", "training_set", dg.IdentityPartitionMapping),
+        ("reduced_evaluation", "case_slices", dg.AllPartitionMapping),
+    ],
+)
+def test_partitions_map_as_the_graph_says(asset: str, upstream: str, mapping: type) -> None:
+    found = defs.resolve_asset_graph().get(dg.AssetKey(asset)).partition_mappings[dg.AssetKey(upstream)]
+    assert isinstance(found, mapping)

@@ -1,0 +1,264 @@
+"""Removal sets, the training sets they leave, and what the retraining changed."""
+
+import json
+import shutil
+
+import duckdb
+import numpy as np
+import pandas as pd
+import pytest
+
+from idal_assets.analysis.database import replace_table
+from idal_assets.analysis.reduction import (
+    differences_to_full_set,
+    median_change,
+    plan_removals,
+    scalar_by_set,
+    training_set,
+)
+from idal_assets.settings import RemovalSettings
+from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
+from idal_assets.steps.reductions import load_plan, make_plan, make_reduction_report, make_training_set
+from idal_assets_tests.studies import give_new_version, make_study, make_the_cohort, pretend, with_settings
+
+# Differences of decimal fractions in binary.
+ROUND_OFF = 1e-12
+
+SCORES = pd.DataFrame(
+    {"case_id": list("dbaefc"), "rank": range(1, 7), "score": [-2.5, -1.0, -0.5, 0.5, 1.5, 2.0], "donor_mean": 0.5}
+)
+LEAVES = list("acebfd")
+
+
+def plan(**settings):
+    return plan_removals(SCORES, LEAVES, ["b", "e"], RemovalSettings(**settings))
+
+
+def test_sets_take_the_worst_by_score_and_are_nested():
+    assert plan(sizes=(1, 3, 4)) == {
+        "all": [],
+        "worst_1": ["d"],
+        "worst_3": ["d", "b", "a"],
+        "worst_4": ["d", "b", "a", "e"],
+        "worst_cluster": ["b", "e"],
+    }
+
+
+def test_leaf_order_takes_from_the_bad_end_inwards():
+    found = plan(sizes=(1, 3), order="leaves")
+    assert found["worst_1"] == ["d"]
+    assert found["worst_3"] == ["d", "f", "b"]
+    assert found["all"] == []
+    assert found["worst_cluster"] == ["b", "e"]
+
+
+def test_a_training_set_tells_rank_score_and_reason_of_every_donor():
+    table = training_set("worst_3", plan(sizes=(3,)), SCORES)
+    assert list(table.columns) == ["removal_set", "case_id", "kept", "rank", "score", "reason"]
+    assert set(table["removal_set"]) == {"worst_3"}
+    assert table[["case_id", "rank", "score"]].equals(SCORES[["case_id", "rank", "score"]])
+    assert table["kept"].tolist() == [False, False, False, True, True, True]
+    assert table["reason"].tolist() == [
+        *(f"among the worst_3, rank {rank} of 6" for rank in (1, 2, 3)),
+        *["kept"] * 3,
+    ]
+
+
+def test_the_full_set_keeps_all_and_the_cluster_says_why():
+    full = training_set("all", plan(sizes=(3,)), SCORES)
+    assert full["kept"].all()
+    assert set(full["reason"]) == {"kept"}
+    lost = training_set("worst_cluster", plan(sizes=(3,)), SCORES).set_index("case_id")
+    assert lost.index[~lost["kept"]].tolist() == ["b", "e"]
+    assert lost.loc["e", "reason"] == "in the worst cluster, rank 4 of 6"
+
+
+def evaluation(**dice_by_set):
+    """Rows of the table `evaluation`, with a region that must not be mistaken for the scalar."""
+    rows = [
+        {
+            "removal_set": name,
+            "case_id": f"t{number}",
+            "region": region,
+            "dice": value if region == "mean" else 0.123,
+        }
+        for name, values in dice_by_set.items()
+        for number, value in enumerate(values, 1)
+        for region in ("WT", "mean")
+    ]
+    return pd.DataFrame(rows)
+
+
+SETS = {"all": [], "worst_2": ["a", "b"], "worst_1": ["a"]}
+
+
+def test_scalars_keep_the_order_of_the_sets():
+    table = scalar_by_set(evaluation(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4]))
+    assert list(table.index) == ["all", "worst_2", "worst_1"]
+    assert table.to_numpy().tolist() == [[0.5, 0.6], [0.1, 0.2], [0.3, 0.4]]
+
+
+def test_difference_is_new_minus_old():
+    scalars = scalar_by_set(evaluation(all=[0.5, 0.75], worst_1=[0.75, 0.5]))
+    differences = differences_to_full_set(scalars)
+    assert list(differences.index) == ["worst_1"]
+    assert differences.loc["worst_1"].tolist() == [0.25, -0.25]
+
+
+def test_the_two_definitions_of_the_change_may_differ_in_sign():
+    scalars = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8], worst_1=[0.5, 0.6, 0.9]))
+    table = median_change(scalars, SETS, donors=6).set_index("removal_set")
+    assert table["removed"].to_dict() == {"all": 0, "worst_2": 2, "worst_1": 1}
+    assert table["cases_left"].to_dict() == {"all": 6, "worst_2": 4, "worst_1": 5}
+    changes = ["median_dice", "difference_of_medians", "median_of_differences"]
+    np.testing.assert_allclose(table.loc["worst_2", changes].astype(float), [0.7, 0.1, -0.1], atol=ROUND_OFF)
+    for unchanged in ("all", "worst_1"):
+        assert table.loc[unchanged, changes].tolist() == [0.6, 0.0, 0.0]
+
+
+def test_an_undefined_test_case_is_left_out():
+    with_gap = scalar_by_set(evaluation(all=[0.5, np.nan, 0.6, 0.9], worst_2=[0.7, np.nan, 0.5, 0.8]))
+    without = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8]))
+    pd.testing.assert_frame_equal(median_change(with_gap, SETS, 6), median_change(without, SETS, 6))
+    assert differences_to_full_set(with_gap).isna().to_numpy().tolist() == [[False, True, False, False]]
+
+
+# --- the steps from rows of the matrix to the report, on files that no network wrote ---
+
+QUALITY = {"case_0": 0.9, "case_1": 0.8, "case_2": 0.2, "case_3": 0.7, "case_4": 0.6, "case_5": 0.75}
+EASE = {case: 0.5 + 0.5 * quality for case, quality in QUALITY.items()} | {"case_6": 0.7, "case_7": 0.6}
+LISTS = {"cohort.test_cases": ["case_6", "case_7"]}
+REGION_FACTORS = {"WT": 1.0, "TC": 0.5, "ET": 0.25, "L1": 0.8, "L2": 0.6, "L3": 0.4}
+
+
+def region_rows(dice, **columns):
+    """Counts whose Dice is `dice` times the factor of the region, and a scalar that no setting gives."""
+    counts = {region: round(1000 * dice * factor) for region, factor in REGION_FACTORS.items()}
+    rows = [
+        {"region": region, "dice": tp / 1000, "tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
+        for region, tp in counts.items()
+    ]
+    return [*rows, {"region": "mean", "dice": 0.999, "tp": None, "fp": None, "fn": None, **columns}]
+
+
+def write_rows(study):
+    for donor in study.cohort.donors:
+        rows = []
+        for receiver in study.cohort.receivers:
+            columns = {"donor": donor, "receiver": receiver, "receiver_role": study.cohort.case(receiver).role}
+            columns |= {"model_version": "m", "receiver_version": "r"}
+            rows += region_rows(QUALITY[donor] * EASE[receiver], **columns)
+        folder = study.path("dice_row", donor)
+        folder.mkdir(parents=True)
+        table = pd.DataFrame(rows).astype({"tp": "Int64", "fp": "Int64", "fn": "Int64"})
+        table.to_parquet(folder / "row.parquet", index=False)
+
+
+def folder_of(study, asset, key=None):
+    path = study.path(asset, key)
+    path.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+@pytest.fixture(scope="module")
+def decided(tmp_path_factory):
+    """A study that got as far as the removal plan."""
+    study = make_study(tmp_path_factory.mktemp("decided"), LISTS)
+    make_the_cohort(study)
+    write_rows(study)
+    rows, matrix = collect_rows(study)
+    matrix.to_parquet(folder_of(study, "dice_matrix") / "matrix.parquet")
+    make_dendrogram(study, folder_of(study, "dendrogram"))
+    scores = make_ranking(study, folder_of(study, "case_ranking"))
+    planned = make_plan(study, folder_of(study, "removal_plan"))
+    database, lock = study.folder.database, study.folder.database_lock
+    for table, content in (("dice", rows), ("case_score", scores), ("training_set", planned)):
+        replace_table(database, table, content, lock)
+    return study
+
+
+@pytest.mark.parametrize(("scalar", "factor"), [("regions", 1.75 / 3), ("labels", 0.6), ("WT", 1.0)])
+def test_the_matrix_takes_the_scalar_of_the_profile_and_not_that_of_the_rows(decided, scalar, factor):
+    rows, matrix = collect_rows(with_settings(decided, {"similarity.scalar": scalar}))
+    assert list(matrix.columns) == decided.cohort.receivers
+    # the counts are whole numbers out of 1000
+    assert matrix.loc["case_2", "case_7"] == pytest.approx(0.2 * 0.6 * factor, abs=5e-4)
+    assert matrix.loc["case_0", "case_0"] == pytest.approx(0.9 * 0.95 * factor, abs=5e-4)
+    assert len(rows) == 6 * 8 * 7
+    assert rows.drop(columns=["tp", "fp", "fn"]).notna().all(axis=None)
+
+
+def test_the_plan_follows_from_the_matrix(decided):
+    worst_first = ["case_2", "case_4", "case_3", "case_5", "case_1", "case_0"]
+    assert load_ranking(decided)["case_id"].tolist() == worst_first
+    found = load_plan(decided.path("removal_plan"))
+    assert list(found) == decided.removal_sets == ["all", "worst_1", "worst_2", "worst_cluster"]
+    assert (found["all"], found["worst_1"], found["worst_2"]) == ([], ["case_2"], ["case_2", "case_4"])
+    assert found["worst_cluster"] == ["case_2"]
+    assert load_dendrogram(decided.path("dendrogram")).leaves[-1] == "case_2"
+
+
+def test_test_cases_take_no_part_in_the_decision(decided):
+    assert sorted(load_ranking(decided)["case_id"]) == decided.cohort.donors
+    assert sorted(load_dendrogram(decided.path("dendrogram")).leaves) == decided.cohort.donors
+
+
+def test_the_tables_of_the_database_say_the_same(decided):
+    query = """
+        SELECT t.removal_set, count(*) FILTER (t.kept), string_agg(t.case_id, ',') FILTER (NOT t.kept)
+        FROM training_set t JOIN case_score s USING (case_id, rank) GROUP BY ALL ORDER BY ALL
+    """
+    with duckdb.connect(str(decided.folder.database), read_only=True) as connection:
+        found = connection.execute(query).fetchall()
+        counted = connection.execute("SELECT count(*), count(DISTINCT (donor, receiver)) FROM dice").fetchone()
+    assert [row[:2] for row in found] == [("all", 6), ("worst_1", 5), ("worst_2", 4), ("worst_cluster", 5)]
+    assert found[0][2] is None
+    assert sorted(found[2][2].split(",")) == ["case_2", "case_4"]
+    assert counted == (6 * 8 * 7, 6 * 8)
+
+
+def test_a_training_set_changes_with_its_kept_cases_alone(decided, tmp_path):
+    study = with_settings(decided, {})
+    pretend_slices(study)
+
+    def versions():
+        target = tmp_path / "set"
+        shutil.rmtree(target, ignore_errors=True)
+        target.mkdir()
+        return {name: make_training_set(study, name, target) for name in study.removal_sets}
+
+    before = versions()
+    assert before["worst_1"] == before["worst_cluster"]  # both lose case_2 and nothing else
+    assert len(set(before.values())) == 3
+    give_new_version(study, "case_slices", "case_2")
+    after = versions()
+    assert {name for name in before if before[name] != after[name]} == {"all"}
+
+
+def pretend_slices(study):
+    for case in study.cohort.cases:
+        pretend(study, "raw_case", case.case_id)
+    pretend(study, "nnunet_plans")
+    for case in study.cohort.cases:
+        pretend(study, "case_slices", case.case_id)
+
+
+def test_the_report_compares_every_set_with_the_full_one(decided, tmp_path):
+    dice = {"all": (0.5, 0.7), "worst_1": (0.6, 0.8), "worst_2": (0.5, 0.7), "worst_cluster": (0.4, 0.4)}
+    for name, values in dice.items():
+        table = evaluation(**{name: values}).assign(tp=1, fp=1, fn=1, model_version="m")
+        table.to_parquet(folder_of(decided, "reduced_evaluation", name) / "evaluation.parquet")
+    rows = make_reduction_report(decided, tmp_path)
+    assert rows["removal_set"].unique().tolist() == list(dice)
+    change = pd.read_csv(tmp_path / "median_change.csv").set_index("removal_set")
+    assert change["cases_left"].to_dict() == {"all": 6, "worst_1": 5, "worst_2": 4, "worst_cluster": 5}
+    expected = [0.0, 0.1, 0.0, -0.2]
+    np.testing.assert_allclose(change["difference_of_medians"], expected, atol=ROUND_OFF)
+    np.testing.assert_allclose(change["median_of_differences"], expected, atol=ROUND_OFF)
+    for name in ("figure_3_6a", "figure_3_6b", "median_change"):
+        assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_plan_is_readable_json(decided):
+    stored = json.loads((decided.path("removal_plan") / "plan.json").read_text())
+    assert stored == load_plan(decided.path("removal_plan"))

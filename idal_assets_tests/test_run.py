@@ -1,0 +1,253 @@
+"""The whole graph on the smallest profile, on a real instance, through the command that people use."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections import Counter
+from pathlib import Path
+
+import dagster as dg
+import duckdb
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+
+from idal_assets.graph import GRAPH
+from idal_assets.orchestration.assets import ALL_ASSETS
+from idal_assets.study import Study
+from idal_assets_tests.conftest import IDAL, FinishedRun, idal
+from idal_assets_tests.raw_folders import real_data
+
+NUMBERS = ("dice", "case_score", "training_set", "evaluation")
+
+
+def tables(data_dir: Path) -> dict[str, pd.DataFrame]:
+    with duckdb.connect(str(data_dir / "idal.duckdb"), read_only=True) as connection:
+        return {name: connection.table(name).order("ALL").df() for name in NUMBERS}
+
+
+def assert_same_numbers(one: Path, other: Path) -> None:
+    for name, expected in tables(one).items():
+        pd.testing.assert_frame_equal(tables(other)[name], expected, check_exact=True, obj=name)
+
+
+def materializations(instance: dg.DagsterInstance) -> Counter[tuple[str, str | None]]:
+    found: Counter[tuple[str, str | None]] = Counter()
+    for name in GRAPH:
+        records = instance.fetch_materializations(dg.AssetKey(name), limit=1000).records
+        found.update((name, record.partition_key) for record in records)
+    return found
+
+
+def test_every_artifact_is_recorded_once_with_its_version(finished_run: FinishedRun) -> None:
+    study = finished_run.study()
+    expected = {(node.name, key) for node in GRAPH.values() for key in node.keys(study)}
+    with finished_run.instance() as instance:
+        assert materializations(instance) == Counter(dict.fromkeys(expected, 1))
+        for name, _ in expected:
+            for record in instance.fetch_materializations(dg.AssetKey(name), limit=100).records:
+                version = record.asset_materialization.tags["dagster/data_version"]
+                assert version == study.version(name, record.partition_key)
+
+
+def test_a_second_run_makes_nothing(finished_run: FinishedRun) -> None:
+    with finished_run.instance() as instance:
+        before = materializations(instance)
+    again = idal("run", "--data-dir", finished_run.data_dir)
+    assert again.returncode == 0
+    assert "0 artifacts made, 50 were current" in again.stdout
+    with finished_run.instance() as instance:
+        assert materializations(instance) == before
+
+
+def test_the_outcome_is_printed(finished_run: FinishedRun) -> None:
+    worst = tables(finished_run.data_dir)["case_score"].set_index("rank").loc[1, "case_id"]
+    for expected in ("worst_1", "worst_cluster", "median Dice", worst, "report.html", "idal.duckdb", "idal ui"):
+        assert expected in finished_run.output
+
+
+def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> None:
+    pictured = {
+        "raw_case": "overview",
+        "baseline_weights": "curves",
+        "augmented_case": "variants",
+        "case_model": "curves",
+        "dice_matrix": "donors",
+        "dendrogram": "dendrogram",
+        "case_ranking": "ranking",
+        "reduction_report": "figure_3_6b",
+    }
+    tabled = {"cohort": "cases", "dice_row": "cells_by_receiver", "case_ranking": "scores", "training_set": "cases"}
+    with finished_run.instance() as instance:
+        shown = {
+            name: instance.fetch_materializations(dg.AssetKey(name), limit=1).records[0].asset_materialization.metadata
+            for name in GRAPH
+        }
+    for name, picture in pictured.items():
+        assert "data:image/png;base64," in shown[name][picture].value
+    for name, rows in tabled.items():
+        assert isinstance(shown[name][rows], dg.TableMetadataValue)
+        assert shown[name][rows].records
+    assert all(Path(metadata["path"].value).is_dir() for metadata in shown.values())
+
+
+def test_nothing_is_a_pickle(finished_run: FinishedRun) -> None:
+    files = [path for path in finished_run.data_dir.rglob("*") if path.is_file()]
+    assert not [path for path in files if path.suffix in (".pkl", ".pickle")]
+    storage = finished_run.data_dir / "dagster_home" / "storage"
+    stored_outputs = [path for path in storage.rglob("*") if path.is_file() and path.name == "result"]
+    assert not stored_outputs
+    # A checkpoint is a zip archive that PyTorch reads without unpickling objects; everything else has no pickle.
+    starts = {path: path.open("rb").read(2) for path in files if path.suffix != ".pth"}
+    assert not [path for path, start in starts.items() if start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
+
+
+def test_models_are_nnunet_model_folders(finished_run: FinishedRun) -> None:
+    study = finished_run.study()
+    for donor in study.cohort.donors:
+        folder = study.path("case_model", donor)
+        assert folder.name == donor
+        assert {"plans.json", "dataset.json", "fold_all"} <= {path.name for path in folder.iterdir()}
+        assert (folder / "fold_all" / "checkpoint_final.pth").is_file()
+
+
+def test_the_database_has_every_cell_and_the_ranking_follows_from_it(finished_run: FinishedRun) -> None:
+    found = tables(finished_run.data_dir)
+    cohort = finished_run.study().cohort
+    regions = {"WT", "TC", "ET", "L1", "L2", "L3", "mean"}
+    cells = found["dice"]
+    assert len(cells) == len(cohort.donors) * len(cohort.receivers) * len(regions)
+    assert set(cells["region"]) == regions
+    means = cells[(cells["region"] == "mean") & cells["receiver"].isin(cohort.donors) & (cells.donor != cells.receiver)]
+    by_donor, by_receiver = means.groupby("donor")["dice"].mean(), means.groupby("receiver")["dice"].mean()
+
+    def z(values: pd.Series) -> pd.Series:
+        return (values - values.mean()) / values.std(ddof=0)
+
+    score = z(by_donor) + z(by_receiver)
+    ranked = found["case_score"].set_index("case_id")
+    np.testing.assert_allclose(ranked["score"], score[ranked.index], rtol=1e-9)
+    assert list(ranked.sort_values("rank").index) == list(score.sort_values().index)
+
+
+def test_an_evaluated_dice_is_that_of_the_segmentation_on_disk(finished_run: FinishedRun) -> None:
+    study = finished_run.study()
+    name = study.cohort.tests[0]
+    predicted = nib.load(study.path("reduced_evaluation", "all") / "segmentations" / f"{name}.nii.gz")
+    truth = nib.load(study.raw / "labelsTr" / f"{name}.nii.gz")
+    np.testing.assert_allclose(predicted.affine, truth.affine)
+    said, meant = np.asarray(predicted.dataobj) > 0, np.asarray(truth.dataobj) > 0
+    expected = 2 * (said & meant).sum() / (said.sum() + meant.sum())
+    rows = tables(finished_run.data_dir)["evaluation"].set_index(["removal_set", "case_id", "region"])
+    assert rows.loc[("all", name, "WT"), "dice"] == pytest.approx(expected, abs=1e-12)
+
+
+def test_training_sets_agree_in_database_plan_and_models(finished_run: FinishedRun) -> None:
+    study = finished_run.study()
+    rows = tables(finished_run.data_dir)["training_set"]
+    ranking = tables(finished_run.data_dir)["case_score"].sort_values("rank")["case_id"].tolist()
+    lost = rows[~rows["kept"]].groupby("removal_set")["case_id"].agg(set).to_dict()
+    assert "all" not in lost
+    assert lost["worst_1"] == set(ranking[:1])
+    assert lost["worst_2"] == set(ranking[:2])
+    for name in study.removal_sets:
+        written = pd.read_parquet(study.path("training_set", name) / "training_set.parquet")
+        assert set(written.loc[~written["kept"], "case_id"]) == lost.get(name, set())
+
+
+def test_status_counts_what_a_lost_artifact_leaves_missing(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(finished_run.data_dir, copy, copy_function=shutil.copy2)
+    study = Study.open(copy)
+    donor = study.cohort.donors[0]
+    shutil.rmtree(study.path("dice_row", donor))
+    counts = json.loads(idal("status", "--json", "--data-dir", copy).stdout)
+    assert list(counts) == list(GRAPH)
+    assert counts["dice_row"] == {"current": 4, "outdated": 0, "missing": 1}
+    assert counts["case_model"] == {"current": 5, "outdated": 0, "missing": 0}
+    assert counts["dice_matrix"] == {"current": 0, "outdated": 1, "missing": 0}
+
+
+def test_an_edited_label_reruns_only_what_depends_on_it(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copy = tmp_path / "data"
+    shutil.copytree(finished_run.data_dir, copy, copy_function=shutil.copy2)
+    study = Study.open(copy)
+    test_case = study.cohort.tests[0]
+    versions = {(name, key): study.version(name, key) for name in GRAPH for key in GRAPH[name].keys(study)}
+    label_file = study.raw / "labelsTr" / f"{test_case}.nii.gz"
+    label = nib.load(label_file)
+    edited = np.asarray(label.dataobj).copy()
+    edited[edited == 1] = 2
+    edited[np.unravel_index(edited.argmax(), edited.shape)] = 1
+    nib.save(nib.Nifti1Image(edited, label.affine, label.header), label_file)
+
+    done = idal("run", "--data-dir", copy)
+    assert done.returncode == 0, done.stdout + done.stderr
+    changed = {name for (name, key), version in versions.items() if study.version(name, key) != version}
+    assert {"cohort", "raw_case", "case_slices", "dice_row", "reduced_evaluation"} <= changed
+    untouched = {"nnunet_plans", "baseline_weights", "augmented_case", "case_model", "training_set", "reduced_model"}
+    assert not untouched & changed
+    slices = [key for (name, key) in versions if name == "case_slices"]
+    assert [key for key in slices if study.version("case_slices", key) != versions["case_slices", key]] == [test_case]
+
+
+@pytest.mark.parametrize("until", ["baseline_weights", "case_model", "reduced_model"])
+def test_a_killed_run_is_taken_up_with_the_same_numbers(
+    finished_run: FinishedRun, tmp_path: Path, until: str
+) -> None:
+    data_dir = tmp_path / "data"
+    command = [*IDAL, "run", "--profile", "tiny", "--data-dir", str(data_dir)]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (data_dir / ".unfinished").is_dir() or not any(
+        path.name.startswith(until) for path in (data_dir / ".unfinished").iterdir()
+    ):
+        assert running.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    os.kill(running.pid, signal.SIGKILL)
+    running.wait()
+    with FinishedRun(data_dir, "").instance() as instance:
+        before = materializations(instance)
+
+    done = idal("run", "--data-dir", data_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert_same_numbers(finished_run.data_dir, data_dir)
+    with FinishedRun(data_dir, "").instance() as instance:
+        after = materializations(instance)
+        unfinished = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING]
+        assert not instance.get_runs(dg.RunsFilter(statuses=unfinished))
+    assert before
+    assert all(after[partition] == 1 for partition in after)
+
+
+def test_bad_cases_stop_the_run_before_any_training(tmp_path: Path) -> None:
+    raw = tmp_path / "raw"
+    assert idal("phantom", raw, "--profile", "tiny").returncode == 0
+    cut = raw / "imagesTr" / "phantom_train_02.nii.gz"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    (raw / "labelsTr" / "phantom_train_04.nii.gz").unlink()
+    failed = idal("run", "--profile", "tiny", "--raw", raw, "--data-dir", tmp_path / "data")
+    assert failed.returncode == 1
+    assert "phantom_train_02" in failed.stderr
+    assert "phantom_train_04" in failed.stderr
+    assert "Traceback" not in failed.stderr
+    assert not (tmp_path / "data" / "baseline_weights").exists()
+
+
+def test_real_cases_run_through_the_tiny_profile(tmp_path: Path) -> None:
+    raw = real_data("brats_mini")
+    done = idal("run", "--profile", "tiny", "--raw", raw, "--data-dir", tmp_path / "data")
+    assert done.returncode == 0, done.stdout + done.stderr
+    cohort = Study.open(tmp_path / "data").cohort
+    assert (len(cohort.donors), len(cohort.tests)) == (6, 2)
+    cells = tables(tmp_path / "data")["dice"]
+    assert cells.loc[cells["region"] == "WT", "dice"].between(0, 1).all()
+
+
+def test_assets_have_the_names_of_the_graph() -> None:
+    assert [asset.key.to_user_string() for asset in ALL_ASSETS] == list(GRAPH)

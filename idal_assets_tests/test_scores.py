@@ -1,0 +1,144 @@
+"""Voxel counts and Dice against sets of voxels counted one by one."""
+
+import itertools
+import math
+from fractions import Fraction
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from idal_assets.analysis.scores import MEAN, confusion, dice, score_table, with_scalar
+
+REGION_LABELS = {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}, "L1": {1}, "L2": {2}, "L3": {3}}
+
+
+def random_pair(seed):
+    """Two label volumes that agree in part and may lack labels."""
+    rng = np.random.default_rng(seed)
+    shape = tuple(rng.integers(1, 7, 3))
+    truth = rng.choice(rng.choice(4, rng.integers(1, 5), replace=False), shape).astype(np.uint8)
+    noise = rng.choice(rng.choice(4, rng.integers(1, 5), replace=False), shape).astype(np.uint8)
+    return truth, np.where(rng.random(shape) < rng.random(), truth, noise)
+
+
+def voxels(volume, labels):
+    return {place for place in itertools.product(*map(range, volume.shape)) if int(volume[place]) in labels}
+
+
+def scores_of(truth, predicted):
+    table = score_table(confusion(np.asarray(truth, np.uint8), np.asarray(predicted, np.uint8)))
+    return table.set_index("region")
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_counts_and_dice_equal_those_of_voxel_sets(seed):
+    truth, predicted = random_pair(seed)
+    table = scores_of(truth, predicted)
+    assert list(table.index) == list(REGION_LABELS)
+    for region, labels in REGION_LABELS.items():
+        there, found = voxels(truth, labels), voxels(predicted, labels)
+        row = table.loc[region]
+        assert (row["tp"], row["fp"], row["fn"]) == (len(there & found), len(found - there), len(there - found))
+        if there or found:
+            # one division of whole numbers, so the nearest double of the exact fraction
+            assert row["dice"] == float(Fraction(2 * len(there & found), len(there) + len(found)))
+        else:
+            assert math.isnan(row["dice"])
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_confusion_counts_every_voxel_once(seed):
+    truth, predicted = random_pair(seed)
+    counts = confusion(truth, predicted)
+    assert counts.shape == (4, 4)
+    for true, found in itertools.product(range(4), repeat=2):
+        assert counts[true, found] == len(voxels(truth, {true}) & voxels(predicted, {found}))
+
+
+def test_confusion_does_not_depend_on_memory_layout():
+    truth, predicted = random_pair(3)
+    np.testing.assert_array_equal(confusion(np.asfortranarray(truth), predicted), confusion(truth, predicted))
+    np.testing.assert_array_equal(confusion(truth.T, predicted.T), confusion(truth, predicted))
+
+
+def test_a_case_worked_by_hand():
+    table = scores_of([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0])
+    assert table[["tp", "fp", "fn"]].to_numpy().tolist() == [
+        [3, 1, 1],
+        [1, 2, 1],
+        [0, 1, 1],
+        [1, 0, 1],
+        [1, 1, 0],
+        [0, 1, 1],
+    ]
+    expected = [Fraction(3, 4), Fraction(2, 5), 0, Fraction(2, 3), Fraction(2, 3), 0]
+    assert table["dice"].tolist() == [float(value) for value in expected]
+
+
+def test_a_region_is_the_union_of_its_labels_and_forgives_confusion_within():
+    table = scores_of([1, 2, 3, 0], [2, 3, 1, 0])
+    assert table["dice"].to_dict() == {"WT": 1.0, "TC": 0.5, "ET": 0.0, "L1": 0.0, "L2": 0.0, "L3": 0.0}
+
+
+def test_dice_is_undefined_where_both_are_empty_and_zero_where_one_is():
+    table = scores_of([1, 1, 0, 0], [1, 0, 2, 0])
+    assert math.isnan(table.loc["ET", "dice"])
+    assert table.loc["TC", "dice"] == 0
+    assert scores_of([2], [0]).loc["L2", "dice"] == 0
+    assert scores_of([0, 0], [0, 0])["dice"].isna().all()
+
+
+def test_dice_takes_arrays_and_hundreds_of_millions_of_voxels():
+    found = dice([1, 0, 300_000_000], [0, 0, 100_000_000], [1, 0, 100_000_000])
+    np.testing.assert_array_equal(found, [2 / 3, np.nan, 0.75])
+
+
+def test_shapes_must_be_the_same():
+    with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
+        confusion(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+
+
+def two_segmentations():
+    first = score_table(confusion(*map(np.uint8, ([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0])))).assign(case="b")
+    # enhancing tumour is neither there nor found
+    second = score_table(confusion(*map(np.uint8, ([1, 1, 2, 0], [1, 0, 2, 0])))).assign(case="a")
+    return pd.concat([first, second])
+
+
+@pytest.mark.parametrize(
+    ("scalar", "first", "second"),
+    [
+        ("regions", Fraction(23, 60), Fraction(9, 10)),  # (3/4 + 2/5 + 0) / 3; (4/5 + 1) / 2
+        ("labels", Fraction(4, 9), Fraction(5, 6)),  # (2/3 + 2/3 + 0) / 3; (2/3 + 1) / 2
+        ("WT", Fraction(3, 4), Fraction(4, 5)),
+    ],
+)
+def test_the_scalar_is_the_mean_of_the_defined_regions(scalar, first, second):
+    scores = two_segmentations()
+    table = with_scalar(scores, ["case"], scalar)
+    assert len(table) == len(scores) + 2
+    means = table[table["region"] == MEAN].set_index("case")
+    # a mean of doubles may differ from the exact fraction in its last digit
+    assert means["dice"].to_dict() == pytest.approx({"b": float(first), "a": float(second)}, rel=1e-15)
+    assert means[["tp", "fp", "fn"]].isna().all(axis=None)
+    kept = table[table["region"] != MEAN]
+    assert kept[["tp", "fp", "fn"]].to_numpy().tolist() == scores[["tp", "fp", "fn"]].to_numpy().tolist()
+
+
+def test_the_scalar_is_undefined_where_nothing_is_there_or_found():
+    empty = score_table(confusion(np.zeros(3, np.uint8), np.zeros(3, np.uint8))).assign(case="a")
+    table = with_scalar(empty, ["case"], "regions")
+    assert table.loc[table["region"] == MEAN, "dice"].isna().tolist() == [True]
+
+
+def test_the_scalar_is_taken_for_each_pair_of_columns():
+    rows = pd.concat([two_segmentations().assign(donor=donor) for donor in ("x", "y")])
+    table = with_scalar(rows, ["donor", "case"], "WT")
+    means = table[table["region"] == MEAN]
+    assert list(zip(means["donor"], means["case"], means["dice"], strict=True)) == [
+        ("x", "b", 0.75),
+        ("x", "a", 0.8),
+        ("y", "b", 0.75),
+        ("y", "a", 0.8),
+    ]

@@ -1,0 +1,141 @@
+"""Profiles: the shipped ones load, a mistake in one is named by its dotted key."""
+
+import re
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, profile_names
+
+TRAINING = {"epochs": 1}
+SMALLEST = {"baseline": TRAINING, "case_model": TRAINING, "reduced": TRAINING}
+
+
+def write_profile(folder, values, name="own.yaml"):
+    path = folder / name
+    path.write_text(yaml.safe_dump(values))
+    return path
+
+
+def test_four_profiles_are_shipped():
+    assert profile_names() == ["demo", "mini", "thesis", "tiny"]
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_a_shipped_profile_loads_by_name_and_by_file(name):
+    profile = load_profile(name)
+    assert profile.name == name
+    assert profile.description
+    assert load_profile(PROFILE_FOLDER / f"{name}.yaml") == profile
+
+
+def test_thesis_has_the_numbers_of_the_thesis():
+    thesis = load_profile("thesis")
+    assert (thesis.cohort.donors, thesis.cohort.test) == (100, 100)
+    assert (thesis.baseline.epochs, thesis.baseline.iterations_per_epoch) == (30, 250)
+    assert (thesis.case_model.epochs, thesis.case_model.iterations_per_epoch) == (100, 250)
+    assert thesis.case_model.iterations == 25_000
+    assert thesis.reduced == thesis.baseline
+    assert thesis.removal.sizes == (5, 7, 9)
+    assert thesis.variants.count == 5
+    assert thesis.similarity.distance == "rows"
+    assert thesis.raw is None
+    assert thesis.phantom is None
+
+
+@pytest.mark.parametrize("name", ["mini", "tiny"])
+def test_small_profiles_remove_no_more_than_six_cases_allow(name):
+    profile = load_profile(name)
+    assert profile.cohort.test == 2
+    assert profile.cohort.donors is None
+    assert max(profile.removal.sizes) + 2 <= 4
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"coohrt": {}}, "coohrt: unknown key"),
+        ({"cohort": {"donorz": 3}}, "cohort.donorz: unknown key"),
+        ({"baseline": {"epochs": 1, "optimiser": "sgd"}}, "baseline.optimiser: unknown key"),
+        ({"baseline": {"epochs": 0}}, "baseline.epochs: .*greater than or equal to 1 .*found 0"),
+        ({"baseline": {"epochs": 2.5}}, "baseline.epochs: .*integer.*found 2.5"),
+        ({"baseline": {}}, "baseline.epochs: Field required"),
+        ({"similarity": {"scalar": "mean"}}, "similarity.scalar: .*'regions'.*found 'mean'"),
+        ({"removal": {"sizes": [5, "many"]}}, "removal.sizes.1: .*found 'many'"),
+        ({"removal": {"sizes": [7, 5]}}, r"removal: .*rise strictly, not \[7, 5\]"),
+        ({"removal": {"sizes": [5, 5]}}, "removal: .*rise strictly"),
+        ({"removal": {"sizes": [0, 5]}}, "removal: .*positive"),
+        ({"removal": {"sizes": []}}, "removal.sizes: .*at least 1 item"),
+        (
+            {"phantom": {"train_cases": 3, "faults": 4}},
+            r"phantom: .*faults \(4\) must not exceed train_cases \(3\)",
+        ),
+        ({"plans": {"memory_gb": float("inf")}}, "plans.memory_gb: .*finite"),
+        ({"plans": {"memory_gb": float("nan")}}, "plans.memory_gb: .*finite"),
+        ({"plans": None}, "plans: .*found None"),
+    ],
+)
+def test_a_mistake_is_named_by_its_dotted_key(tmp_path, values, message):
+    path = write_profile(tmp_path, {**SMALLEST, **values})
+    with pytest.raises(ProfileError, match=message) as error:
+        load_profile(path)
+    assert str(path) in str(error.value)
+
+
+def test_all_mistakes_are_told_at_once(tmp_path):
+    values = {**SMALLEST, "typo": 1, "cohort": {"test": 0}, "compute": {"device": "tpu"}}
+    with pytest.raises(ProfileError) as error:
+        load_profile(write_profile(tmp_path, values))
+    keys = re.findall(r"^  ([\w.]+):", str(error.value), re.MULTILINE)
+    assert sorted(keys) == ["cohort.test", "compute.device", "typo"]
+
+
+def test_an_unknown_profile_lists_the_known_ones():
+    with pytest.raises(ProfileError, match=r"no profile 'thesiss'.* demo, mini, thesis, tiny "):
+        load_profile("thesiss")
+
+
+def test_a_missing_profile_file_is_named(tmp_path):
+    with pytest.raises(ProfileError, match=r"no profile file .*absent\.yaml"):
+        load_profile(tmp_path / "absent.yaml")
+
+
+@pytest.mark.parametrize("text", ["", "- a\n- b\n", "just words"])
+def test_a_file_without_settings_is_refused(tmp_path, text):
+    path = tmp_path / "own.yml"
+    path.write_text(text)
+    with pytest.raises(ProfileError, match=r"own\.yml holds no settings"):
+        load_profile(path)
+
+
+def test_a_file_that_is_not_yaml_is_refused(tmp_path):
+    path = tmp_path / "own.yaml"
+    path.write_text("baseline: [1, 2")
+    with pytest.raises(ProfileError, match=r"own\.yaml is not valid YAML"):
+        load_profile(path)
+
+
+def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
+    path = tmp_path / "my-study.yaml"
+    # YAML reads 1e-3, without a point, as text
+    path.write_text(
+        "raw: /somewhere/cases\n"
+        "baseline: &training {epochs: 3, iterations_per_epoch: 7, learning_rate: 1e-3}\n"
+        "case_model: *training\n"
+        "reduced: *training\n"
+    )
+    profile = load_profile(path)
+    assert profile.name == "my-study"
+    assert profile.raw is not None
+    assert profile.raw.as_posix() == "/somewhere/cases"
+    assert profile.baseline.learning_rate == 0.001
+    assert profile.baseline.iterations == 21
+    assert profile.case_model == profile.reduced == profile.baseline
+    assert profile.removal.sizes == (5, 7, 9)
+    assert profile.cohort.minimum_donors == 4
+
+
+def test_a_loaded_profile_cannot_be_changed():
+    with pytest.raises(ValidationError, match="frozen"):
+        load_profile("tiny").baseline.epochs = 5
