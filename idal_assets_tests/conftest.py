@@ -19,7 +19,9 @@ def idal(*arguments: str | Path, environment: dict[str, str] | None = None) -> s
     """Calls the command line in a process of its own, as a person does."""
     clean = {name: value for name, value in os.environ.items() if not name.startswith(("IDAL_P", "IDAL_D"))}
     command = [*IDAL, *(str(argument) for argument in arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env={**clean, **(environment or {})}, check=False)
+    return subprocess.run(
+        command, capture_output=True, text=True, env={**clean, **(environment or {})}, check=False
+    )
 
 
 @dataclass(frozen=True)

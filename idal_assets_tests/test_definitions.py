@@ -18,7 +18,9 @@ def test_definitions_load_without_data_torch_or_nnunet(tmp_path: Path) -> None:
         "import sys, idal_assets.definitions; "
         "print([name for name in ('torch', 'nnunetv2', 'matplotlib') if name in sys.modules])"
     )
-    loaded = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True)
+    loaded = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
     assert loaded.stdout.strip() == "[]"
     assert not any(tmp_path.iterdir())
 
@@ -26,7 +28,12 @@ def test_definitions_load_without_data_torch_or_nnunet(tmp_path: Path) -> None:
 def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")]
     done = subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, check=False, env={"DAGSTER_HOME": str(tmp_path), "PATH": ""}
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"DAGSTER_HOME": str(tmp_path), "PATH": ""},
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

@@ -81,10 +81,17 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
         "case_ranking": "ranking",
         "reduction_report": "figure_3_6b",
     }
-    tabled = {"cohort": "cases", "dice_row": "cells_by_receiver", "case_ranking": "scores", "training_set": "cases"}
+    tabled = {
+        "cohort": "cases",
+        "dice_row": "cells_by_receiver",
+        "case_ranking": "scores",
+        "training_set": "cases",
+    }
     with finished_run.instance() as instance:
         shown = {
-            name: instance.fetch_materializations(dg.AssetKey(name), limit=1).records[0].asset_materialization.metadata
+            name: instance.fetch_materializations(dg.AssetKey(name), limit=1)
+            .records[0]
+            .asset_materialization.metadata
             for name in GRAPH
         }
     for name, picture in pictured.items():
@@ -103,7 +110,9 @@ def test_nothing_is_a_pickle(finished_run: FinishedRun) -> None:
     assert not stored_outputs
     # A checkpoint is a zip archive that PyTorch reads without unpickling objects; everything else has no pickle.
     starts = {path: path.open("rb").read(2) for path in files if path.suffix != ".pth"}
-    assert not [path for path, start in starts.items() if start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")]
+    assert not [
+        path for path, start in starts.items() if start in (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+    ]
 
 
 def test_models_are_nnunet_model_folders(finished_run: FinishedRun) -> None:
@@ -122,7 +131,9 @@ def test_the_database_has_every_cell_and_the_ranking_follows_from_it(finished_ru
     cells = found["dice"]
     assert len(cells) == len(cohort.donors) * len(cohort.receivers) * len(regions)
     assert set(cells["region"]) == regions
-    means = cells[(cells["region"] == "mean") & cells["receiver"].isin(cohort.donors) & (cells.donor != cells.receiver)]
+    means = cells[
+        (cells["region"] == "mean") & cells["receiver"].isin(cohort.donors) & (cells.donor != cells.receiver)
+    ]
     by_donor, by_receiver = means.groupby("donor")["dice"].mean(), means.groupby("receiver")["dice"].mean()
 
     def z(values: pd.Series) -> pd.Series:
@@ -189,10 +200,19 @@ def test_an_edited_label_reruns_only_what_depends_on_it(finished_run: FinishedRu
     assert done.returncode == 0, done.stdout + done.stderr
     changed = {name for (name, key), version in versions.items() if study.version(name, key) != version}
     assert {"cohort", "raw_case", "case_slices", "dice_row", "reduced_evaluation"} <= changed
-    untouched = {"nnunet_plans", "baseline_weights", "augmented_case", "case_model", "training_set", "reduced_model"}
+    untouched = {
+        "nnunet_plans",
+        "baseline_weights",
+        "augmented_case",
+        "case_model",
+        "training_set",
+        "reduced_model",
+    }
     assert not untouched & changed
     slices = [key for (name, key) in versions if name == "case_slices"]
-    assert [key for key in slices if study.version("case_slices", key) != versions["case_slices", key]] == [test_case]
+    assert [key for key in slices if study.version("case_slices", key) != versions["case_slices", key]] == [
+        test_case
+    ]
 
 
 @pytest.mark.parametrize("until", ["baseline_weights", "case_model", "reduced_model"])

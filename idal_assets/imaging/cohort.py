@@ -20,7 +20,15 @@ Role = Literal["donor", "test", "pretraining"]
 
 
 class CohortError(ValueError):
-    """A raw folder that the profile cannot be run on; the message lists every reason."""
+    """A raw folder that the profile cannot be run on; the message lists every reason.
+
+    Attributes:
+        refused: Refused cases with their reasons.
+    """
+
+    def __init__(self, message: str, refused: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        super().__init__(message)
+        self.refused = refused or {}
 
 
 class CohortCase(BaseModel):
@@ -124,7 +132,8 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         str(problem) for problem in report.problems if not problem.case_id and problem.severity == "error"
     ]
     if of_folder or (refused and not settings.go_on_without_refused):
-        raise CohortError(_refusal(report, [*of_folder, *(line for lines in refused.values() for line in lines)]))
+        reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
+        raise CohortError(_refusal(report, reasons), refused)
     roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
     _check_enough_donors(roles, settings, removal_sizes, report.raw_dir)
     return Cohort(
@@ -245,7 +254,5 @@ def _check_enough_donors(
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
-    return (
-        f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained.\n{problems}"
-        "\nMend them, or set cohort.go_on_without_refused to leave the refused cases out."
-    )
+    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if report.refused else ""
+    return f"{report.raw_dir} cannot be used; nothing was trained.\n{problems}\nMend the folder{way_on}."

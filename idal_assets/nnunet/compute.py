@@ -40,7 +40,7 @@ class Compute:
         mixed = None
         if use_mixed:
             mixed = torch.float16 if kind == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
-        return cls(torch.device(kind), mixed, settings.threads or len(os.sched_getaffinity(0)))
+        return cls(torch.device(kind), mixed, settings.threads or _usable_cores())
 
     def autocast(self) -> AbstractContextManager:
         """Context in which networks run."""
@@ -51,6 +51,11 @@ class Compute:
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         precision = str(self.mixed).removeprefix("torch.") if self.mixed else "fp32"
         return f"{name}, {precision}, {self.threads} threads"
+
+
+def _usable_cores() -> int:
+    """Cores that this process may use; a cluster often grants fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _cpu_multiplies_bfloat16() -> bool:

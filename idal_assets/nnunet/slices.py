@@ -48,7 +48,8 @@ class CaseSlices:
         if self.truth is not None:
             _write_array(folder / "truth.b2nd", self.truth, chunks=(1, *self.truth.shape[1:]))
         foreground = {f"label_{value}": places for value, places in self.foreground.items()}
-        np.savez_compressed(folder / "foreground.npz", allow_pickle=False, **foreground)
+        # NumPy before 2.2 would store an allow_pickle given here as an array of that name
+        np.savez_compressed(folder / "foreground.npz", **foreground)  # type: ignore[arg-type]
         (folder / "properties.json").write_text(json.dumps(dict(self.properties)))
 
     @property

@@ -34,6 +34,7 @@ def study_asset(
     describe: Describe | None = None,
     before: Callable[[Study, Track], None] | None = None,
     after: Callable[[Study, dg.DagsterInstance], None] | None = None,
+    explain: Callable[[Exception], Mapping[str, Any]] | None = None,
 ) -> Callable[[Work], dg.AssetsDefinition]:
     """Makes an asset of the graph's node that has the function's name.
 
@@ -42,6 +43,7 @@ def study_asset(
         describe: Adds metadata to what every artifact has.
         before: Called before the inputs are looked at.
         after: Called when the artifact is in place.
+        explain: What the UI shall show of an error on the asset's own page, beyond the failed run.
     """
 
     def decorate(work: Work) -> dg.AssetsDefinition:
@@ -64,7 +66,12 @@ def study_asset(
             track = progress.of(context.log.info)
             if before:
                 before(opened, track)
-            provenance, made_now = make(opened, node, key, work, track)
+            try:
+                provenance, made_now = make(opened, node, key, work, track)
+            except Exception as error:
+                if explain and (seen := explain(error)):
+                    context.log_event(dg.AssetObservation(node.name, metadata=seen))
+                raise
             if after:
                 after(opened, context.instance)
             folder = opened.path(node.name, key)

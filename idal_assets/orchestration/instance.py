@@ -13,6 +13,8 @@ CONFIGURATION = """\
 # Written by idal; yours to change.
 telemetry:
   enabled: false
+nux:
+  enabled: false
 # One run at a time: each uses all cores or the card.
 concurrency:
   runs:

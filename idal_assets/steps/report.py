@@ -58,8 +58,8 @@ def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profil
         f"With all {int(full['cases_left'])} donors the median Dice of the test cases "
         f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}. The largest change is "
         f"{largest['difference_of_medians']:+.3f}, after removing {int(largest['removed'])} of them "
-        f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, so "
-        "a change of this size can be luck: it takes random removals of the same size and several seeds to tell."
+        f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, "
+        "so a change of this size can be luck: it takes random removals of the same size and several seeds to tell."
     )
 
 

@@ -1,9 +1,10 @@
 """Assets of the group `cohort`: which cases there are and what they look like."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import dagster as dg
 import pandas as pd
 
 from idal_assets.orchestration.assembly import study_asset, table
@@ -17,10 +18,6 @@ def _describe_cohort(study: Study, key: None, folder: Path) -> Mapping[str, Any]
     from idal_assets.steps.cohort import cohort_table
 
     found = read_cohort(folder)
-    refused = pd.DataFrame(
-        [{"case_id": case, "reason": reason} for case, reasons in found.refused.items() for reason in reasons],
-        columns=["case_id", "reason"],
-    )
     return {
         "raw_folder": str(found.raw),
         "layout": found.layout,
@@ -28,21 +25,33 @@ def _describe_cohort(study: Study, key: None, folder: Path) -> Mapping[str, Any]
         "test_cases": len(found.tests),
         "pretraining_cases": len(found.pretraining),
         "cases": table(cohort_table(found)),
-        "refused": table(refused),
+        "refused": _refused_table(found.refused),
     }
 
 
-def _write_phantom_if_needed(study: Study, track: Track) -> None:
+def _refused_table(refused: Mapping[str, Sequence[str]]) -> dg.TableMetadataValue:
+    rows = [{"case_id": case, "reason": reason} for case, reasons in refused.items() for reason in reasons]
+    return table(pd.DataFrame(rows, columns=["case_id", "reason"]))
+
+
+def _begin(study: Study, track: Track) -> None:
     from idal_assets.steps.cohort import ensure_raw_folder
 
+    study.remember()
     ensure_raw_folder(study, track)
+
+
+def _explain_refusal(error: Exception) -> Mapping[str, Any]:
+    refused = getattr(error, "refused", None)
+    return {"refused": _refused_table(refused)} if refused else {}
 
 
 @study_asset(
     kinds={"nifti", "duckdb"},
     describe=_describe_cohort,
-    before=_write_phantom_if_needed,
+    before=_begin,
     after=register_partitions,
+    explain=_explain_refusal,
 )
 def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
     """Which cases take part, and in which role.
