@@ -99,7 +99,17 @@ def phantoms(tmp_path_factory: pytest.TempPathFactory) -> Taught:
     return teach(folder, files, 100)
 
 
-def cropped_model(folder: Path, phantoms: Taught) -> Model:
+@pytest.fixture(scope="module")
+def sagittal(tmp_path_factory: pytest.TempPathFactory) -> Taught:
+    """A network trained on two phantoms of sagittal slices, which nnU-Net transposes."""
+    folder = tmp_path_factory.mktemp("sagittal")
+    taught = teach(folder, phantom_files(folder / "raw", 2, shape=(12, 80, 64), spacing=(8.0, 2.5, 2.5)), 100)
+    assert taught.plans.values["transpose_forward"] == [2, 0, 1]
+    assert taught.plans.values["transpose_backward"] == [1, 2, 0]
+    return taught
+
+
+def cropped_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
     model = make_model(folder, phantoms.trained, phantoms.plans, phantoms.files)
     for name in model.slices.names:
         properties = model.slices[name].properties
@@ -107,7 +117,7 @@ def cropped_model(folder: Path, phantoms: Taught) -> Model:
     return model
 
 
-def tiled_model(folder: Path, phantoms: Taught) -> Model:
+def tiled_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
     """The network is the same at any patch; its slices are larger than this one."""
     plans = changed(phantoms.plans, patch_size=[48, 32])
     model = make_model(folder, phantoms.trained, plans, phantoms.files)
@@ -118,7 +128,7 @@ def tiled_model(folder: Path, phantoms: Taught) -> Model:
     return model
 
 
-def resampled_model(folder: Path, phantoms: Taught) -> Model:
+def resampled_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
     files = phantom_files(folder / "finer", 2, shape=(76, 88, 12), spacing=(2.1, 2.3, 8.0), seed=5)
     model = make_model(folder, phantoms.trained, phantoms.plans, files)
     for name in model.slices.names:
@@ -127,32 +137,48 @@ def resampled_model(folder: Path, phantoms: Taught) -> Model:
     return model
 
 
-def transposed_model(folder: Path, _: Taught) -> Model:
-    files = phantom_files(folder / "raw", 2, shape=(12, 80, 64), spacing=(8.0, 2.5, 2.5))
-    taught = teach(folder, files, 100)
-    assert taught.plans.values["transpose_forward"] == [2, 0, 1]
-    assert taught.plans.values["transpose_backward"] == [1, 2, 0]
-    return make_model(folder, taught.trained, taught.plans, files)
+def transposed_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
+    return make_model(folder, sagittal.trained, sagittal.plans, sagittal.files)
 
 
-def real_model(folder: Path, _: Taught) -> Model:
+def entangled_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
+    """Transposed, resampled, tiled and cropped at once."""
+    finer = phantom_files(folder / "finer", 1, shape=(12, 88, 76), spacing=(8.0, 2.3, 2.1), seed=5)
+    files = with_margin(finer, folder / "raw", ((1, 2), (9, 3), (2, 12)))
+    model = make_model(folder, sagittal.trained, changed(sagittal.plans, patch_size=[32, 48]), files)
+    (name,) = model.slices.names
+    shape, properties = model.slices[name].label.shape, model.slices[name].properties
+    assert shape[1] > 32
+    assert shape[2] > 48
+    assert list(shape) != properties["shape_after_cropping_and_before_resampling"]
+    assert properties["shape_after_cropping_and_before_resampling"] != properties["shape_before_cropping"]
+    return model
+
+
+def real_model(folder: Path, phantoms: Taught, sagittal: Taught) -> Model:
     files = raw_files(real_data("brats_mini"), ("BraTS2021_00006", "BraTS2021_01484"))
     taught = teach(folder, files, 30)
     return make_model(folder, taught.trained, taught.plans, files)
 
 
-MODELS: dict[str, Callable[[Path, Taught], Model]] = {
+MODELS: dict[str, Callable[[Path, Taught, Taught], Model]] = {
     "cropped": cropped_model,
     "tiled": tiled_model,
     "resampled": resampled_model,
     "transposed": transposed_model,
+    "entangled": entangled_model,
     "real": real_model,
 }
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def model(request: pytest.FixtureRequest, phantoms: Taught, tmp_path_factory: pytest.TempPathFactory) -> Model:
-    return MODELS[request.param](tmp_path_factory.mktemp(request.param), phantoms)
+def model(
+    request: pytest.FixtureRequest,
+    phantoms: Taught,
+    sagittal: Taught,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Model:
+    return MODELS[request.param](tmp_path_factory.mktemp(request.param), phantoms, sagittal)
 
 
 def nnunets_own(model: Model, folder: Path) -> list[NDArray]:

@@ -35,12 +35,8 @@ class Compute:
                 "compute.device is cuda, but this machine has no usable card; set it to auto or cpu"
             )
         kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
-        native = kind == "cuda" or _cpu_multiplies_bfloat16()
-        use_mixed = settings.precision == "mixed" or (settings.precision == "auto" and native)
-        mixed = None
-        if use_mixed:
-            mixed = torch.float16 if kind == "cuda" and not torch.cuda.is_bf16_supported() else torch.bfloat16
-        return cls(torch.device(kind), mixed, settings.threads or _usable_cores())
+        mixed = settings.precision == "mixed" or (settings.precision == "auto" and _multiplies_bfloat16(kind))
+        return cls(torch.device(kind), torch.bfloat16 if mixed else None, settings.threads or _usable_cores())
 
     def autocast(self) -> AbstractContextManager:
         """Context in which networks run."""
@@ -58,6 +54,9 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _cpu_multiplies_bfloat16() -> bool:
+def _multiplies_bfloat16(kind: str) -> bool:
+    """Whether the hardware does it itself; float16, which older cards have, would need scaled gradients."""
+    if kind == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
     found = torch.cpu.get_capabilities() if hasattr(torch.cpu, "get_capabilities") else {}
     return bool(found.get("amx_bf16") or found.get("avx512_bf16"))

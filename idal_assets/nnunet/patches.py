@@ -1,9 +1,9 @@
 """Batches of augmented 2D patches, drawn and transformed as nnU-Net's trainer does, from slices in memory."""
 
-import contextlib
 import hashlib
+from collections import deque
 from collections.abc import Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
 
@@ -106,15 +106,15 @@ def _stop_timing(transforms: ComposeTransforms) -> None:
 def prefetched(source: PatchSource, count: int) -> Iterator[Batch]:
     """Yields batches 0 to count - 1, prepared in a thread of its own while the network computes."""
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
-        waiting: list[Future[Batch]] = []
-        asked = 0
-        with contextlib.ExitStack() as stack:
-            stack.callback(lambda: [batch.cancel() for batch in waiting])
-            for _ in range(count):
-                while asked < count and len(waiting) <= BATCHES_AHEAD:
-                    waiting.append(worker.submit(source.batch, asked))
-                    asked += 1
-                yield waiting.pop(0).result()
+        waiting = deque(worker.submit(source.batch, number) for number in range(min(BATCHES_AHEAD, count)))
+        try:
+            for number in range(count):
+                if number + BATCHES_AHEAD < count:
+                    waiting.append(worker.submit(source.batch, number + BATCHES_AHEAD))
+                yield waiting.popleft().result()
+        finally:
+            for batch in waiting:
+                batch.cancel()
 
 
 def trainer_stand_in(plans: Plans) -> SimpleNamespace:

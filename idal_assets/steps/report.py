@@ -59,7 +59,7 @@ def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profil
         f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}. The largest change is "
         f"{largest['difference_of_medians']:+.3f}, after removing {int(largest['removed'])} of them "
         f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, "
-        "so a change of this size can be luck: it takes random removals of the same size and several seeds to tell."
+        "so such a change can be luck: it takes random removals of the same size and several seeds to tell."
     )
 
 
