@@ -197,7 +197,7 @@ class ComputeSettings(Section):
     Attributes:
         device: `auto` takes CUDA where there is a card, else the CPU.
         precision: `auto` takes mixed precision where the processor or card computes it natively.
-        threads: CPU threads of the network; null takes all cores.
+        threads: CPU threads to use; null takes all cores.
         slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
         inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
     """

@@ -16,7 +16,7 @@ class Compute:
     Attributes:
         device: Where tensors live.
         mixed: Type of mixed precision, or None for fp32.
-        threads: CPU threads of the network.
+        threads: CPU threads to use.
     """
 
     device: torch.device
@@ -37,6 +37,11 @@ class Compute:
         kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
         mixed = settings.precision == "mixed" or (settings.precision == "auto" and _multiplies_bfloat16(kind))
         return cls(torch.device(kind), torch.bfloat16 if mixed else None, settings.threads or _usable_cores())
+
+    @property
+    def training_threads(self) -> int:
+        """CPU threads of a network in training; one is left to augmentation, which would else stop them all."""
+        return max(1, self.threads - 1)
 
     def autocast(self) -> AbstractContextManager:
         """Context in which networks run."""

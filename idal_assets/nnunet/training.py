@@ -79,7 +79,7 @@ def train(
     Raises:
         FloatingPointError: The loss is no longer finite.
     """
-    torch.set_num_threads(compute.threads)
+    torch.set_num_threads(compute.training_threads)
     seed_global_generators(seed, "initial weights")
     network = build_network(plans, deep_supervision=True)
     if initial is not None:
