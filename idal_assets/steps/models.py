@@ -22,6 +22,7 @@ from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.settings import TrainingSettings
+from idal_assets.steps.prepare import as_case
 from idal_assets.study import Study
 
 
@@ -41,13 +42,10 @@ def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
         target = folder / variant.case_id
         target.mkdir()
         variant.save(target)
-    # nnU-Net keeps slices as (z, y, x); the pictures want (x, y, z) as in the file.
-    affine = np.asarray(study.cohort.case(donor).facts.affine)
     drawn = []
-    for shown in (case, *variants):
-        image, label = shown.image[0].transpose(2, 1, 0), shown.label.clip(0).transpose(2, 1, 0).astype(np.uint8)
-        place = most_tumour_slice(label)
-        drawn.append((axial_slice(image, place, affine), axial_slice(label, place, affine)))
+    for shown in (as_case(study, donor, slices) for slices in (case, *variants)):
+        place = most_tumour_slice(shown.label)
+        drawn.append(tuple(axial_slice(volume, place, shown.affine) for volume in (shown.image[0], shown.label)))
     figure = variants_figure(drawn[0], drawn[1:], f"{donor}: original and variants (FLAIR)")
     (folder / "variants.png").write_bytes(png_bytes(figure))
 

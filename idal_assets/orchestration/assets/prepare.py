@@ -32,17 +32,9 @@ def nnunet_plans(study: Study, key: None, folder: Path, track: Track) -> str:
 
     The version comes from the fields that determine preprocessing and network, not from statistics of the data.
     """
-    import json
+    from idal_assets.steps.prepare import plan_network
 
-    from idal_assets.nnunet.plans import fingerprint, make_plans
-
-    cohort = study.cohort
-    names = [*cohort.donors, *cohort.pretraining]
-    found = fingerprint((study.read_case(name) for name in track(names, "fingerprint")), len(names))
-    plans = make_plans(found, len(names), study.profile.plans)
-    plans.save(folder)
-    (folder / "dataset_fingerprint.json").write_text(json.dumps(found, indent=1))
-    return plans.version
+    return plan_network(study, folder, track)
 
 
 def _describe_slices(study: Study, case_id: str, folder: Path) -> Mapping[str, Any]:
@@ -56,8 +48,6 @@ def _describe_slices(study: Study, case_id: str, folder: Path) -> Mapping[str, A
 @study_asset(kinds={"numpy"}, describe=_describe_slices)
 def case_slices(study: Study, case_id: str, folder: Path, track: Track) -> None:
     """One case after nnU-Net's own preprocessing: transposed, cropped, normalised, resampled."""
-    from idal_assets.nnunet.plans import Plans
-    from idal_assets.nnunet.slices import preprocess
+    from idal_assets.steps.prepare import preprocess_case
 
-    plans = Plans.load(study.path("nnunet_plans"))
-    preprocess(study.read_case(case_id), plans).save(folder)
+    preprocess_case(study, case_id, folder)
