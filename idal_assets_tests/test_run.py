@@ -257,6 +257,11 @@ def test_bad_cases_stop_the_run_before_any_training(tmp_path: Path) -> None:
     assert "phantom_train_04" in failed.stderr
     assert "Traceback" not in failed.stderr
     assert not (tmp_path / "data" / "baseline_weights").exists()
+    with FinishedRun(tmp_path / "data", "").instance() as instance:
+        seen = instance.fetch_observations(dg.AssetKey("cohort"), limit=1).records[0].asset_observation
+    refused = {record.data["case_id"]: record.data["reason"] for record in seen.metadata["refused"].records}
+    assert set(refused) == {"phantom_train_02", "phantom_train_04"}
+    assert "labelsTr" in refused["phantom_train_04"]
 
 
 def test_real_cases_run_through_the_tiny_profile(tmp_path: Path) -> None:

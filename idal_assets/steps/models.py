@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table, with_scalar
+from idal_assets.imaging.case import Case
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.patches import derived_seed
@@ -42,11 +43,8 @@ def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
         target = folder / variant.case_id
         target.mkdir()
         variant.save(target)
-    drawn = []
-    for shown in (as_case(study, donor, slices) for slices in (case, *variants)):
-        place = most_tumour_slice(shown.label)
-        drawn.append(tuple(axial_slice(volume, place, shown.affine) for volume in (shown.image[0], shown.label)))
-    figure = variants_figure(drawn[0], drawn[1:], f"{donor}: original and variants (FLAIR)")
+    original, *drawn = (_most_tumour(as_case(study, donor, slices)) for slices in (case, *variants))
+    figure = variants_figure(original, drawn, f"{donor}: original and variants (FLAIR)")
     (folder / "variants.png").write_bytes(png_bytes(figure))
 
 
@@ -108,6 +106,12 @@ def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: 
     rows = with_scalar(pd.concat(scores), ["case_id"], study.profile.similarity.scalar)
     rows = rows.assign(removal_set=removal_set, model_version=study.version("reduced_model", removal_set))
     rows.to_parquet(folder / "evaluation.parquet", index=False)
+
+
+def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+    """FLAIR and label on the slice with most tumour, as they are drawn."""
+    place = most_tumour_slice(case.label)
+    return axial_slice(case.image[0], place, case.affine), axial_slice(case.label, place, case.affine)
 
 
 def _slices(study: Study, names: Iterable[str]) -> SlicesOnDisk:
