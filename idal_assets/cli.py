@@ -164,5 +164,5 @@ def _print_outcome(study: Study) -> None:
     CONSOLE.print(worst)
     CONSOLE.print(f"Report    {study.path('experiment_report') / 'report.html'}", soft_wrap=True)
     CONSOLE.print(f"Database  {study.folder.database}", soft_wrap=True)
-    command = os.path.relpath(shutil.which(sys.argv[0]) or sys.argv[0])
+    command = os.path.relpath(sys.argv[0]) if os.path.sep in sys.argv[0] else "idal"
     CONSOLE.print(f"UI        {command} ui --data-dir {os.path.relpath(study.folder.root)}", soft_wrap=True)

@@ -255,4 +255,5 @@ def _check_enough_donors(
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
     way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if report.refused else ""
-    return f"{report.raw_dir} cannot be used; nothing was trained.\n{problems}\nMend the folder{way_on}."
+    head = f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained."
+    return f"{head}\n{problems}\nMend the folder{way_on}."
