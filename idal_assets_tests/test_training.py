@@ -252,8 +252,10 @@ class TestLoop:
 
 
 class TestThreads:
-    @pytest.mark.parametrize("threads", [1, 2])
-    def test_training_computes_with_the_threads_asked_for(self, cases: SlicesOnDisk, plans: Plans, threads: int):
+    @pytest.mark.parametrize(("threads", "expected"), [(1, 1), (2, 1), (3, 2)])
+    def test_training_leaves_a_thread_to_augmentation(
+        self, cases: SlicesOnDisk, plans: Plans, threads: int, expected: int
+    ):
         """The thread that prepares batches restricts itself to one, which must not reach the network's."""
         seen = []
 
@@ -262,10 +264,10 @@ class TestThreads:
                 seen.append((torch.get_num_threads(), pools_of_this_thread()))
                 yield item
 
-        torch.set_num_threads(3 - threads)
+        torch.set_num_threads(3 - expected)
         compute = Compute(torch.device("cpu"), None, threads)
         train(cases, plans, training(3), compute, seed=0, track=track)
-        assert seen == [(threads, {str(threads)})] * 3
+        assert seen == [(expected, {str(expected)})] * 3
 
 
 def pools_of_this_thread() -> set[str]:
