@@ -62,6 +62,11 @@ def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
     if raw is not None and not raw.is_dir():
         raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
     study = Study.open(data_dir, profile, raw)
+    if before := study.replaces():
+        CONSOLE.print(
+            f"[yellow]{study.folder.root} held another study ({before}). Its matrix, ranking and report are"
+        )
+        CONSOLE.print("[yellow]replaced; give another --data-dir to keep both.")
     study.remember()
     with open_instance(study.folder) as instance:
         close_abandoned_runs(instance)

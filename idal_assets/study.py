@@ -58,15 +58,25 @@ class Study:
         root = Path(data_dir or os.environ.get("IDAL_DATA_DIR") or DEFAULT_DATA_FOLDER)
         made_with = _made_with(DataFolder(root))
         chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or DEFAULT_PROFILE)
-        if raw is None and made_with.get("raw") and made_with.get("profile") == _as_source(chosen):
-            raw = Path(made_with["raw"])
+        known = made_with.get("raw")
+        if raw is None and known and made_with.get("profile") == _as_source(chosen):
+            raw = Path(known)
         return cls(load_profile(chosen), root, raw, _as_source(chosen))
 
     def remember(self) -> None:
         """Notes profile and raw folder in the data folder, for the UI and for the next command."""
+        write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
+
+    def replaces(self) -> str | None:
+        """The other study that this data folder was made with, in words; None if it is this one or none."""
+        before = _made_with(self.folder)
+        if not before or before == self._noted():
+            return None
+        return f"profile {before['profile']}, cases in {before['raw'] or self.folder.phantom}"
+
+    def _noted(self) -> dict[str, str | None]:
         given = None if self.raw == self.folder.phantom else str(self.raw)
-        noted = json.dumps({"profile": self.profile_source, "raw": given}, indent=1)
-        write_atomically(self.folder.study_file, noted)
+        return {"profile": self.profile_source, "raw": given}
 
     def path(self, asset: str, key: str | None = None) -> Path:
         """Folder of an artifact, made or not."""
@@ -123,7 +133,7 @@ class Study:
         return ["all", *(f"worst_{size}" for size in self.profile.removal.sizes), "worst_cluster"]
 
 
-def _made_with(folder: DataFolder) -> dict[str, str]:
+def _made_with(folder: DataFolder) -> dict[str, str | None]:
     if not folder.study_file.is_file():
         return {}
     return json.loads(folder.study_file.read_text())

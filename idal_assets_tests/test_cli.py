@@ -105,6 +105,15 @@ def test_the_data_folder_remembers_profile_and_raw_folder(tmp_path: Path) -> Non
     assert (again.profile.name, again.raw) == ("mini", tmp_path / "cases")
 
 
+def test_a_study_says_what_other_study_it_replaces(tmp_path: Path) -> None:
+    first = Study.open(tmp_path / "data", "mini", tmp_path / "cases")
+    assert first.replaces() is None
+    first.remember()
+    assert Study.open(tmp_path / "data").replaces() is None
+    other = Study.open(tmp_path / "data", "tiny").replaces()
+    assert other == f"profile mini, cases in {tmp_path / 'cases'}"
+
+
 def test_another_profile_does_not_inherit_the_raw_folder(tmp_path: Path) -> None:
     Study.open(tmp_path / "data", "mini", tmp_path / "cases").remember()
     other = Study.open(tmp_path / "data", "demo")
