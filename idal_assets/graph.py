@@ -118,7 +118,7 @@ class Node:
         if self.partition == "donor":
             return list(study.cohort.donors)
         if self.partition == "removal_set":
-            return list(study.removal_sets)
+            return [*study.removal_sets]
         return [None]
 
 

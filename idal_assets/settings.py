@@ -13,6 +13,13 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
 
+FULL_SET = "all"
+"""The removal set that takes nothing away."""
+
+WORST_CLUSTER = "worst_cluster"
+"""The removal set that takes the worst cluster of the dendrogram away."""
+
+
 class ProfileError(ValueError):
     """A profile that does not exist or has an unknown key or a bad value; the message names it."""
 
@@ -183,6 +190,16 @@ class RemovalSettings(Section):
 
     sizes: tuple[int, ...] = Field((5, 7, 9), min_length=1)
     order: Literal["score", "leaves"] = "score"
+
+    @property
+    def worst_sets(self) -> dict[str, int]:
+        """Names of the sets that take the worst donors away, with how many each."""
+        return {f"worst_{size}": size for size in self.sizes}
+
+    @property
+    def set_names(self) -> list[str]:
+        """Names of all removal sets."""
+        return [FULL_SET, *self.worst_sets, WORST_CLUSTER]
 
     @model_validator(mode="after")
     def _sizes_rise(self) -> "RemovalSettings":

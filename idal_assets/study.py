@@ -5,7 +5,6 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 
 import json
 import os
-from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -127,10 +126,10 @@ class Study:
 
         return read_unchanged_case(self.cohort, case_id)
 
-    @cached_property
+    @property
     def removal_sets(self) -> list[str]:
-        """Names of the removal sets that the profile asks for; `all` removes nothing."""
-        return ["all", *(f"worst_{size}" for size in self.profile.removal.sizes), "worst_cluster"]
+        """Names of the removal sets that the profile asks for."""
+        return self.profile.removal.set_names
 
 
 def _made_with(folder: DataFolder) -> dict[str, str | None]:

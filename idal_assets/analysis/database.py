@@ -4,8 +4,6 @@ Values never become part of an SQL text; table and column names are the constant
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import duckdb
@@ -44,7 +42,7 @@ def replace_table(database: Path, table: str, rows: pd.DataFrame, lock: Path) ->
         duckdb.IOException: The file is damaged, or another program kept it open for too long.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), _writable(database) as connection:
+    with FileLock(lock), _connect(database) as connection:
         connection.begin()
         # A table of another version of this project may have other columns.
         connection.execute(f"DROP TABLE IF EXISTS {table}")
@@ -66,15 +64,6 @@ def read_table(database: Path, table: str) -> pd.DataFrame:
     """
     with _connect(database, read_only=True) as connection:
         return connection.table(table).df()
-
-
-@contextmanager
-def _writable(database: Path) -> Iterator[duckdb.DuckDBPyConnection]:
-    connection = _connect(database)
-    try:
-        yield connection
-    finally:
-        connection.close()
 
 
 def _connect(database: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:

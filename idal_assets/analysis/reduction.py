@@ -5,10 +5,7 @@ from collections.abc import Mapping, Sequence
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
-from idal_assets.settings import RemovalSettings
-
-FULL_SET = "all"
-WORST_CLUSTER = "worst_cluster"
+from idal_assets.settings import FULL_SET, WORST_CLUSTER, RemovalSettings
 
 
 def plan_removals(
@@ -27,8 +24,8 @@ def plan_removals(
     """
     order = list(scores["case_id"]) if settings.order == "score" else list(reversed(leaves))
     plan: dict[str, list[str]] = {FULL_SET: []}
-    for size in settings.sizes:
-        plan[f"worst_{size}"] = order[:size]
+    for name, size in settings.worst_sets.items():
+        plan[name] = order[:size]
     plan[WORST_CLUSTER] = list(worst_cluster)
     return plan
 

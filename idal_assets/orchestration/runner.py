@@ -175,5 +175,13 @@ def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str 
     while error is not None and error.cause is not None:
         error = error.cause
     name = failure.step_key if key is None else f"{failure.step_key} of {key}"
-    reason = error.message.strip() if error is not None else "see its run in the UI"
+    reason = (
+        _without_module(error.message.strip(), error.cls_name) if error is not None else "see its run in the UI"
+    )
     return f"{name} failed.\n{reason}"
+
+
+def _without_module(message: str, error_name: str | None) -> str:
+    """Dagster puts the full path of the error's class first; its name is enough for a person."""
+    path, name, rest = message.partition(f"{error_name}: ")
+    return name + rest if name and " " not in path else message

@@ -6,13 +6,12 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.reduction import FULL_SET, WORST_CLUSTER
 from idal_assets.analysis.scores import MEAN
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
-from idal_assets.settings import Profile
+from idal_assets.settings import FULL_SET, WORST_CLUSTER, Profile
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.matrix import load_matrix, load_ranking
 from idal_assets.steps.reductions import load_plan
@@ -195,7 +194,9 @@ def _training_section(study: Study) -> ReportSection:
         )
     pictures.append(
         _picture(
-            study.path("augmented_case", worst) / "variants.png", f"Variants of {worst}", "One case made five."
+            study.path("augmented_case", worst) / "variants.png",
+            f"Variants of {worst}",
+            f"One case made {study.profile.variants.count}: mirrored and mildly deformed.",
         )
     )
     return ReportSection("Training", "training", "", [], pictures)
