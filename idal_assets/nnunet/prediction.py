@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.network import accelerate, build_network
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
-from idal_assets.nnunet.training import Weights, build_network
+from idal_assets.nnunet.training import Weights
 from idal_assets.settings import ComputeSettings, InferenceSettings
 
 
@@ -161,4 +162,4 @@ class Predictor:
 def _ready(weights: Weights, plans: Plans, compute: Compute) -> nn.Module:
     network = build_network(plans, deep_supervision=False)
     network.load_state_dict(weights)
-    return network.to(compute.device).eval()
+    return accelerate(network, plans, compute).eval()
