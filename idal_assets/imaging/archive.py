@@ -118,7 +118,7 @@ def extract_cases(
 
 
 def _safe_members(tar: tarfile.TarFile, archive: Path) -> Mapping[PurePosixPath, tarfile.TarInfo]:
-    """The visible files by path; hidden ones, which macOS adds for every file, are no data."""
+    """The files by path, none of which leads out of the folder."""
     found = {}
     for member in tar:
         path = PurePosixPath(member.name)
@@ -127,7 +127,7 @@ def _safe_members(tar: tarfile.TarFile, archive: Path) -> Mapping[PurePosixPath,
                 f"{archive}: the member {member.name!r} {danger}; nothing was extracted. Such an archive is not "
                 "to be trusted, correct download.address and download.checksum in the profile"
             )
-        if member.isreg() and not path.name.startswith("."):
+        if member.isreg():
             found[path] = member
     return found
 
@@ -185,7 +185,7 @@ def _listed(description: Mapping[str, Any], folder: Path, cases: Sequence[_Label
     """The folder's dataset.json with these cases added; what the user changed in it stays."""
     path = folder / "dataset.json"
     base = read_description(path) if path.exists() else {**description, "training": [], "test": []}
-    training = [*base["training"], *(case.entry for case in cases)]
+    training = [*base.get("training", []), *(case.entry for case in cases)]
     return {**base, "training": training, "numTraining": len(training), "numTest": 0}
 
 

@@ -97,6 +97,7 @@ def _receive(address: str, part: Path, track: Track) -> None:
             file.truncate()
             for _ in track(range(math.ceil((total - start) / MEGABYTE)), "Downloading (MB)"):
                 file.write(next(blocks, b""))
+        # urllib3 before version 2 does not notice it
         if part.stat().st_size != total:
             raise _broken(address, part, f"the file has {_megabytes(total)}")
 
