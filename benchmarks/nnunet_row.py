@@ -14,8 +14,8 @@ from typing import Any
 
 import torch
 from measuring import peak_memory_gb
-from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
+from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 CPU = torch.device("cpu")

@@ -1,6 +1,7 @@
 """Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
 
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -115,8 +116,14 @@ def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def _slices(study: Study, names: Iterable[str]) -> SlicesOnDisk:
-    folders = {name: study.path("case_slices", name) for name in names}
-    return SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
+    found = tuple((name, study.path("case_slices", name), study.version("case_slices", name)) for name in names)
+    return _held_slices(found, study.profile.compute.slices_memory_gb)
+
+
+@lru_cache(maxsize=1)
+def _held_slices(cases: tuple[tuple[str, Path, str], ...], memory_gb: float) -> SlicesOnDisk:
+    """Every row of the matrix asks for the same receivers, which stay in memory as long as their versions do."""
+    return SlicesOnDisk({name: folder for name, folder, _ in cases}, memory_gb)
 
 
 def _train_into(
