@@ -82,7 +82,7 @@ def test_earlier_versions_stay(place):
     record(file, "case_score", score_rows("a", "b", "c"), lock)
     record(file, "case_score", score_rows("d"), lock)
     history = (
-        "SELECT ranking_version, count(*), any_value(current) FROM history.case_score GROUP BY ALL ORDER BY ALL"
+        "SELECT ranking_version, count(*), any_value(latest) FROM history.case_score GROUP BY ALL ORDER BY ALL"
     )
     assert query(file, history) == [("abc", 3, False), ("d", 1, True)]
     ((first, second),) = query(
@@ -98,8 +98,8 @@ def test_a_version_that_comes_again_leaves_no_duplicates_and_is_current(place):
     record(file, "case_score", score_rows("d"), lock)
     record(file, "case_score", score_rows("a", "b"), lock)
     assert read_table(file, "case_score")["case_id"].tolist() == ["a", "b"]
-    assert query(file, "SELECT count(*), count(*) FILTER (current) FROM history.case_score") == [(3, 2)]
-    assert query(file, "SELECT DISTINCT recorded FROM history.case_score WHERE current") == [(recorded,)]
+    assert query(file, "SELECT count(*), count(*) FILTER (latest) FROM history.case_score") == [(3, 2)]
+    assert query(file, "SELECT DISTINCT recorded FROM history.case_score WHERE latest") == [(recorded,)]
 
 
 def test_a_version_that_comes_again_has_the_numbers_of_the_last_time(place):

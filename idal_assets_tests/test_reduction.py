@@ -26,7 +26,7 @@ from idal_assets.steps.reductions import (
     make_reduction_report,
     make_training_set,
 )
-from idal_assets.study import Study
+from idal_assets.study import NotMadeError, Study
 from idal_assets_tests.studies import give_new_version, make, make_study, make_the_cohort, pretend, with_settings
 
 # Differences of decimal fractions in binary.
@@ -276,6 +276,12 @@ def test_a_training_set_tells_what_decided_it_and_not_what_was_ranked_since(deci
     assert study.version("case_ranking") not in set(before["ranking_version"])
     _, again = make_training_set(study, "worst_1", tmp_path)
     pd.testing.assert_frame_equal(again, before)
+
+
+def test_a_set_that_is_not_in_the_plan_is_not_made(decided, tmp_path):
+    with pytest.raises(NotMadeError, match="no set worst_3; materialize removal_plan first"):
+        make_training_set(decided, "worst_3", tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_earlier_plan_can_still_be_asked_for(decided, tmp_path):

@@ -1,8 +1,8 @@
 """The DuckDB file: one writer at a time, each writing in one transaction, readers read-only.
 
 Every table is a history: the schema `history` holds what each version of an artifact said, with the time at which
-it was first recorded. The views with the simple names (`training_set`) show what is current. Nothing is decided
-from here; the artifacts in the data folder decide.
+it was first recorded. The views with the simple names (`training_set`) show what is current: what was recorded
+last. Nothing is decided from here; the artifacts in the data folder decide.
 
 Values never become part of an SQL text; table and column names are the constants below.
 """
@@ -30,10 +30,10 @@ class Table:
     """A table of the history.
 
     Attributes:
-        columns: Names and types; `recorded` (UTC) and `current` are added to them.
+        columns: Names and types; `recorded` (UTC) and `latest` are added to them.
         version: Columns that say which version the rows are; all rows that are recorded at once share them.
         key: Columns that tell the rows of one version apart.
-        by_set: Whether every removal set has a current version of its own.
+        by_set: Whether every removal set has a latest version of its own.
     """
 
     columns: Mapping[str, str]
@@ -160,12 +160,12 @@ def _write(
     recorded = known[0] if known and known[0] else datetime.now(timezone.utc).replace(tzinfo=None)
     connection.execute(f"DELETE FROM {place} WHERE {same}", values)  # noqa: S608
     if TABLES[table].by_set:
-        outdate = f"UPDATE {place} SET current = FALSE WHERE current AND removal_set = ?"  # noqa: S608
+        outdate = f"UPDATE {place} SET latest = FALSE WHERE latest AND removal_set = ?"  # noqa: S608
         connection.execute(outdate, [version["removal_set"]])
     else:
-        connection.execute(f"UPDATE {place} SET current = FALSE WHERE current")  # noqa: S608
+        connection.execute(f"UPDATE {place} SET latest = FALSE WHERE latest")  # noqa: S608
     connection.register("new_rows", rows)
-    insert = f"INSERT INTO {place} BY NAME SELECT *, ? AS recorded, TRUE AS current FROM new_rows"  # noqa: S608
+    insert = f"INSERT INTO {place} BY NAME SELECT *, ? AS recorded, TRUE AS latest FROM new_rows"  # noqa: S608
     connection.execute(insert, [recorded])
 
 
@@ -176,7 +176,7 @@ def _prepare(connection: duckdb.DuckDBPyConnection, table: str) -> None:
     """
     connection.execute("CREATE SCHEMA IF NOT EXISTS history")
     for name, described in TABLES.items():
-        columns = {**described.columns, "recorded": "TIMESTAMP", "current": "BOOLEAN"}
+        columns = {**described.columns, "recorded": "TIMESTAMP", "latest": "BOOLEAN"}
         listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
         connection.execute(f"CREATE TABLE IF NOT EXISTS history.{name} ({listed})")
     present = {row[0] for row in connection.execute(f"DESCRIBE history.{table}").fetchall()}
@@ -193,9 +193,9 @@ def _prepare(connection: duckdb.DuckDBPyConnection, table: str) -> None:
 
 def _current(table: str) -> str:
     """What a view shows: a removal set that is in the plan no longer has no part in it."""
-    text = f"SELECT * EXCLUDE (recorded, current) FROM history.{table} WHERE current"  # noqa: S608
+    text = f"SELECT * EXCLUDE (recorded, latest) FROM history.{table} WHERE latest"  # noqa: S608
     if TABLES[table].by_set:
-        text += " AND removal_set IN (SELECT removal_set FROM history.removal_plan WHERE current)"
+        text += " AND removal_set IN (SELECT removal_set FROM history.removal_plan WHERE latest)"
     return text
 
 

@@ -20,7 +20,7 @@ from idal_assets.plots.reduction import median_change as median_change_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.cells import EVALUATION_FILE, read_scores
 from idal_assets.steps.matrix import load_dendrogram, load_ranking
-from idal_assets.study import Study
+from idal_assets.study import NotMadeError, Study
 
 PLAN_FILE = "plan.json"
 TRAINING_SETS_FILE = "training_sets.parquet"
@@ -57,9 +57,14 @@ def make_training_set(study: Study, removal_set: str, folder: Path) -> tuple[str
 
     Returns:
         Hash of the preprocessed cases that it keeps, and the rows of the database's table `training_set`.
+
+    Raises:
+        NotMadeError: The plan was made for other removal sets.
     """
     sets = pd.read_parquet(study.path("removal_plan") / TRAINING_SETS_FILE)
     rows = sets[sets["removal_set"] == removal_set].reset_index(drop=True)
+    if rows.empty:
+        raise NotMadeError(f"The removal plan has no set {removal_set}; materialize removal_plan first")
     kept = sorted(rows.loc[rows["kept"], "case_id"])
     version = content_hash({case: study.version("case_slices", case) for case in kept})
     rows = rows.assign(training_set_version=version, plan_version=study.version("removal_plan"))
