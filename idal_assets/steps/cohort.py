@@ -92,7 +92,7 @@ def cohort_rows(cohort: Cohort) -> pd.DataFrame:
         {"case_id": case, "role": "refused", "layout": cohort.layout, "reason": " ".join(reasons)}
         for case, reasons in cohort.refused.items()
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(cohort_version=cohort.version)
 
 
 def _facts_row(case_id: str, role: str, facts: CaseFacts, reason: str) -> dict[str, object]:
