@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn.functional import instance_norm
 
-from idal_assets.nnunet.compute import Compute, kept_memory
+from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.network import FastInstanceNorm, accelerate, build_network, memory_format
 from idal_assets.nnunet.plans import Plans
 from idal_assets.settings import PlansSettings
@@ -110,12 +110,3 @@ def test_wide_networks_compute_with_channels_last(tmp_path: Path):
         network = accelerate(build_network(plans, deep_supervision=False), plans, MIXED)
         output = network(torch.zeros(2, 4, *plans.patch_size).to(memory_format=order))
         assert output.is_contiguous(memory_format=order)
-
-
-def test_memory_is_kept_for_a_while_only():
-    """What a block of code does with memory must not outlive it, and an error in it must get out."""
-    with pytest.raises(ValueError, match="inside"), kept_memory():
-        torch.zeros(1000, 1000)
-        raise ValueError("inside")
-    with kept_memory():
-        assert torch.ones(3000, 3000).sum() == 9e6

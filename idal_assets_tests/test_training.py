@@ -473,16 +473,3 @@ class TestModelFolder:
         nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(stand_in)
         stored = torch.load(tmp_path / CHECKPOINT, weights_only=True)["inference_allowed_mirroring_axes"]
         assert stored == stand_in.inference_allowed_mirroring_axes
-
-
-class TestCompute:
-    @pytest.mark.parametrize(("precision", "expected"), [("fp32", None), ("mixed", torch.bfloat16)])
-    def test_precision_is_what_the_settings_say(self, precision: str, expected: torch.dtype | None):
-        compute = Compute.choose(ComputeSettings(device="cpu", precision=precision, threads=3))
-        assert (compute.device.type, compute.mixed, compute.threads) == ("cpu", expected, 3)
-
-    def test_a_missing_card_is_named(self, monkeypatch: pytest.MonkeyPatch):
-        monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-        assert Compute.choose(ComputeSettings()).device.type == "cpu"
-        with pytest.raises(RuntimeError, match="no usable card"):
-            Compute.choose(ComputeSettings(device="cuda"))

@@ -1,13 +1,18 @@
 """Where and how precisely networks are computed, with how many threads, and what becomes of their memory."""
 
 import ctypes
+import getpass
 import os
 import sys
-from collections.abc import Iterator
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 
 import torch
+from filelock import FileLock, Timeout
 
 from idal_assets.settings import ComputeSettings
 
@@ -16,6 +21,9 @@ THREADS_FOR_OVERLAP = 6
 
 BATCHES_AHEAD = 3
 """Batches prepared while the network computes; enough to bridge the slowest augmentation."""
+
+SECONDS_BETWEEN_TRIES = 0.5
+"""How often a process that waits for a card looks whether one is free."""
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 """Parameters of glibc's `mallopt`."""
@@ -97,6 +105,49 @@ def _multiplies_bfloat16(kind: str) -> bool:
 
 
 @contextmanager
+def taken(settings: ComputeSettings) -> Iterator[Compute]:
+    """Takes a free card for as long as the context lasts, or else the CPU.
+
+    Several processes on a machine with several cards each get one of their own; one that finds none free waits.
+
+    Args:
+        settings: Device, precision and threads.
+
+    Yields:
+        What to compute on.
+
+    Raises:
+        RuntimeError: CUDA is asked for and there is none.
+    """
+    compute = Compute.choose(settings)
+    if compute.device.type != "cuda":
+        yield compute
+        return
+    cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
+    with _free_one(cards, Path(tempfile.gettempdir()) / f"idal-cards-{getpass.getuser()}") as number:
+        yield replace(compute, device=torch.device("cuda", number))
+
+
+@contextmanager
+def _free_one(cards: Sequence[str], locks: Path) -> Iterator[int]:
+    """Takes the first card that nobody has; a killed process lets go of its own by dying."""
+    locks.mkdir(parents=True, exist_ok=True)
+    while True:
+        for number, card in enumerate(cards):
+            lock = FileLock(locks / f"{card}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            try:
+                yield number
+            finally:
+                lock.release()
+            return
+        time.sleep(SECONDS_BETWEEN_TRIES)
+
+
+@contextmanager
 def kept_memory() -> Iterator[None]:
     """Keeps what PyTorch frees for its next tensors; the system gets it back at the end.
 
@@ -104,7 +155,7 @@ def kept_memory() -> Iterator[None]:
     page anew, a fifth of its time. Elsewhere than under glibc nothing is changed.
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" else None
-    if not hasattr(libc, "mallopt"):
+    if libc is None or not hasattr(libc, "mallopt"):
         yield
         return
     libc.mallopt(M_MMAP_MAX, 0)

@@ -4,10 +4,11 @@ The fast form has the same parameters and gives the same numbers up to rounding.
 normalisation, which PyTorch computes slowly on a CPU, and in the order of channels in memory.
 """
 
+from typing import Any
+
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
-from torch.autograd.function import FunctionCtx
 from torch.nn.functional import group_norm
 
 from idal_assets.nnunet.compute import Compute
@@ -48,7 +49,8 @@ def accelerate(network: nn.Module, plans: Plans, compute: Compute) -> nn.Module:
     """
     if compute.device.type == "cpu":
         _replace_norms(network)
-    return network.to(compute.device, memory_format=memory_format(plans, compute))
+    order = memory_format(plans, compute)
+    return network.to(compute.device).to(memory_format=order)  # type: ignore[call-overload]
 
 
 def _replace_norms(module: nn.Module) -> None:
@@ -82,7 +84,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: FunctionCtx, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
+        ctx: Any, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> torch.Tensor:
         parts = [
             torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps) for sample in image.split(1)
@@ -93,9 +95,7 @@ class _ChannelsLastNorm(torch.autograd.Function):
         return torch.cat(normalised)
 
     @staticmethod
-    def backward(
-        ctx: FunctionCtx, gradient: torch.Tensor
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         image, weight, means, scales = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
         parts = [

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.imaging.case import Case
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.patches import derived_seed
 from idal_assets.nnunet.plans import Plans
@@ -156,17 +156,9 @@ def _train_into(
     initial: Weights | None = None,
 ) -> None:
     plans = Plans.load(study.path("nnunet_plans"))
-    compute = Compute.choose(study.profile.compute)
-    trained = train(
-        cases,
-        plans,
-        settings,
-        compute,
-        derived_seed(study.profile.seed, asset),
-        initial,
-        track,
-        f"train {key or asset}",
-    )
+    seed = derived_seed(study.profile.seed, asset)
+    with taken(study.profile.compute) as compute:
+        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {key or asset}")
     save_model(folder, trained, plans)
     (folder / "compute.txt").write_text(str(compute))
     (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
@@ -179,12 +171,12 @@ def _segment(
         return
     profile = study.profile
     plans = Plans.load(study.path("nnunet_plans"))
-    compute = Compute.choose(profile.compute)
-    predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
-    segmented = predictor.segment(_slices(study, names), names)
-    for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
-        assert case.truth is not None
-        yield name, case.truth, predicted
+    with taken(profile.compute) as compute:
+        predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
+        segmented = predictor.segment(_slices(study, names), names)
+        for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
+            assert case.truth is not None
+            yield name, case.truth, predicted
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:
