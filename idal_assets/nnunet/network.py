@@ -86,26 +86,34 @@ class _ChannelsLastNorm(torch.autograd.Function):
     def forward(
         ctx: Any, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float
     ) -> torch.Tensor:
-        parts = [
-            torch.native_batch_norm(sample, weight, bias, None, None, True, 0.0, eps) for sample in image.split(1)
-        ]
-        normalised, means, scales = zip(*parts, strict=True)
-        ctx.save_for_backward(image, weight, torch.stack(means), torch.stack(scales))
+        normalised = torch.empty_like(image)
+        means, scales = (weight.new_empty(image.shape[:2]) for _ in range(2))
+        for number, sample in enumerate(image.split(1)):
+            torch.ops.aten.native_batch_norm.out(
+                *(sample, weight, bias, None, None, True, 0.0, eps),
+                out=normalised[number : number + 1],
+                save_mean=means[number],
+                save_invstd=scales[number],
+            )
+        ctx.save_for_backward(image, weight, means, scales)
         ctx.eps = eps
-        return torch.cat(normalised)
+        return normalised
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, None]:
         image, weight, means, scales = ctx.saved_tensors
         gradient = gradient.contiguous(memory_format=torch.channels_last)
-        parts = [
-            torch.ops.aten.native_batch_norm_backward(
-                part, sample, weight, None, None, mean, scale, True, ctx.eps, [True, True, True]
+        images = torch.empty_like(image)
+        weights, biases = (weight.new_empty(image.shape[:2]) for _ in range(2))
+        for number, (part, sample) in enumerate(zip(gradient.split(1), image.split(1), strict=True)):
+            torch.ops.aten.native_batch_norm_backward.out(
+                *(part, sample, weight, None, None, means[number], scales[number], True, ctx.eps),
+                output_mask=[True, True, True],
+                out0=images[number : number + 1],
+                out1=weights[number],
+                out2=biases[number],
             )
-            for part, sample, mean, scale in zip(gradient.split(1), image.split(1), means, scales, strict=True)
-        ]
-        images, weights, biases = zip(*parts, strict=True)
-        return torch.cat(images), torch.stack(weights).sum(0), torch.stack(biases).sum(0), None
+        return images, weights.sum(0), biases.sum(0), None
 
 
 def largest(logits: torch.Tensor) -> torch.Tensor:
