@@ -205,3 +205,9 @@ _NODES = (
 
 GRAPH: Mapping[str, Node] = {node.name: node for node in _NODES}
 """All assets by name, in dependency order."""
+
+
+def upstream_of(asset: str) -> frozenset[str]:
+    """An asset and everything that it is made from, directly or not."""
+    above = (upstream_of(name) for name in GRAPH[asset].made_from)
+    return frozenset({asset}).union(*above)

@@ -14,9 +14,14 @@ import pandas as pd
 
 from idal_assets.artifacts import Provenance, build
 from idal_assets.graph import GRAPH, Node
+from idal_assets.orchestration.checks import MATRIX, tell_matrix
+from idal_assets.orchestration.instance import tag_with_process
+from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.retries import MAX_RETRIES, SECONDS_TO_WAIT, may_pass
 from idal_assets.progress import Track
+from idal_assets.settings import Profile
 from idal_assets.study import Study
 
 Work = Callable[[Study, Any, Path, Track], str | None]
@@ -24,6 +29,9 @@ Work = Callable[[Study, Any, Path, Track], str | None]
 
 Describe = Callable[[Study, Any, Path], Mapping[str, Any]]
 """Reads from the finished artifact what a person wants to see in the UI."""
+
+AssetOf = Callable[[Profile], dg.AssetsDefinition]
+"""Makes an asset whose launchpad shows the settings of a profile."""
 
 LARGEST_PICTURE = 400_000
 """Bytes; a larger picture is linked instead of embedded, since Dagster stores metadata with every event."""
@@ -35,7 +43,8 @@ def study_asset(
     before: Callable[[Study, Track], None] | None = None,
     after: Callable[[Study, dg.DagsterInstance], None] | None = None,
     explain: Callable[[Exception], Mapping[str, Any]] | None = None,
-) -> Callable[[Work], dg.AssetsDefinition]:
+    pool: str | None = None,
+) -> Callable[[Work], AssetOf]:
     """Makes an asset of the graph's node that has the function's name.
 
     Args:
@@ -44,11 +53,14 @@ def study_asset(
         before: Called before the inputs are looked at.
         after: Called when the artifact is in place.
         explain: What the UI shall show of an error on the asset's own page, beyond the failed run.
+        pool: What it needs that only so many runs can have at once.
     """
 
-    def decorate(work: Work) -> dg.AssetsDefinition:
+    def decorate(work: Work) -> AssetOf:
         node = GRAPH[work.__name__]
+        return lambda profile: define(node, work, profile)
 
+    def define(node: Node, work: Work, profile: Profile) -> dg.AssetsDefinition:
         @dg.asset(
             name=node.name,
             group_name=node.group,
@@ -57,11 +69,14 @@ def study_asset(
             code_version=node.code,
             partitions_def=PARTITIONS[node.partition] if node.partition else None,
             deps=[dependency(name, node.partition, select) for name, select in node.made_from.items()],
+            config_schema=config_schema(node, profile),
+            pool=pool,
         )
         def asset(
             context: dg.AssetExecutionContext, study: StudyResource, progress: dg.ResourceParam[Progress]
         ) -> dg.MaterializeResult:
-            opened = study.open()
+            tag_with_process(context.instance, context.run)
+            opened = study.open().with_settings(given_settings(context.run.run_config, node))
             key = context.partition_key if node.partition else None
             track = progress.of(context.log.info)
             if before:
@@ -71,9 +86,13 @@ def study_asset(
             except Exception as error:
                 if explain and (seen := explain(error)):
                     context.log_event(dg.AssetObservation(node.name, metadata=seen))
+                if may_pass(error):
+                    raise dg.RetryRequested(MAX_RETRIES, SECONDS_TO_WAIT) from error
                 raise
             if after:
                 after(opened, context.instance)
+            if node.name in GRAPH[MATRIX].made_from:
+                tell_matrix(opened, context.instance)
             folder = opened.path(node.name, key)
             described = describe(opened, key, folder) if describe else {}
             return dg.MaterializeResult(

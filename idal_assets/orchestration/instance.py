@@ -15,10 +15,25 @@ telemetry:
   enabled: false
 nux:
   enabled: false
-# One run at a time: each uses all cores or the card.
 concurrency:
+  pools:
+    # What trains or segments takes a place in the pool "accelerator". The first card is used, so there is one place.
+    granularity: op
+    default_limit: 1
   runs:
-    max_concurrent_runs: 1
+    # One run computes while the next one starts and reads; each takes about one GB of memory.
+    max_concurrent_runs: 2
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 30
+  # A killed run must not keep its place in the pool.
+  free_slots_after_run_end_seconds: 5
+run_retries:
+  enabled: true
+  max_retries: 2
+  # A run whose process was killed goes on where it was. What an asset raises is the asset's own affair: it tries
+  # again what can pass, and bad data stay bad.
+  retry_on_asset_or_op_failure: false
 """
 PROCESS_TAG = "idal/process"
 
@@ -37,13 +52,23 @@ def ensure_home(folder: DataFolder) -> Path:
     return home
 
 
-def process_tag() -> dict[str, str]:
-    """Tags a run with the process it runs in."""
-    return {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"}
+def process_tag(run_id: str) -> dict[str, str]:
+    """Tags a run with the process it runs in; a retry inherits the tags of a run, so it is named too."""
+    return {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}"}
+
+
+def tag_with_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
+    """Tags a run that the UI launched, unless an earlier step has."""
+    tag = process_tag(run.run_id)
+    if run.tags.get(PROCESS_TAG) != tag[PROCESS_TAG]:
+        instance.add_run_tags(run.run_id, tag)
 
 
 def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
-    """Marks runs whose process was killed as cancelled; Dagster would show them as running for ever.
+    """Closes runs whose process was killed; Dagster would show them as running for ever.
+
+    A run of `idal run` is marked as cancelled: the next one goes on. A run that the UI launched is marked as failed,
+    which the daemon answers with a retry. Their places in pools become free.
 
     Returns:
         How many there were.
@@ -51,18 +76,33 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     running = instance.get_runs(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     )
-    abandoned = [run for run in running if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])]
+    abandoned = [run for run in running if _is_abandoned(run)]
     for run in abandoned:
-        instance.report_run_canceled(run, message="The process of this run was killed")
+        report = instance.report_run_failed if run.remote_job_origin else instance.report_run_canceled
+        report(run, message="The process of this run was killed")
+    _free_forgotten_places(instance)
     return len(abandoned)
 
 
-def _is_alive(process: str) -> bool:
-    host, _, number = process.rpartition(":")
+def _free_forgotten_places(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+
+
+def _is_abandoned(run: dg.DagsterRun) -> bool:
+    host, _, rest = run.tags.get(PROCESS_TAG, "").partition(":")
+    number, _, run_id = rest.partition(":")
+    return run_id == run.run_id and not _is_alive(host, int(number))
+
+
+def _is_alive(host: str, number: int) -> bool:
     if host != socket.gethostname():
         return True
     try:
-        os.kill(int(number), 0)
+        os.kill(number, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

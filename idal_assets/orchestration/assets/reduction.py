@@ -8,6 +8,7 @@ import pandas as pd
 
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.assets.baseline import describe_training
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -54,7 +55,7 @@ def training_set(study: Study, removal_set: str, folder: Path, track: Track) -> 
     return make_training_set(study, removal_set, folder)
 
 
-@study_asset(kinds={"pytorch"}, describe=describe_training)
+@study_asset(kinds={"pytorch"}, describe=describe_training, pool=ACCELERATOR)
 def reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """A network trained from scratch, like the baseline, on the cases that this removal set keeps."""
     from idal_assets.steps.models import train_reduced_model
@@ -72,7 +73,7 @@ def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mappin
     }
 
 
-@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation)
+@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation, pool=ACCELERATOR)
 def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI."""
     from idal_assets.steps.models import evaluate_reduced_model
