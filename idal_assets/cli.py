@@ -149,7 +149,11 @@ def ui(data_dir: Path | None, port: int) -> None:
     dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if dagster is None:
         raise click.ClickException("The command dagster is not installed beside idal; install the project again")
-    environment = {**os.environ, "DAGSTER_HOME": str(study.folder.dagster_home), "IDAL_DATA_DIR": str(study.folder.root)}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(study.folder.dagster_home),
+        "IDAL_DATA_DIR": str(study.folder.root),
+    }
     module = ["-m", "idal_assets.definitions"]
     os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
 

@@ -1,7 +1,8 @@
 """Asset checks: what the science says of a finished artifact, shown in the UI and blocking what follows.
 
-A check runs after its asset in the same run, in the UI as in `idal run`, and can be executed by itself. An artifact
-that fails loses its record: no later run uses it either, and materializing its asset makes it anew.
+A check runs after its asset in the same run, in the UI as in `idal run`. To check one partition again, materialize
+it again: what is current is not made anew, only looked at. An artifact that fails loses its record, so that no later
+run uses it either, and its asset makes it anew.
 """
 
 import warnings
@@ -58,7 +59,7 @@ def _check(asset: str, name: str, description: str, refuses: bool = True) -> dg.
 
 
 def _look(study: Study, asset: str, key: str | None, name: str) -> "Finding":
-    # imported here, because it needs PyTorch
+    # imported here, because the definitions load without the science
     from idal_assets.steps import checks
 
     return getattr(checks, name)(study, asset, key)

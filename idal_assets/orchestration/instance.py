@@ -17,22 +17,25 @@ nux:
   enabled: false
 concurrency:
   pools:
-    # What trains or segments takes a place in the pool "accelerator". The first card is used, so there is one place.
+    # What trains or segments takes a place in the pool "accelerator". Only the first card is used: one place.
     granularity: op
     default_limit: 1
   runs:
     # One run computes while the next one starts and reads; each takes about one GB of memory.
     max_concurrent_runs: 2
+run_queue:
+  dequeue_interval_seconds: 1
 run_monitoring:
   enabled: true
-  poll_interval_seconds: 30
+  poll_interval_seconds: 10
+  start_timeout_seconds: 60
   # A killed run must not keep its place in the pool.
-  free_slots_after_run_end_seconds: 5
+  free_slots_after_run_end_seconds: 1
 run_retries:
   enabled: true
   max_retries: 2
-  # A run whose process was killed goes on where it was. What an asset raises is the asset's own affair: it tries
-  # again what can pass, and bad data stay bad.
+  # A run whose process was killed is started again. What an asset raises is the asset's own affair: it tries again
+  # what can pass, and bad data stay bad.
   retry_on_asset_or_op_failure: false
 """
 PROCESS_TAG = "idal/process"
@@ -67,8 +70,8 @@ def tag_with_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
 def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     """Closes runs whose process was killed; Dagster would show them as running for ever.
 
-    A run of `idal run` is marked as cancelled: the next one goes on. A run that the UI launched is marked as failed,
-    which the daemon answers with a retry. Their places in pools become free.
+    A run of `idal run` is marked as cancelled: the next one goes on. A run that the UI launched is marked as
+    failed, which the daemon answers with a retry. Their places in pools become free.
 
     Returns:
         How many there were.

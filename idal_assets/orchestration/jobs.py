@@ -1,8 +1,8 @@
 """Jobs by purpose: one click for what a person wants made, with what it costs.
 
-A Dagster job of assets has one partition; the experiment has cases, donors and removal sets. So a job here does what
-`idal run` does, for its part of the graph: it makes what is missing or outdated, partition by partition, and leaves
-alone what is current. What it makes is recorded like any other materialization.
+A Dagster job of assets has partitions of one kind; the experiment has cases, donors and removal sets. So a job
+here does what `idal run` does, for its part of the graph: it makes what is missing or outdated, partition by
+partition, and leaves alone what is current. What it makes is recorded like any other materialization.
 """
 
 from collections.abc import Mapping
@@ -36,8 +36,8 @@ class Purpose:
 
 PURPOSES: Mapping[str, Purpose] = {
     "full_experiment": Purpose(
-        "Everything from the raw folder to the report, as far as it is missing or outdated. On an empty instance it "
-        "makes the cohort, registers the cases as partitions and goes on.",
+        "Everything from the raw folder to the report, as far as it is missing or outdated. On an empty instance "
+        "it makes the cohort, registers the cases as partitions and goes on.",
         "one training from scratch, one fine-tuning a donor, one training from scratch a removal set; "
         "hours on a GPU for 100 donors",
         frozenset(GRAPH),

@@ -1,8 +1,8 @@
 """Settings of one run: what the launchpad shows of the profile, and what a person changed there.
 
 The launchpad of an asset shows the settings that determine it, with the values of the profile. A value that is
-changed there holds for that asset in that run and becomes part of what the artifact was made from, so it has another
-version; the profile stays as it is, and everything that goes by the profile calls the artifact outdated.
+changed there holds for that asset in that run and becomes part of what the artifact was made from, so it has
+another version; the profile stays as it is, and everything that goes by the profile calls the artifact outdated.
 """
 
 from collections.abc import Mapping

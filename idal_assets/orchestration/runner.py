@@ -84,9 +84,7 @@ class Runner:
         track: Shows the progress of a step; by default as another bar.
     """
 
-    def __init__(
-        self, study: Study, instance: dg.DagsterInstance, bars: Bars, track: Track | None = None
-    ) -> None:
+    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars, track: Track | None = None) -> None:
         self._study = study
         self._instance = instance
         self._bars = bars

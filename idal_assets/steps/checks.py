@@ -1,24 +1,27 @@
 """What must be true of a finished artifact before anything is made from it.
 
 Each check looks at one artifact on disk, given by study, asset and partition, and says what it found; none changes
-anything.
+anything. PyTorch and nnU-Net are imported where they are needed: a raw case or the matrix is checked without them.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
-import torch
 
 from idal_assets.analysis.scores import MEAN, dice
 from idal_assets.imaging.conventions import CHANNELS, LABELS, REGIONS
 from idal_assets.imaging.inspection import CaseFacts, inspect_case
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.readers import scan_raw_folder
-from idal_assets.nnunet.model_folder import load_history, load_weights
-from idal_assets.nnunet.slices import CaseSlices, load_slices
 from idal_assets.study import NotMadeError, Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from idal_assets.nnunet.slices import CaseSlices
 
 ITERATIONS_TO_JUDGE = 20
 """A shorter training is not judged by its loss: a quarter of it is fewer than five batches, which is noise."""
@@ -70,6 +73,8 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
 
 def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     """Channels and shapes are right, intensities finite, label values allowed, and there is a tumour to learn."""
+    from idal_assets.nnunet.slices import load_slices
+
     try:
         slices = load_slices(study.path(asset, case_id), case_id)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
@@ -83,7 +88,7 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     return Finding(tuple(problems), facts=facts if not problems else {})
 
 
-def _image_problems(slices: CaseSlices) -> list[str]:
+def _image_problems(slices: "CaseSlices") -> list[str]:
     problems = []
     if slices.image.shape != (len(CHANNELS), *slices.label.shape):
         problems.append(
@@ -96,7 +101,7 @@ def _image_problems(slices: CaseSlices) -> list[str]:
     return problems
 
 
-def _label_problems(slices: CaseSlices) -> list[str]:
+def _label_problems(slices: "CaseSlices") -> list[str]:
     problems = []
     volumes = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
     if slices.truth is None:
@@ -122,6 +127,8 @@ def trained_well(study: Study, asset: str, key: str | None) -> Finding:
     warning, because a model that starts from good weights may have little left to learn. A training of fewer
     than 20 iterations is not judged by its loss.
     """
+    from idal_assets.nnunet.model_folder import load_history, load_weights
+
     folder = study.path(asset, key)
     try:
         weights, losses = load_weights(folder), load_history(folder)["loss"].to_numpy(float)
@@ -148,8 +155,8 @@ def _iterations_asked(study: Study, asset: str, key: str | None) -> int:
     return section["epochs"] * section["iterations_per_epoch"]
 
 
-def _weight_problems(weights: Mapping[str, torch.Tensor]) -> list[str]:
-    bad = [name for name, values in weights.items() if not torch.isfinite(values).all()]
+def _weight_problems(weights: "Mapping[str, Tensor]") -> list[str]:
+    bad = [name for name, values in weights.items() if not values.isfinite().all()]
     if bad:
         return [f"{len(bad)} of {len(weights)} weight tensors hold NaN or infinite values, the first is {bad[0]}"]
     return [] if weights else ["the checkpoint holds no weights"]
@@ -163,7 +170,7 @@ def _loss_problems(losses: np.ndarray, asked: int) -> list[str]:
 
 
 def complete_row(study: Study, asset: str, donor: str) -> Finding:
-    """One score for each receiver and region, in 0 to 1 and as its voxel counts say; undefined only where empty."""
+    """One score for each receiver and region, in 0 to 1 and as its voxel counts say; undefined where they are 0."""
     try:
         rows = pd.read_parquet(study.path(asset, donor) / "row.parquet")
         rows = rows[["donor", "receiver", "region", "dice", "tp", "fp", "fn"]]
@@ -236,7 +243,9 @@ def current_matrix(study: Study, asset: str = "dice_matrix", key: None = None) -
         problems.append("the cohort is another one since")
     if problems:
         problems.append("materialize dice_matrix and what follows again")
-    return Finding(tuple(problems), facts={"rows": len(before), "rows_that_differ": sum(map(len, differences.values()))})
+    return Finding(
+        tuple(problems), facts={"rows": len(before), "rows_that_differ": sum(map(len, differences.values()))}
+    )
 
 
 def _version(study: Study, asset: str, key: str) -> str | None:
