@@ -19,14 +19,14 @@ from idal_assets.currency import all_states
 from idal_assets.graph import GRAPH
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.cohort import CohortError
-from idal_assets.orchestration import assembly
+from idal_assets.orchestration import retries
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
 from idal_assets.orchestration.jobs import COST_TAG, PURPOSES
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import may_pass
-from idal_assets.settings import ProfileError, load_profile, with_changes
+from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, with_changes
 from idal_assets.steps import matrix
 from idal_assets.study import Study
 from idal_assets_tests.conftest import FinishedRun
@@ -189,7 +189,7 @@ def test_a_changed_profile_counts_for_a_run_without_settings_of_its_own(
     copied: FinishedRun, instance: dg.DagsterInstance, tmp_path: Path
 ) -> None:
     """The launchpad's values are those of the day when the code location was loaded."""
-    text = (Path(assembly.__file__).parents[1] / "profiles" / "tiny.yaml").read_text()
+    text = (PROFILE_FOLDER / "tiny.yaml").read_text()
     profile = tmp_path / "mine.yaml"
     profile.write_text(text)
     resource = StudyResource(data_dir=str(copied.data_dir), profile=str(profile))
@@ -254,21 +254,13 @@ def test_the_place_of_a_killed_run_becomes_free(
         status=dg.DagsterRunStatus.STARTED,
     )
     monkeypatch.setattr(os, "getpid", lambda: dead.pid)
-    instance.add_run_tags(run.run_id, process_tag(run.run_id))
+    instance.add_run_tags(run.run_id, process_tag())
     storage.initialize_concurrency_limit_to_default(ACCELERATOR)
     assert storage.claim_concurrency_slot(ACCELERATOR, run.run_id, "case_model").is_claimed
     assert not storage.claim_concurrency_slot(ACCELERATOR, "another run", "case_model").is_claimed
     assert close_abandoned_runs(instance) == 1
     assert instance.get_run_by_id(run.run_id).is_finished
     assert storage.claim_concurrency_slot(ACCELERATOR, "another run", "case_model").is_claimed
-
-
-def test_a_retry_that_inherited_the_tag_of_a_killed_run_is_not_closed(instance: dg.DagsterInstance) -> None:
-    job = build_definitions(StudyResource(profile="tiny")).resolve_job_def("refresh_matrix")
-    tags = process_tag("the run that was killed")
-    run = instance.create_run_for_job(job, status=dg.DagsterRunStatus.STARTED, tags=tags)
-    assert close_abandoned_runs(instance) == 0
-    assert not instance.get_run_by_id(run.run_id).is_finished
 
 
 # --- retries ---
@@ -329,7 +321,7 @@ def test_a_run_tries_again_what_can_pass(
 
     real = matrix.make_dendrogram
     monkeypatch.setattr(matrix, "make_dendrogram", fail_at_first)
-    monkeypatch.setattr(assembly, "SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(retries, "SECONDS_TO_WAIT", 0)
     shutil.rmtree(copied.study().path("dendrogram"))
     result = materialize(copied, instance, "dendrogram")
     assert result.success is succeeds

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 
 from idal_assets.graph import GRAPH
-from idal_assets.orchestration.instance import PROCESS_TAG, open_instance
+from idal_assets.orchestration.instance import open_instance, process_of
 from idal_assets.study import Study
 from idal_assets_tests.conftest import idal
 from idal_assets_tests.live_ui import live_ui, processes_of_group, wait_until
@@ -78,8 +78,8 @@ def running_process(instance: dg.DagsterInstance, data_dir: Path, asset: str) ->
     if not is_being_made(data_dir, asset):
         return None
     for run in instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED])):
-        if dg.AssetKey(asset) in (run.asset_selection or ()) and PROCESS_TAG in run.tags:
-            return int(run.tags[PROCESS_TAG].split(":")[1])
+        if dg.AssetKey(asset) in (run.asset_selection or ()):
+            return process_of(instance, run)
     return None
 
 

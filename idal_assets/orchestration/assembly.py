@@ -5,7 +5,8 @@ versions, atomic writing and the metadata that every artifact has are added here
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,10 @@ import pandas as pd
 from idal_assets.artifacts import Provenance, build
 from idal_assets.graph import GRAPH, Node
 from idal_assets.orchestration.checks import MATRIX, tell_matrix
-from idal_assets.orchestration.instance import tag_with_process
 from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.orchestration.retries import MAX_RETRIES, SECONDS_TO_WAIT, may_pass
+from idal_assets.orchestration.retries import tried_again
 from idal_assets.progress import Track
 from idal_assets.settings import Profile
 from idal_assets.study import Study
@@ -75,20 +75,13 @@ def study_asset(
         def asset(
             context: dg.AssetExecutionContext, study: StudyResource, progress: dg.ResourceParam[Progress]
         ) -> dg.MaterializeResult:
-            tag_with_process(context.instance, context.run)
             opened = study.open().with_settings(given_settings(context.run.run_config, node))
             key = context.partition_key if node.partition else None
             track = progress.of(context.log.info)
-            if before:
-                before(opened, track)
-            try:
+            with tried_again(), _explained(context, explain):
+                if before:
+                    before(opened, track)
                 provenance, made_now = make(opened, node, key, work, track)
-            except Exception as error:
-                if explain and (seen := explain(error)):
-                    context.log_event(dg.AssetObservation(node.name, metadata=seen))
-                if may_pass(error):
-                    raise dg.RetryRequested(MAX_RETRIES, SECONDS_TO_WAIT) from error
-                raise
             if after:
                 after(opened, context.instance)
             if node.name in GRAPH[MATRIX].made_from:
@@ -103,6 +96,19 @@ def study_asset(
         return asset
 
     return decorate
+
+
+@contextmanager
+def _explained(
+    context: dg.AssetExecutionContext, explain: Callable[[Exception], Mapping[str, Any]] | None
+) -> Iterator[None]:
+    """Shows an error on the asset's own page, if there is a way to explain it."""
+    try:
+        yield
+    except Exception as error:
+        if explain and (seen := explain(error)):
+            context.log_event(dg.AssetObservation(context.asset_key, metadata=seen))
+        raise
 
 
 def make(study: Study, node: Node, key: str | None, work: Work, track: Track) -> tuple[Provenance, bool]:

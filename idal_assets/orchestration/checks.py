@@ -1,8 +1,8 @@
 """Asset checks: what the science says of a finished artifact, shown in the UI and blocking what follows.
 
 A check runs after its asset in the same run, in the UI as in `idal run`. To check one partition again, materialize
-it again: what is current is not made anew, only looked at. An artifact that fails loses its record, so that no later
-run uses it either, and its asset makes it anew.
+it again: what is current is not made anew, only looked at. An artifact that fails loses its record, so that no run
+after it uses it either, and its asset makes it anew.
 """
 
 import warnings
@@ -16,6 +16,7 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 from idal_assets.graph import GRAPH
 from idal_assets.orchestration.partitions import PARTITIONS
 from idal_assets.orchestration.resources import StudyResource
+from idal_assets.orchestration.retries import tried_again
 from idal_assets.study import NotMadeError, Study
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def _check(asset: str, name: str, description: str, refuses: bool = True) -> dg.
         opened = study.open()
         key = context.op_execution_context.partition_key if partition else None
         opened.provenance(asset, key)
-        finding = _look(opened, asset, key, name)
+        with tried_again():
+            finding = _look(opened, asset, key, name)
         if finding.problems and refuses:
             opened.refuse(asset, key)
         return dg.AssetCheckResult(**_outcome(finding))
@@ -104,18 +106,20 @@ def checks_of(asset: str) -> list[dg.AssetCheckKey]:
 def tell_matrix(study: Study, instance: dg.DagsterInstance) -> None:
     """Says anew whether the matrix is current; for whoever has made something that it is made from."""
     made = instance.fetch_materializations(dg.AssetKey(MATRIX), limit=1).records
+    if not made:
+        return
     try:
         finding = _look(study, MATRIX, None, CURRENT_MATRIX)
     except NotMadeError:
         return
-    evaluation = dg.AssetCheckEvaluation(
-        asset_key=dg.AssetKey(MATRIX),
-        check_name=CURRENT_MATRIX,
-        target_materialization_data=AssetCheckEvaluationTargetMaterializationData(
-            made[0].storage_id, made[0].run_id, made[0].timestamp
-        )
-        if made
-        else None,
-        **_outcome(finding),
+    target = AssetCheckEvaluationTargetMaterializationData(
+        storage_id=made[0].storage_id, run_id=made[0].run_id, timestamp=made[0].timestamp
     )
-    instance.report_runless_asset_event(evaluation)
+    instance.report_runless_asset_event(
+        dg.AssetCheckEvaluation(
+            asset_key=dg.AssetKey(MATRIX),
+            check_name=CURRENT_MATRIX,
+            target_materialization_data=target,
+            **_outcome(finding),
+        )
+    )

@@ -20,6 +20,8 @@ concurrency:
     # What trains or segments takes a place in the pool "accelerator". Only the first card is used: one place.
     granularity: op
     default_limit: 1
+    # One more run may start and wait for the place.
+    op_granularity_run_buffer: 1
   runs:
     # One run computes while the next one starts and reads; each takes about one GB of memory.
     max_concurrent_runs: 2
@@ -55,16 +57,9 @@ def ensure_home(folder: DataFolder) -> Path:
     return home
 
 
-def process_tag(run_id: str) -> dict[str, str]:
-    """Tags a run with the process it runs in; a retry inherits the tags of a run, so it is named too."""
-    return {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}:{run_id}"}
-
-
-def tag_with_process(instance: dg.DagsterInstance, run: dg.DagsterRun) -> None:
-    """Tags a run that the UI launched, unless an earlier step has."""
-    tag = process_tag(run.run_id)
-    if run.tags.get(PROCESS_TAG) != tag[PROCESS_TAG]:
-        instance.add_run_tags(run.run_id, tag)
+def process_tag() -> dict[str, str]:
+    """Tags a run with the process it runs in."""
+    return {PROCESS_TAG: f"{socket.gethostname()}:{os.getpid()}"}
 
 
 def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
@@ -79,7 +74,7 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     running = instance.get_runs(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     )
-    abandoned = [run for run in running if _is_abandoned(run)]
+    abandoned = [run for run in running if _is_abandoned(instance, run)]
     for run in abandoned:
         report = instance.report_run_failed if run.remote_job_origin else instance.report_run_canceled
         report(run, message="The process of this run was killed")
@@ -95,17 +90,25 @@ def _free_forgotten_places(instance: dg.DagsterInstance) -> None:
             storage.free_concurrency_slots_for_run(run_id)
 
 
-def _is_abandoned(run: dg.DagsterRun) -> bool:
-    host, _, rest = run.tags.get(PROCESS_TAG, "").partition(":")
-    number, _, run_id = rest.partition(":")
-    return run_id == run.run_id and not _is_alive(host, int(number))
+def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
+    """The process of a run that the UI launched, as it said itself; None before it said anything."""
+    said = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    found = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in said]
+    processes = [int(str(process.value)) for process in found if process is not None]
+    return processes[-1] if processes else None
 
 
-def _is_alive(host: str, number: int) -> bool:
-    if host != socket.gethostname():
-        return True
+def _is_abandoned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    if run.remote_job_origin:
+        process = process_of(instance, run)
+        return process is not None and not _is_alive(process)
+    host, _, number = run.tags.get(PROCESS_TAG, "").rpartition(":")
+    return host == socket.gethostname() and not _is_alive(int(number))
+
+
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(number, 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

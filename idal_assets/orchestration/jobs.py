@@ -12,7 +12,7 @@ import dagster as dg
 from rich.progress import Progress as Bars
 
 from idal_assets.graph import GRAPH, upstream_of
-from idal_assets.orchestration.instance import close_abandoned_runs, tag_with_process
+from idal_assets.orchestration.instance import close_abandoned_runs
 from idal_assets.orchestration.resources import Progress, StudyResource
 
 COST_TAG = "idal/cost"
@@ -72,7 +72,6 @@ def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
         # imported here, because the runner builds the definitions that this job belongs to
         from idal_assets.orchestration.runner import Runner
 
-        tag_with_process(context.instance, context.run)
         close_abandoned_runs(context.instance)
         runner = Runner(study.open(), context.instance, Bars(disable=True), Progress().of(context.log.info))
         made = runner.run(purpose.assets)

@@ -5,6 +5,10 @@ Bad data, bad settings and missing artifacts never do; the second attempt would 
 
 import errno
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import dagster as dg
 
 MAX_RETRIES = 3
 SECONDS_TO_WAIT = 30
@@ -24,6 +28,21 @@ PASSING = {
     errno.ENETUNREACH,
 }
 """What the operating system says of a disk or network folder that is away for a while."""
+
+
+@contextmanager
+def tried_again() -> Iterator[None]:
+    """Has Dagster try the step again where an error may pass.
+
+    Raises:
+        RetryRequested: The error may pass; it is the cause. After the last retry the step fails with it.
+    """
+    try:
+        yield
+    except Exception as error:
+        if may_pass(error):
+            raise dg.RetryRequested(MAX_RETRIES, SECONDS_TO_WAIT) from error
+        raise
 
 
 def may_pass(error: BaseException) -> bool:

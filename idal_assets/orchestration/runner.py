@@ -5,7 +5,6 @@ What is current is left alone, so a second run makes only what is missing or out
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from uuid import uuid4
 
 import dagster as dg
 from rich.progress import Progress as Bars
@@ -152,14 +151,12 @@ class Runner:
         return batch
 
     def _materialize(self, nodes: Sequence[Node], key: str | None) -> None:
-        run_id = str(uuid4())
         result = self._job.execute_in_process(
             run_config=QUIET,
             instance=self._instance,
             partition_key=key,
             asset_selection=[dg.AssetKey(node.name) for node in nodes],
-            run_id=run_id,
-            tags=process_tag(run_id),
+            tags=process_tag(),
             raise_on_error=False,
         )
         if not result.success:
@@ -194,9 +191,11 @@ class Runner:
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:
     for event in result.all_events:
-        if event.is_asset_check_evaluation and _blocks(evaluation := event.asset_check_evaluation_data):
-            place = evaluation.asset_key.to_user_string() + ("" if key is None else f" of {key}")
-            return f"{place} did not pass its check {evaluation.check_name}.\n{evaluation.description}"
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if _blocks(evaluation):
+                place = evaluation.asset_key.to_user_string() + ("" if key is None else f" of {key}")
+                return f"{place} did not pass its check {evaluation.check_name}.\n{evaluation.description}"
     failures = [event for event in result.all_events if event.is_step_failure]
     if not failures:
         return f"{nodes[0].name} of {key} failed; see its run in the UI"

@@ -6,7 +6,9 @@ anything. PyTorch and nnU-Net are imported where they are needed: a raw case or 
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pickle import UnpicklingError
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import numpy as np
 import pandas as pd
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 
 ITERATIONS_TO_JUDGE = 20
 """A shorter training is not judged by its loss: a quarter of it is fewer than five batches, which is noise."""
+
+UNREADABLE = (FileNotFoundError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile, UnpicklingError)
+"""What readers say of a file that is damaged or gone. A disk or network that is away says something else."""
 
 OUTSIDE = -1
 """Value of preprocessed labels outside the brain."""
@@ -54,7 +59,7 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
     expected = study.cohort.case(case_id).facts
     try:
         recorded = CaseFacts.model_validate_json((study.path(asset, case_id) / "facts.json").read_bytes())
-    except (OSError, ValueError) as error:
+    except UNREADABLE as error:
         return Finding((f"facts.json cannot be read ({error}); materialize raw_case again",))
     files = [files for files in scan_raw_folder(study.raw).cases if files.case_id == case_id]
     if not files:
@@ -77,7 +82,7 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
 
     try:
         slices = load_slices(study.path(asset, case_id), case_id)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except UNREADABLE as error:
         return Finding((f"its files cannot be read ({error}); materialize case_slices again",))
     problems = [*_image_problems(slices), *_label_problems(slices)]
     facts = {
@@ -103,7 +108,7 @@ def _image_problems(slices: "CaseSlices") -> list[str]:
 
 def _label_problems(slices: "CaseSlices") -> list[str]:
     problems = []
-    volumes = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
+    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
     if slices.truth is None:
         problems.append("the label in the original geometry (truth.b2nd) is missing")
     else:
@@ -132,7 +137,7 @@ def trained_well(study: Study, asset: str, key: str | None) -> Finding:
     folder = study.path(asset, key)
     try:
         weights, losses = load_weights(folder), load_history(folder)["loss"].to_numpy(float)
-    except (OSError, ValueError, KeyError, RuntimeError, EOFError) as error:
+    except UNREADABLE as error:
         return Finding((f"its files cannot be read ({error}); materialize {asset} again",))
     asked = _iterations_asked(study, asset, key)
     problems = [*_weight_problems(weights), *_loss_problems(losses, asked)]
@@ -170,11 +175,11 @@ def _loss_problems(losses: np.ndarray, asked: int) -> list[str]:
 
 
 def complete_row(study: Study, asset: str, donor: str) -> Finding:
-    """One score for each receiver and region, in 0 to 1 and as its voxel counts say; undefined where they are 0."""
+    """Each receiver and region has one score, in 0 to 1 and as its voxel counts say; NaN only where they are 0."""
     try:
         rows = pd.read_parquet(study.path(asset, donor) / "row.parquet")
         rows = rows[["donor", "receiver", "region", "dice", "tp", "fp", "fn"]]
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         return Finding((f"row.parquet cannot be read ({error}); materialize dice_row again",))
     problems = _coverage_problems(rows, donor, study.cohort.receivers)
     if not problems:
