@@ -12,6 +12,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from idal_assets_tests.conftest import IDAL
 
 REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "idal_assets.definitions"}
@@ -31,6 +33,10 @@ STATUS = (
 LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $params) { __typename
     ... on LaunchRunSuccess { run { runId } } ... on PythonError { message }
     ... on RunConfigValidationInvalid { errors { message } } } }"""
+
+
+LAUNCHPAD = """query($selector: PipelineSelector!) { runConfigSchemaOrError(selector: $selector) { __typename
+    ... on RunConfigSchema { rootDefaultYaml } } }"""
 
 
 class LiveUi:
@@ -69,6 +75,11 @@ class LiveUi:
         launched = self.ask(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return launched["run"]["runId"]
+
+    def launchpad(self, asset: str) -> dict[str, Any]:
+        """What the launchpad of an asset is filled with."""
+        selector = {**REPOSITORY, "pipelineName": "__ASSET_JOB", "assetSelection": [{"path": [asset]}]}
+        return yaml.safe_load(self.ask(LAUNCHPAD, selector=selector)["runConfigSchemaOrError"]["rootDefaultYaml"])
 
     def backfill(self, assets: list[str]) -> str:
         """Launches all partitions of assets, as `Materialize all` does; returns the backfill's id."""

@@ -122,6 +122,10 @@ def test_runs_at_once_take_turns_at_the_pool_and_at_the_database(
     donors = Study.open(data_dir, profile).cohort.donors
     longer = {"ops": {"case_model": {"config": {"case_model": {"iterations_per_epoch": 40}}}}}
     with live_ui(data_dir, profile, tmp_path) as live, open_instance(Study.open(data_dir).folder) as instance:
+        shown = live.launchpad("case_model")["ops"]["case_model"]["config"]
+        assert shown["case_model"] == Study.open(data_dir, profile).profile.case_model.model_dump(mode="json")
+        assert shown["seed"] == 0
+
         trainings = [live.launch(["case_model"], donor, longer) for donor in donors[:2]]
         assert all(wait_for_run(instance, run).is_success for run in trainings)
         first, second = sorted(seconds_of_step(instance, run, "case_model") for run in trainings)

@@ -51,10 +51,11 @@ def _fields(model: BaseModel, values: Mapping[str, Any], paths: list[str], prefi
         inner = getattr(model, name)
         if isinstance(inner, BaseModel):
             below = [f"{path}.{part}" for part in type(inner).model_fields] if whole else inside
-            shape = dg.Shape(_fields(inner, values[name], below, f"{path}."))
-            found[name] = dg.Field(shape, is_required=False, description=_summary(inner))
+            fields = _fields(inner, values[name], below, f"{path}.")
+            shown = {part: field.default_value for part, field in fields.items()}
+            found[name] = dg.Field(dg.Shape(fields), default_value=shown, description=_summary(inner))
         else:
-            found[name] = dg.Field(_kind(field.annotation), default_value=values[name], is_required=False)
+            found[name] = dg.Field(_kind(field.annotation), default_value=values[name])
     return found
 
 
