@@ -82,7 +82,8 @@ def test_every_job_says_what_it_costs_and_what_it_is_for() -> None:
     assert set(PURPOSES) == {"full_experiment", "refresh_matrix", "retrain_reduced"}
     for name, purpose in PURPOSES.items():
         job = defs.resolve_job_def(name)
-        assert "training" in job.tags[COST_TAG] or "fine-tuning" in job.tags[COST_TAG]
+        assert "GPU" in job.tags[COST_TAG]
+        assert "training" in job.tags[COST_TAG]
         assert purpose.description in (job.description or "")
 
 

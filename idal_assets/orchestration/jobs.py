@@ -16,7 +16,6 @@ from idal_assets.orchestration.instance import close_abandoned_runs
 from idal_assets.orchestration.resources import Progress, StudyResource
 
 COST_TAG = "idal/cost"
-JOB_TAG = "idal/job"
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Purpose:
 
     Attributes:
         description: For the UI.
-        cost: What it takes at most, in trainings, the measure that counts.
+        cost: What it takes, short enough for a tag: trainings are what counts.
         assets: What it makes.
     """
 
@@ -38,20 +37,19 @@ PURPOSES: Mapping[str, Purpose] = {
     "full_experiment": Purpose(
         "Everything from the raw folder to the report, as far as it is missing or outdated. On an empty instance "
         "it makes the cohort, registers the cases as partitions and goes on.",
-        "one training from scratch, one fine-tuning a donor, one training from scratch a removal set; "
-        "hours on a GPU for 100 donors",
+        "hours to days on a GPU; a training for each donor and set",
         frozenset(GRAPH),
     ),
     "refresh_matrix": Purpose(
         "Matrix, dendrogram and ranking, and whatever they need that is missing or outdated. Removes and retrains "
         "nothing.",
-        "nothing where all rows are current; one fine-tuning and one row for each donor that changed",
+        "minutes on a GPU; a training for each changed donor",
         upstream_of("case_ranking"),
     ),
     "retrain_reduced": Purpose(
         "Removal plan, retrainings and reports from the ranking that is there. Makes nothing before it: run "
         "refresh_matrix first if the data changed.",
-        "one training from scratch for each removal set whose cases changed",
+        "an hour on a GPU; a training for each changed set",
         frozenset(
             {
                 "removal_plan",
