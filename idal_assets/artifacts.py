@@ -133,7 +133,7 @@ def build(
         present = read_provenance(folder)
         if present is not None and present.inputs_hash == inputs_hash:
             return present, False
-        with _emptied(unfinished / name) as draft:
+        with emptied(unfinished / name) as draft:
             started = time.perf_counter()
             version = work(draft)
             provenance = Provenance(
@@ -158,7 +158,8 @@ def refuse(folder: Path) -> None:
 
 
 @contextmanager
-def _emptied(draft: Path) -> Iterator[Path]:
+def emptied(draft: Path) -> Iterator[Path]:
+    """Gives a folder for unfinished files, without what a killed process left there."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     yield draft

@@ -59,6 +59,23 @@ class PhantomSettings(Section):
         return self
 
 
+class DownloadSettings(Section):
+    """The archive of MSD Task01_BrainTumour.
+
+    The address and the MD5 in the profile `thesis` are those of MONAI's `DecathlonDataset`
+    (`monai/apps/datasets.py`); the archive has 7.6 GB.
+
+    Attributes:
+        address: Where the archive is, a tar file without compression.
+        checksum: `md5:` or `sha256:` and the hexadecimal digits of the whole archive.
+        automatic: Whether `cohort` downloads it where no raw folder is given; otherwise only `idal download` does.
+    """
+
+    address: str = Field(pattern=r"^https?://\S+$")
+    checksum: str = Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
+    automatic: bool = False
+
+
 class CohortSettings(Section):
     """Which cases take part, and in which role.
 
@@ -234,13 +251,14 @@ class Profile(Section):
         name: Name of the profile, from its file.
         description: One line on what it is for.
         seed: Seed that every training and variant derives its own from.
-        raw: Raw data folder; null takes the phantom of this profile.
+        raw: Raw data folder; null takes the download if it is automatic, else the phantom of this profile.
     """
 
     name: str
     description: str = ""
     seed: int = 0
     raw: Path | None = None
+    download: DownloadSettings | None = None
     phantom: PhantomSettings | None = None
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()

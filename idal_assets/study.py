@@ -38,26 +38,33 @@ class Study:
     def __init__(self, profile: Profile, data_dir: Path, raw: Path | None, profile_source: str) -> None:
         self.profile = profile
         self.folder = DataFolder(data_dir.resolve())
-        self.raw = (raw or profile.raw or self.folder.phantom).resolve()
+        downloaded = profile.download is not None and profile.download.automatic
+        own = self.folder.brain_tumour if downloaded else self.folder.phantom
+        self.raw = (raw or profile.raw or own).resolve()
         self.profile_source = profile_source
 
     @classmethod
     def open(
-        cls, data_dir: str | Path | None = None, profile: str | Path | None = None, raw: Path | None = None
+        cls,
+        data_dir: str | Path | None = None,
+        profile: str | Path | None = None,
+        raw: Path | None = None,
+        default_profile: str = DEFAULT_PROFILE,
     ) -> "Study":
         """Opens a data folder.
 
         What is not given comes from the environment (`IDAL_DATA_DIR`, `IDAL_PROFILE`), then from what the data
-        folder was made with, then from the defaults (`data`, `demo`).
+        folder was made with, then from the defaults (`data`, `default_profile`).
 
         Args:
             data_dir: The data folder; it need not exist.
             profile: Name or file of the profile.
             raw: The raw folder.
+            default_profile: The profile where nothing else says which.
         """
         root = Path(data_dir or os.environ.get("IDAL_DATA_DIR") or DEFAULT_DATA_FOLDER)
         made_with = _made_with(DataFolder(root))
-        chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or DEFAULT_PROFILE)
+        chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or default_profile)
         known = made_with.get("raw")
         if raw is None and known and made_with.get("profile") == _as_source(chosen):
             raw = Path(known)

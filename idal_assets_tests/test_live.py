@@ -151,8 +151,10 @@ def test_runs_at_once_take_turns_at_the_pool_and_at_the_database(
         ]
         assert max(start for start, _ in both) < min(end for _, end in both), "the runs were not at once"
     found, before = tables(data_dir), tables(undisturbed)
-    for name in ("case_score", "training_set"):
-        assert len(found[name]) == len(before[name])
+    with duckdb.connect(str(data_dir / "idal.duckdb"), read_only=True) as connection:
+        for name in ("case_score", "removal_plan"):
+            assert len(found[name]) == len(before[name])
+            assert len(connection.table(f"history.{name}")) == 2 * len(before[name])
 
 
 def seconds_of_step(instance: dg.DagsterInstance, run_id: str, step: str) -> tuple[float, float]:

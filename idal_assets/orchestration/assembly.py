@@ -22,6 +22,7 @@ from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.retries import tried_again
 from idal_assets.progress import Track
 from idal_assets.settings import Profile
+from idal_assets.steps.cells import cell_counts
 from idal_assets.study import Study
 
 Work = Callable[[Study, Any, Path, Track], str | None]
@@ -161,6 +162,7 @@ def _record(folder: Path, provenance: Provenance, made_now: bool) -> dict[str, A
         "seconds": provenance.seconds,
         "made": provenance.written,
         "reused": not made_now,
+        **cell_counts(folder, made_now),
         "made_from": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["made_from"]),
         "settings": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["settings"]),
         "software": dg.MetadataValue.json(provenance.software),

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.scores import MEAN, dice
+from idal_assets.analysis.scores import dice
 from idal_assets.imaging.conventions import CHANNELS, LABELS, REGIONS
 from idal_assets.imaging.inspection import CaseFacts, inspect_case
 from idal_assets.imaging.problems import CaseProblems
@@ -189,7 +189,7 @@ def complete_row(study: Study, asset: str, donor: str) -> Finding:
 
 
 def _coverage_problems(rows: pd.DataFrame, donor: str, receivers: list[str]) -> list[str]:
-    expected = {(donor, receiver, region) for receiver in receivers for region in (*REGIONS, MEAN)}
+    expected = {(donor, receiver, region) for receiver in receivers for region in REGIONS}
     found = list(zip(rows["donor"], rows["receiver"], rows["region"], strict=True))
     problems = []
     for words, places in (
@@ -213,10 +213,9 @@ def _score_problems(rows: pd.DataFrame) -> list[str]:
             f"{len(outside)} Dice are outside 0 to 1, the first is {place['dice']} for {place['region']} "
             f"of receiver {place['receiver']}"
         )
-    regions = rows[rows["region"] != MEAN]
-    counted = dice(regions["tp"], regions["fp"], regions["fn"])
+    counted = dice(rows["tp"], rows["fp"], rows["fn"])
     # Both come from the same division, so they are equal to the bit; NaN is equal to NaN here.
-    differing = regions[~((counted == regions["dice"]) | (np.isnan(counted) & regions["dice"].isna()))]
+    differing = rows[~((counted == rows["dice"]) | (np.isnan(counted) & rows["dice"].isna()))]
     if len(differing):
         place = differing.iloc[0]
         problems.append(
