@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version as installed_version
@@ -21,6 +21,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 PROVENANCE_FILE = "provenance.json"
+REFUSED_FILE = "refused.json"
 RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
 
 
@@ -148,6 +149,12 @@ def build(
             (draft / PROVENANCE_FILE).write_text(provenance.model_dump_json(indent=1))
             _put_in_place(draft, folder, outdated=unfinished / f"{name}.outdated")
     return provenance, True
+
+
+def refuse(folder: Path) -> None:
+    """Takes the record of a damaged artifact away: nothing is made from it, and the next run makes it anew."""
+    with suppress(FileNotFoundError):
+        (folder / PROVENANCE_FILE).replace(folder / REFUSED_FILE)
 
 
 @contextmanager

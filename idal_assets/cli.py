@@ -164,14 +164,19 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
     """Opens the Dagster UI on a data folder, on this machine only."""
-    from idal_assets.orchestration.instance import ensure_home
+    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
 
     study = Study.open(data_dir)
-    home = ensure_home(study.folder)
+    with open_instance(study.folder) as instance:
+        close_abandoned_runs(instance)
     dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if dagster is None:
         raise click.ClickException("The command dagster is not installed beside idal; install the project again")
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "IDAL_DATA_DIR": str(study.folder.root)}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(study.folder.dagster_home),
+        "IDAL_DATA_DIR": str(study.folder.root),
+    }
     module = ["-m", "idal_assets.definitions"]
     os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
 

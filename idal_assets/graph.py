@@ -210,6 +210,12 @@ GRAPH: Mapping[str, Node] = {node.name: node for node in _NODES}
 """All assets by name, in dependency order."""
 
 
+def upstream_of(asset: str) -> frozenset[str]:
+    """An asset and everything that it is made from, directly or not."""
+    above = (upstream_of(name) for name in GRAPH[asset].made_from)
+    return frozenset({asset}).union(*above)
+
+
 def version_in_the_making(study: Study, asset: str, key: str | None = None) -> str:
     """Version of the artifact that is being made now, for an asset whose inputs and not its content decide it."""
     return GRAPH[asset].inputs(study, key).hash()

@@ -4,8 +4,9 @@ A section holds the settings of one step; the graph names the sections that dete
 belongs in the section of the first step that it changes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -298,7 +299,33 @@ def load_profile(name_or_file: str | Path) -> Profile:
     try:
         return Profile.model_validate({"name": path.stem, **values})
     except ValidationError as error:
-        raise ProfileError(_explain(path, error)) from error
+        raise ProfileError(_explain(f"The profile {path}", error)) from error
+
+
+def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
+    """The profile with other values for some settings, validated anew.
+
+    Args:
+        profile: The profile.
+        changes: Values by section and setting, nested as in a profile.
+
+    Raises:
+        ProfileError: A key is unknown or a value bad.
+    """
+    try:
+        return Profile.model_validate(_merged(profile.model_dump(), changes))
+    except ValidationError as error:
+        raise ProfileError(_explain(f"The profile {profile.name} with the settings of this run", error)) from error
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merged(inner, value)
+        merged[key] = value
+    return merged
 
 
 def _profile_path(name_or_file: str | Path) -> Path:
@@ -316,8 +343,8 @@ def _profile_path(name_or_file: str | Path) -> Path:
     return shipped
 
 
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = [f"The profile {path} cannot be used:"]
+def _explain(what: str, error: ValidationError) -> str:
+    lines = [f"{what} cannot be used:"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "the profile"
         if problem["type"] == "extra_forbidden":

@@ -5,12 +5,13 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 
 import json
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from idal_assets.artifacts import Provenance, read_provenance, write_atomically
+from idal_assets.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.layout import DataFolder
-from idal_assets.settings import Profile, load_profile
+from idal_assets.settings import Profile, load_profile, with_changes
 
 if TYPE_CHECKING:
     from idal_assets.imaging.case import Case
@@ -69,6 +70,17 @@ class Study:
             raw = Path(known)
         return cls(load_profile(chosen), root, raw, _as_source(chosen))
 
+    def with_settings(self, changes: Mapping[str, Any]) -> "Study":
+        """The same study with other values for some settings.
+
+        Args:
+            changes: Values by section and setting, nested as in a profile.
+
+        Raises:
+            ProfileError: A key is unknown or a value bad.
+        """
+        return Study(with_changes(self.profile, changes), self.folder.root, self.raw, self.profile_source)
+
     def remember(self) -> None:
         """Notes profile and raw folder in the data folder, for the UI and for the next command."""
         write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
@@ -97,8 +109,14 @@ class Study:
         found = read_provenance(self.path(asset, key))
         if found is None:
             name = asset if key is None else f"{asset} of {key}"
+            if (self.path(asset, key) / REFUSED_FILE).is_file():
+                raise NotMadeError(f"{name} was refused by its check; materialize {asset} again")
             raise NotMadeError(f"{name} has not been made yet; materialize {asset} first")
         return found
+
+    def refuse(self, asset: str, key: str | None = None) -> None:
+        """Takes back a finished artifact that turned out to be damaged; it counts as missing from now on."""
+        refuse(self.path(asset, key))
 
     def version(self, asset: str, key: str | None = None) -> str:
         """Data version of a finished artifact.

@@ -205,11 +205,11 @@ def _connect(database: Path, read_only: bool = False) -> duckdb.DuckDBPyConnecti
         try:
             return duckdb.connect(str(database), read_only=read_only)
         except duckdb.IOException as error:
-            if not _is_held_by_another(error) or time.monotonic() > deadline:
+            if not is_held_by_another(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
-def _is_held_by_another(error: duckdb.IOException) -> bool:
+def is_held_by_another(error: BaseException) -> bool:
     """Tells a file in use, for which waiting helps, from one that is damaged or cannot be made."""
     return any(words in str(error) for words in ("lock is held", "set lock", "another process"))

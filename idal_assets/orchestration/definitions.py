@@ -3,6 +3,8 @@
 import dagster as dg
 
 from idal_assets.orchestration.assets import ALL_ASSETS
+from idal_assets.orchestration.checks import ALL_CHECKS
+from idal_assets.orchestration.jobs import ALL_JOBS
 from idal_assets.orchestration.resources import Progress, StudyResource
 
 
@@ -12,10 +14,17 @@ def build_definitions(study: StudyResource | None = None, progress: Progress | N
     Args:
         study: The experiment; by default the environment and the data folder decide.
         progress: How steps show their progress; by default in Dagster's log.
+
+    Raises:
+        ProfileError: The profile cannot be used; the launchpad shows its values.
     """
+    study = study or StudyResource()
+    profile = study.open().profile
     return dg.Definitions(
-        assets=ALL_ASSETS,
-        resources={"study": study or StudyResource(), "progress": progress or Progress()},
+        assets=[asset(profile) for asset in ALL_ASSETS],
+        asset_checks=ALL_CHECKS,
+        jobs=ALL_JOBS,
+        resources={"study": study, "progress": progress or Progress()},
         # A process for each step would load PyTorch each time and compete for cores and card.
         executor=dg.in_process_executor,
     )

@@ -6,6 +6,7 @@ from typing import Any
 
 from idal_assets.orchestration.assembly import study_asset
 from idal_assets.orchestration.assets.baseline import describe_training
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -28,7 +29,7 @@ def _describe_model(study: Study, donor: str, folder: Path) -> Mapping[str, Any]
     }
 
 
-@study_asset(kinds={"pytorch"}, describe=_describe_model)
+@study_asset(kinds={"pytorch"}, describe=_describe_model, pool=ACCELERATOR)
 def case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
     """The baseline fine-tuned on one donor alone, from all baseline weights, segmentation heads too."""
     from idal_assets.steps.models import train_case_model

@@ -9,6 +9,7 @@ import pandas as pd
 from idal_assets.analysis.scores import MEAN
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.assets.baseline import describe_training
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -74,7 +75,7 @@ def _describe_model(study: Study, removal_set: str, folder: Path) -> Mapping[str
     }
 
 
-@study_asset(kinds={"pytorch", "duckdb"}, describe=_describe_model)
+@study_asset(kinds={"pytorch", "duckdb"}, describe=_describe_model, pool=ACCELERATOR)
 def reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """A network trained like the baseline, from scratch, on the cases that this set keeps (table `model`)."""
     from idal_assets.analysis.database import record
@@ -99,7 +100,7 @@ def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mappin
     }
 
 
-@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation)
+@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation, pool=ACCELERATOR)
 def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI.
 

@@ -8,6 +8,7 @@ import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
 from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -27,7 +28,7 @@ def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
     }
 
 
-@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row)
+@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row, pool=ACCELERATOR)
 def dice_row(study: Study, donor: str, folder: Path, track: Track) -> None:
     """One row of the matrix: this donor's model on every donor and test case, scored in the original geometry.
 
