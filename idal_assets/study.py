@@ -5,8 +5,9 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 
 import json
 import os
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from idal_assets.artifacts import Provenance, read_provenance, write_atomically
 from idal_assets.layout import DataFolder
@@ -61,6 +62,11 @@ class Study:
         if raw is None and known and made_with.get("profile") == _as_source(chosen):
             raw = Path(known)
         return cls(load_profile(chosen), root, raw, _as_source(chosen))
+
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting as JSON would hold it."""
+        return self.profile.model_dump(mode="json")
 
     def remember(self) -> None:
         """Notes profile and raw folder in the data folder, for the UI and for the next command."""
@@ -130,6 +136,30 @@ class Study:
     def removal_sets(self) -> list[str]:
         """Names of the removal sets that the profile asks for."""
         return self.profile.removal.set_names
+
+
+class StillStudy(Study):
+    """A study as it is at one moment: the cohort and every record are read once.
+
+    Args:
+        study: The study to look at.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study.profile, study.folder.root, study.raw, study.profile_source)
+        self._records: dict[tuple[str, str | None], Provenance] = {}
+
+    def provenance(self, asset: str, key: str | None = None) -> Provenance:
+        """As of a study."""
+        place = (asset, key)
+        if place not in self._records:
+            self._records[place] = super().provenance(asset, key)
+        return self._records[place]
+
+    @cached_property
+    def cohort(self) -> "Cohort":
+        """As of a study."""
+        return super().cohort
 
 
 def _made_with(folder: DataFolder) -> dict[str, str | None]:

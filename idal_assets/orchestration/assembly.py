@@ -12,8 +12,10 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from idal_assets.artifacts import Provenance, build
+from idal_assets.artifacts import Provenance, build, read_provenance
+from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node
+from idal_assets.orchestration.instance import AUTOMATIC_TAG
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.progress import Track
@@ -67,7 +69,7 @@ def study_asset(
             if before:
                 before(opened, track)
             try:
-                provenance, made_now = make(opened, node, key, work, track)
+                provenance, made_now = make(opened, node, key, work, track, AUTOMATIC_TAG in context.run.tags)
             except Exception as error:
                 if explain and (seen := explain(error)):
                     context.log_event(dg.AssetObservation(node.name, metadata=seen))
@@ -86,13 +88,26 @@ def study_asset(
     return decorate
 
 
-def make(study: Study, node: Node, key: str | None, work: Work, track: Track) -> tuple[Provenance, bool]:
-    """Makes one artifact, unless it is current."""
+def make(
+    study: Study, node: Node, key: str | None, work: Work, track: Track, by_itself: bool = False
+) -> tuple[Provenance, bool]:
+    """Makes one artifact, unless it is current.
+
+    Args:
+        study: The study.
+        node: The asset.
+        key: The partition.
+        work: Writes the artifact's files.
+        track: Shows the progress.
+        by_itself: Whether nobody asked for this very artifact; then one that the profile's policy keeps is kept.
+    """
+    folder = study.path(node.name, key)
+    kept = read_provenance(folder) if by_itself and is_kept(study, node, key) else None
     return build(
-        study.path(node.name, key),
+        folder,
         node.name,
         key,
-        node.inputs(study, key),
+        kept.inputs if kept else node.inputs(study, key),
         lambda folder: work(study, key, folder, track),
         study.folder.unfinished,
         study.folder.locks,

@@ -11,17 +11,16 @@ from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 from idal_assets.artifacts import read_provenance
-from idal_assets.currency import inputs_unless_incomplete, is_made_from
+from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node, same_key, whole
 from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import process_tag
+from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.progress import bar
 from idal_assets.steps.cohort import ensure_raw_folder
 from idal_assets.study import Study
 
-DATA_VERSION_TAG = "dagster/data_version"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -76,15 +75,18 @@ class Runner:
         study: The study.
         instance: Where materializations are recorded.
         bars: Shows the progress.
+        progress: How the steps show theirs; by default in the bars too.
     """
 
-    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars) -> None:
+    def __init__(
+        self, study: Study, instance: dg.DagsterInstance, bars: Bars, progress: Progress | None = None
+    ) -> None:
         self._study = study
         self._instance = instance
         self._bars = bars
         self._track = bar(bars)
         resource = StudyResource(data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw))
-        definitions = build_definitions(resource, Progress(self._track))
+        definitions = build_definitions(resource, progress or Progress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
     def run(self) -> Made:
@@ -97,7 +99,7 @@ class Runner:
         result = Made()
         total = self._bars.add_task("[bold]all artifacts", total=None)
         for chain in chains():
-            recorded = {node.name: self._recorded_versions(node) for node in chain}
+            recorded = {node.name: recorded_versions(self._instance, node) for node in chain}
             for key in chain[0].keys(self._study):
                 self._run_chain(chain, key, recorded, result, total)
             if chain[0].name == "cohort":
@@ -129,7 +131,7 @@ class Runner:
 
     def _is_done(self, node: Node, key: str | None, recorded: Mapping[str | None, str]) -> bool:
         """Whether an artifact is current and the instance knows it; a kill may come between the two."""
-        if not is_made_from(self._study, node, key, inputs_unless_incomplete(self._study, node, key)):
+        if not is_kept(self._study, node, key):
             return False
         return recorded.get(key) == self._study.version(node.name, key)
 
@@ -148,22 +150,11 @@ class Runner:
             instance=self._instance,
             partition_key=key,
             asset_selection=[dg.AssetKey(node.name) for node in nodes],
-            tags=process_tag(),
+            tags={**process_tag(), AUTOMATIC_TAG: "true"},
             raise_on_error=False,
         )
         if not result.success:
             raise StepFailedError(_explain(result, nodes, key))
-
-    def _recorded_versions(self, node: Node) -> Mapping[str | None, str]:
-        asset = dg.AssetKey(node.name)
-        if node.partition is None:
-            event = self._instance.get_latest_materialization_event(asset)
-            materialization = event.asset_materialization if event else None
-            return {None: (materialization.tags or {}).get(DATA_VERSION_TAG, "")} if materialization else {}
-        by_partition = self._instance.event_log_storage.get_latest_tags_by_partition(
-            asset, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-        )
-        return {key: tags[DATA_VERSION_TAG] for key, tags in by_partition.items()}
 
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:
