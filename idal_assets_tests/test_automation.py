@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import dagster as dg
 import nibabel as nib
@@ -25,6 +26,7 @@ from idal_assets.imaging.phantom import write_phantom
 from idal_assets.orchestration.automation import AUTOMATIC_TAG, REASON_TAG, conditions_are_on
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import open_instance
+from idal_assets.orchestration.partitions import PARTITIONS
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.runner import QUIET, Runner
 from idal_assets.progress import silently
@@ -34,8 +36,8 @@ from idal_assets_tests.conftest import idal
 from idal_assets_tests.raw_folders import make_case, make_cases, msd_entry, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import make_study, make_the_cohort, pretend, pretend_all, with_settings
 
-DONORS = tuple(f"phantom_train_{number:02}" for number in range(5))
-TESTS = ("phantom_test_00", "phantom_test_01")
+DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 6))
+TESTS = ("phantom_test_01", "phantom_test_02")
 SETS = ("all", "worst_1", "worst_2", "worst_cluster")
 NEW = "phantom_train_99"
 Places = Counter[tuple[str, str | None]]
@@ -68,13 +70,18 @@ class World:
         self.profile = root / "own.yaml"
         self.resource = StudyResource(data_dir=str(root / "data"), profile=str(self.profile), raw=str(self.raw))
         self.instance = open_instance(self.study.folder)
-        self.definitions = build_definitions(self.resource, Progress(silently))
+        self.reload()
         self._cursor: Any = None
         self._look: str | None = None
 
     @property
     def study(self) -> Study:
         return self.resource.open()
+
+    def reload(self) -> None:
+        """Loads the code location again, which reads how the switches are delivered."""
+        self.definitions = build_definitions(self.resource, Progress(silently))
+        self._job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def change_profile(self, **sections: dict[str, Any]) -> None:
         values = yaml.safe_load(self.profile.read_text())
@@ -102,7 +109,10 @@ class World:
 
     def requested(self) -> list[tuple[str, str | None]]:
         """What the conditions request at one tick, in dependency order."""
-        found = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self._cursor)
+        keys = {name: self.instance.get_dynamic_partitions(name) for name in PARTITIONS}
+        # Outside of a daemon each evaluation would read the partitions some thousand times from the database.
+        with mock.patch.object(self.instance, "get_dynamic_partitions", keys.__getitem__):
+            found = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self._cursor)
         self._cursor = found.cursor
         return [
             (name, key)
@@ -111,8 +121,7 @@ class World:
         ]
 
     def materialize(self, name: str, key: str | None = None, by_itself: bool = False) -> bool:
-        job = self.definitions.resolve_implicit_global_asset_job_def()
-        return job.execute_in_process(
+        return self._job.execute_in_process(
             instance=self.instance,
             partition_key=key,
             asset_selection=[dg.AssetKey(name)],
@@ -198,7 +207,7 @@ def world(finished: Path, tmp_path: Path) -> Iterator[World]:
     world = World(tmp_path / "world")
     # The sensor only sees to the cohort where the conditions are on; here they are, in the profile.
     world.change_profile(automation={"conditions": "running"})
-    world.definitions = build_definitions(world.resource, Progress(silently))
+    world.reload()
     with world.instance:
         assert world.requested() == []
         yield world
@@ -496,7 +505,7 @@ class Watched:
         self.study = self.resource.open()
         self.study.remember()
         pretend_all(self.study)
-        self.instance = dg.DagsterInstance.local_temp(str(folder / "home"))
+        self.instance = open_instance(self.study.folder)
         self.definitions = build_definitions(self.resource)
         self.cursor: str | None = None
 
@@ -641,7 +650,7 @@ def test_the_switch_in_the_ui_counts_before_the_profile(watched: Watched) -> Non
 def test_one_run_brings_everything_up_to_date(world: World) -> None:
     before = world.materializations()
     world.change_profile(automation={"conditions": "stopped"}, similarity={"distance": "symmetric"})
-    world.definitions = build_definitions(world.resource, Progress(silently))
+    world.reload()
     world.edit_label(TESTS[1])
     world.look()
     reran = world.materializations() - before

@@ -51,9 +51,11 @@ def automation_settings(study: StudyResource) -> AutomationSettings:
 class Due(dg.AutomationCondition[dg.AssetKey]):
     """True for the partitions that are due, once for each state of what they are made from.
 
-    Dagster's own conditions see neither a changed setting nor which partitions an artifact is really made from: to
-    them another case's content, or a pretraining case, is a reason to run. A failed run is not repeated before
-    something changes; a run whose process was lost is the business of Dagster's run retries.
+    Of the same meaning as Dagster's `newly_missing() | any_deps_match(data_version_changed())`, where no dependency is
+    missing, but exact. Dagster sees no settings, and takes every partition of a dependency for a reason to run: each
+    edited case would run all raw cases and all evaluations again. It also forgets a change that comes during a run.
+    Here a failed run is not repeated before something changes; one whose process was lost is the business of
+    Dagster's run retries.
 
     Args:
         study: The experiment.
@@ -130,7 +132,6 @@ def with_conditions(assets: Sequence[dg.AssetsDefinition], study: StudyResource)
     condition = (
         ~dg.AutomationCondition.in_progress()
         & ~dg.AutomationCondition.any_deps_in_progress()
-        & ~dg.AutomationCondition.any_deps_missing()
         # The last: what comes out of it is what is requested, and what it remembers as asked for.
         & Due(study)
     )
