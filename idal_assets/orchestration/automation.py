@@ -51,11 +51,11 @@ def automation_settings(study: StudyResource) -> AutomationSettings:
 class Due(dg.AutomationCondition[dg.AssetKey]):
     """True for the partitions that are due, once for each state of what they are made from.
 
-    Of the same meaning as Dagster's `newly_missing() | any_deps_match(data_version_changed())`, where no dependency is
-    missing, but exact. Dagster sees no settings, and takes every partition of a dependency for a reason to run: each
-    edited case would run all raw cases and all evaluations again. It also forgets a change that comes during a run.
-    Here a failed run is not repeated before something changes; one whose process was lost is the business of
-    Dagster's run retries.
+    It means what Dagster's `newly_missing() | any_deps_match(data_version_changed())` means where no dependency is
+    missing, but exactly. Dagster sees no settings and takes any partition of a dependency for a reason to run, so
+    that one edited case would run every raw case and every evaluation again; it also forgets a change that comes
+    during a run. Here a failed run is not repeated before something changes; one whose process was lost is the
+    business of Dagster's run retries.
 
     Args:
         study: The experiment.
