@@ -9,7 +9,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
@@ -39,6 +39,11 @@ class Inputs(BaseModel):
     code: str
     settings: Mapping[str, Any]
     made_from: Mapping[str, str | Mapping[str, str]]
+
+    def without(self, sources: Collection[str]) -> "Inputs":
+        """The same without what was made from some sources."""
+        kept = {source: versions for source, versions in self.made_from.items() if source not in sources}
+        return self.model_copy(update={"made_from": kept})
 
     def hash(self) -> str:
         """Content hash of the inputs."""

@@ -82,11 +82,12 @@ def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
 @_plainly
 def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
     """Says for each asset how many partitions are current, outdated and missing."""
-    from idal_assets.currency import all_states
+    from idal_assets.currency import all_states, other_training_cases
 
+    study = Study.open(data_dir, profile)
     counts = {
         asset: {state: list(states.values()).count(state) for state in ("current", "outdated", "missing")}
-        for asset, states in all_states(Study.open(data_dir, profile)).items()
+        for asset, states in all_states(study).items()
     }
     if as_json:
         click.echo(json.dumps(counts, indent=1))
@@ -96,6 +97,12 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
         colour = "red" if count["missing"] else "yellow" if count["outdated"] else "green"
         table.add_row(f"[{colour}]{asset}[/{colour}]", *(str(number) for number in count.values()))
     CONSOLE.print(table)
+    for asset, cases in other_training_cases(study).items():
+        CONSOLE.print(
+            f"{asset} is pinned and was made before {len(cases)} of its training cases came, went or changed; "
+            "materialize it to make it anew.",
+            soft_wrap=True,
+        )
 
 
 @main.command()

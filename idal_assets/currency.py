@@ -1,43 +1,114 @@
-"""Which artifacts are current, outdated or missing, told from their records alone."""
+"""Which artifacts are current, outdated, missing or due to be made, told from their records alone."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
-from idal_assets.artifacts import Inputs, read_provenance
-from idal_assets.graph import GRAPH, Node
-from idal_assets.study import NotMadeError, Study
+from idal_assets.artifacts import Inputs, Provenance, content_hash, read_provenance
+from idal_assets.graph import GRAPH, RAW_FOLDER, Node
+from idal_assets.study import NotMadeError, StillStudy, Study
 
 State = Literal["current", "outdated", "missing"]
 States = Mapping[str, Mapping[str | None, State]]
 
 
-def inputs_unless_incomplete(study: Study, node: Node, key: str | None) -> Inputs | None:
+@dataclass(frozen=True)
+class Standing:
+    """How an artifact stands.
+
+    Attributes:
+        state: Current, outdated or missing.
+        due: Where it has to be made and everything above it is current: a hash of what it would be made from and
+            of what it would replace; else None.
+    """
+
+    state: State
+    due: str | None = None
+
+
+Survey = Mapping[str, Mapping[str | None, Standing]]
+
+
+def inputs_unless_incomplete(
+    study: Study, node: Node, key: str | None, without: Collection[str] = ()
+) -> Inputs | None:
     """What determines an artifact, or None where something upstream has not been made."""
     try:
-        return node.inputs(study, key)
+        return node.inputs(study, key, without)
     except NotMadeError:
         return None
 
 
-def is_made_from(study: Study, node: Node, key: str | None, inputs: Inputs | None) -> bool:
-    """Whether the artifact on disk was made from exactly these inputs."""
+def is_kept(study: Study, node: Node, key: str | None) -> bool:
+    """Whether the artifact on disk was made from what is there now, as far as the profile's policy asks."""
     present = read_provenance(study.path(node.name, key))
-    return present is not None and inputs is not None and present.inputs_hash == inputs.hash()
+    if present is None:
+        return False
+    inputs = inputs_unless_incomplete(study, node, key, node.pinned(study))
+    return inputs is not None and _was_made_from(present, inputs, node.pinned(study))
 
 
-def all_states(study: Study) -> States:
-    """State of every artifact of the study.
+def survey(study: Study, look_at_raw_folder: bool = True) -> Survey:
+    """How every artifact of the study stands.
 
     An artifact is current if it was made from what is there now and all that is current too; a change far upstream
     therefore shows on everything below it, although a rerun may end earlier where the content stays the same.
+    While plans and baseline are pinned, other training cases do not make them outdated.
+
+    Args:
+        study: The study.
+        look_at_raw_folder: Whether a raw folder that looks other than it did makes the cohort outdated.
 
     Returns:
-        States by asset and partition; an asset whose partitions are not known yet has none.
+        Standings by asset and partition; an asset whose partitions are not known yet has none.
     """
-    states: dict[str, dict[str | None, State]] = {}
+    study = StillStudy(study)
+    unseen = () if look_at_raw_folder else (RAW_FOLDER,)
+    found: dict[str, dict[str | None, Standing]] = {}
     for node in GRAPH.values():
-        states[node.name] = {key: _state(study, node, key, states) for key in _known_keys(study, node)}
-    return states
+        found[node.name] = {key: _standing(study, node, key, unseen, found) for key in _known_keys(study, node)}
+    return found
+
+
+def due(found: Survey) -> dict[str, str]:
+    """What is due, by asset and partition in one name."""
+    return {
+        asset if key is None else f"{asset} of {key}": standing.due
+        for asset, standings in found.items()
+        for key, standing in standings.items()
+        if standing.due
+    }
+
+
+def all_states(study: Study) -> States:
+    """State of every artifact of the study, by asset and partition."""
+    return {
+        asset: {key: standing.state for key, standing in standings.items()}
+        for asset, standings in survey(study).items()
+    }
+
+
+def other_training_cases(study: Study) -> dict[str, list[str]]:
+    """Pinned artifacts that were made from other training cases than there are now.
+
+    Returns:
+        By asset, the cases that came, went or changed since it was made.
+    """
+    study = StillStudy(study)
+    found = {}
+    for node in GRAPH.values():
+        for source in node.pinned(study):
+            present = read_provenance(study.path(node.name))
+            inputs = inputs_unless_incomplete(study, node, None)
+            if present and inputs:
+                found[node.name] = _differing(present.inputs.made_from[source], inputs.made_from[source])
+    return {asset: cases for asset, cases in found.items() if cases}
+
+
+def _differing(before: str | Mapping[str, str], now: str | Mapping[str, str]) -> list[str]:
+    if isinstance(before, str) or isinstance(now, str):
+        return []
+    return sorted({case for case, _ in before.items() ^ now.items()})
 
 
 def _known_keys(study: Study, node: Node) -> list[str | None]:
@@ -47,21 +118,31 @@ def _known_keys(study: Study, node: Node) -> list[str | None]:
         return []
 
 
-def _state(study: Study, node: Node, key: str | None, upstream: States) -> State:
-    if read_provenance(study.path(node.name, key)) is None:
-        return "missing"
-    inputs = inputs_unless_incomplete(study, node, key)
-    if inputs is None or not is_made_from(study, node, key, inputs):
-        return "outdated"
-    sources = [
-        source for asset, made_from in inputs.made_from.items() for source in _sources(asset, made_from, key)
-    ]
-    return "current" if all(upstream[asset].get(place) == "current" for asset, place in sources) else "outdated"
+def _standing(study: Study, node: Node, key: str | None, unseen: Collection[str], above: Survey) -> Standing:
+    present = read_provenance(study.path(node.name, key))
+    # What is missing is compared with nothing: the raw folder need not be there yet.
+    without = {*node.pinned(study), *unseen} if present else {RAW_FOLDER}
+    inputs = inputs_unless_incomplete(study, node, key, without)
+    state: State = "outdated" if present else "missing"
+    if inputs is None:
+        return Standing(state)
+    is_ready = all(above[asset][place].state == "current" for asset, place in _sources(inputs, key))
+    if present and _was_made_from(present, inputs, without):
+        return Standing("current" if is_ready else "outdated")
+    due = content_hash([inputs.hash(), present.written if present else None])
+    return Standing(state, due if is_ready else None)
 
 
-def _sources(asset: str, made_from: str | Mapping[str, str], key: str | None) -> list[tuple[str, str | None]]:
-    if asset not in GRAPH:
-        return []
-    if isinstance(made_from, Mapping):
-        return [(asset, place) for place in made_from]
-    return [(asset, key if GRAPH[asset].partition else None)]
+def _was_made_from(present: Provenance, inputs: Inputs, without: Collection[str]) -> bool:
+    before = present.inputs.without(without).hash() if without else present.inputs_hash
+    return before == inputs.hash()
+
+
+def _sources(inputs: Inputs, key: str | None) -> list[tuple[str, str | None]]:
+    """The places of all upstream artifacts; the raw folder is no asset."""
+    found: list[tuple[str, str | None]] = []
+    for asset in inputs.made_from.keys() & GRAPH.keys():
+        versions = inputs.made_from[asset]
+        keys = versions if isinstance(versions, Mapping) else [key if GRAPH[asset].partition else None]
+        found += [(asset, place) for place in keys]
+    return found

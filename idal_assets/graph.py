@@ -4,7 +4,7 @@ This table is the only place that says so. The Dagster assets take their depende
 data version is the hash of what its node names. Nothing here imports Dagster.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -62,6 +62,10 @@ def own_content(study: Study, asset: str, key: str | None) -> Versions:
     return study.cohort.case(str(key)).facts.content_hash
 
 
+RAW_FOLDER = "raw folder"
+"""The cohort's source, which is no asset."""
+
+
 def raw_folder(study: Study) -> str:
     """What the raw folder looks like: names, sizes and times of its files."""
     from idal_assets.imaging.inspection import folder_signature
@@ -79,6 +83,8 @@ class Node:
         partition: What it has one artifact for; None where it has only one.
         made_from: Upstream assets, each with the function that says which of its artifacts matter.
         settings: Sections of the profile (`section` or `section.setting`) that determine it.
+        learned_from: Those upstream assets that hold its training cases; while plans and baseline are pinned, a
+            change there calls for no rerun.
         code: Raised by hand when the code changes what it makes; never for a plot's colour.
     """
 
@@ -87,25 +93,34 @@ class Node:
     partition: Partition | None
     made_from: Mapping[str, Selector]
     settings: tuple[str, ...] = ()
+    learned_from: tuple[str, ...] = ()
     code: str = "1"
 
-    def inputs(self, study: Study, key: str | None = None) -> Inputs:
+    def inputs(self, study: Study, key: str | None = None, without: Collection[str] = ()) -> Inputs:
         """What determines an artifact, as things are now.
+
+        Args:
+            study: The study.
+            key: The partition.
+            without: Sources that are not looked at.
 
         Raises:
             NotMadeError: Something upstream has not been made.
         """
         made_from: dict[str, Versions] = {
-            asset: select(study, asset, key) for asset, select in self.made_from.items()
+            asset: select(study, asset, key) for asset, select in self.made_from.items() if asset not in without
         }
-        if self.name == "cohort":
-            made_from["raw folder"] = raw_folder(study)
-        settings = study.profile.model_dump(mode="json")
+        if self.name == "cohort" and RAW_FOLDER not in without:
+            made_from[RAW_FOLDER] = raw_folder(study)
         return Inputs(
             code=self.code,
-            settings={path: _setting(settings, path) for path in self.settings},
+            settings={path: _setting(study.settings, path) for path in self.settings},
             made_from=made_from,
         )
+
+    def pinned(self, study: Study) -> tuple[str, ...]:
+        """The upstream assets whose change calls for no rerun under the profile's policy."""
+        return self.learned_from if study.profile.automation.plans_and_baseline == "pinned" else ()
 
     def keys(self, study: Study) -> list[str | None]:
         """Partitions of this asset; `[None]` where it has none.
@@ -131,7 +146,7 @@ def _setting(settings: dict, path: str) -> object:
 _NODES = (
     Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes")),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
-    Node("nnunet_plans", "prepare", None, {"raw_case": of_learning_cases}, ("plans",)),
+    Node("nnunet_plans", "prepare", None, {"raw_case": of_learning_cases}, ("plans",), learned_from=("raw_case",)),
     Node("case_slices", "prepare", "case", {"raw_case": same_key, "nnunet_plans": whole}),
     Node(
         "baseline_weights",
@@ -139,6 +154,7 @@ _NODES = (
         None,
         {"nnunet_plans": whole, "case_slices": of_baseline_cases},
         ("baseline", "seed", "compute.precision"),
+        learned_from=("case_slices",),
     ),
     Node("augmented_case", "donors", "donor", {"case_slices": same_key}, ("variants", "seed")),
     Node(

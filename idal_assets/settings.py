@@ -7,9 +7,10 @@ belongs in the section of the first step that it changes.
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
@@ -244,6 +245,43 @@ class ComputeSettings(Section):
     inference_megapixels: float = Field(0.6, gt=0)
 
 
+class AutomationSettings(Section):
+    """What is made again by itself. Nothing here determines an artifact.
+
+    The three switches say how sensor, conditions and schedule are delivered; from then on the UI decides.
+
+    Attributes:
+        raw_folder: The sensor that looks at the raw folder and has everything that is outdated made in one run.
+        conditions: The sensor of the automation conditions, by which every artifact is made in a run of its own as
+            soon as it is outdated and all that it is made from is current.
+        nightly: The schedule that does once a night what the raw folder's sensor does all day.
+        seconds_between_looks: Seconds between two looks of a sensor.
+        settle_seconds: A file that changed less than this many seconds ago may still be being written.
+        nightly_at: Hour and minute of the schedule.
+        timezone: Time zone of `nightly_at`, such as `Europe/Prague`.
+        plans_and_baseline: `pinned` keeps plans and baseline until someone materializes them, whatever happens to
+            their training cases; `follow` makes them anew when these change.
+    """
+
+    raw_folder: Literal["stopped", "running"] = "stopped"
+    conditions: Literal["stopped", "running"] = "stopped"
+    nightly: Literal["stopped", "running"] = "stopped"
+    seconds_between_looks: int = Field(30, ge=1)
+    settle_seconds: float = Field(30.0, ge=0)
+    nightly_at: str = Field("02:00", pattern=r"^([01]\d|2[0-3]):[0-5]\d$")
+    timezone: str = "UTC"
+    plans_and_baseline: Literal["pinned", "follow"] = "pinned"
+
+    @field_validator("timezone")
+    @classmethod
+    def _timezone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ValueError("there is no such time zone; take a name such as UTC or Europe/Prague") from error
+        return name
+
+
 class Profile(Section):
     """An experiment; the sections are in the order of the graph.
 
@@ -270,6 +308,7 @@ class Profile(Section):
     removal: RemovalSettings = RemovalSettings()
     reduced: TrainingSettings
     compute: ComputeSettings = ComputeSettings()
+    automation: AutomationSettings = AutomationSettings()
 
 
 def profile_names() -> list[str]:

@@ -6,6 +6,7 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 import json
 import os
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,11 @@ class Study:
         """
         return Study(with_changes(self.profile, changes), self.folder.root, self.raw, self.profile_source)
 
+    @cached_property
+    def settings(self) -> dict[str, Any]:
+        """Every setting as JSON would hold it."""
+        return self.profile.model_dump(mode="json")
+
     def remember(self) -> None:
         """Notes profile and raw folder in the data folder, for the UI and for the next command."""
         write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
@@ -155,6 +161,30 @@ class Study:
     def removal_sets(self) -> list[str]:
         """Names of the removal sets that the profile asks for."""
         return self.profile.removal.set_names
+
+
+class StillStudy(Study):
+    """A study as it is at one moment: the cohort and every record are read once.
+
+    Args:
+        study: The study to look at.
+    """
+
+    def __init__(self, study: Study) -> None:
+        super().__init__(study.profile, study.folder.root, study.raw, study.profile_source)
+        self._records: dict[tuple[str, str | None], Provenance] = {}
+
+    def provenance(self, asset: str, key: str | None = None) -> Provenance:
+        """As of a study."""
+        place = (asset, key)
+        if place not in self._records:
+            self._records[place] = super().provenance(asset, key)
+        return self._records[place]
+
+    @cached_property
+    def cohort(self) -> "Cohort":
+        """As of a study."""
+        return super().cohort
 
 
 def _made_with(folder: DataFolder) -> dict[str, str | None]:

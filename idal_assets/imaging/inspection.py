@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.conventions import CHANNELS, LABELS
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.problems import CaseProblems, Problem
@@ -104,6 +105,37 @@ class FolderReport:
         spacing = " x ".join(f"{size:g}" for size in facts.spacing)
         notes = "".join(f"; warning: {warning}" for warning in (*facts.warnings, *warnings))
         return f"{facts.case_id}  ok ({shape} voxels, {spacing} mm, {facts.orientation}){notes}"
+
+
+@dataclass(frozen=True)
+class FolderLook:
+    """What a cheap look at a folder tells.
+
+    Attributes:
+        signature: As of `folder_signature`.
+        written: File relative to the folder -> when it was last written, in seconds since 1970.
+    """
+
+    signature: str
+    written: Mapping[str, float]
+
+    def still_being_written(self, now: float, settle_seconds: float) -> list[str]:
+        """Return the files that changed so lately that more may come; a time in the future says nothing."""
+        return [file for file, time in self.written.items() if 0 <= now - time < settle_seconds]
+
+
+def look(raw_dir: Path) -> FolderLook:
+    """Look at names, sizes and times of the files of a folder; hidden files aside.
+
+    Raises:
+        CaseError: The folder cannot be listed, or there is nothing in it, as where its disk is not mounted.
+    """
+    raw_dir = Path(raw_dir)
+    files = visible_files(raw_dir)
+    if not files:
+        raise CaseError(f"{raw_dir}: there is no file in it; mount its disk or put the cases back")
+    written = {file.relative_to(raw_dir).as_posix(): _size_and_time(file)[1] / 1e9 for file in files}
+    return FolderLook(_signature(files, raw_dir), written)
 
 
 def folder_signature(raw_dir: Path) -> str:

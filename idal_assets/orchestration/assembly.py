@@ -13,9 +13,11 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from idal_assets.artifacts import Provenance, build
+from idal_assets.artifacts import Provenance, build, read_provenance
+from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node
 from idal_assets.orchestration.checks import MATRIX, tell_matrix
+from idal_assets.orchestration.instance import AUTOMATIC_TAG
 from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
@@ -79,10 +81,11 @@ def study_asset(
             opened = study.open().with_settings(given_settings(context.run.run_config, node))
             key = context.partition_key if node.partition else None
             track = progress.of(context.log.info)
+            by_itself = AUTOMATIC_TAG in context.run.tags
             with tried_again(), _explained(context, explain):
                 if before:
                     before(opened, track)
-                provenance, made_now = make(opened, node, key, work, track)
+                provenance, made_now = make(opened, node, key, work, track, by_itself)
             if after:
                 after(opened, context.instance)
             if node.name in GRAPH[MATRIX].made_from:
@@ -112,13 +115,26 @@ def _explained(
         raise
 
 
-def make(study: Study, node: Node, key: str | None, work: Work, track: Track) -> tuple[Provenance, bool]:
-    """Makes one artifact, unless it is current."""
+def make(
+    study: Study, node: Node, key: str | None, work: Work, track: Track, by_itself: bool = False
+) -> tuple[Provenance, bool]:
+    """Makes one artifact, unless it is current.
+
+    Args:
+        study: The study.
+        node: The asset.
+        key: The partition.
+        work: Writes the artifact's files.
+        track: Shows the progress.
+        by_itself: Whether nobody asked for this very artifact; then one that the profile's policy keeps is kept.
+    """
+    folder = study.path(node.name, key)
+    kept = read_provenance(folder) if by_itself and is_kept(study, node, key) else None
     return build(
-        study.path(node.name, key),
+        folder,
         node.name,
         key,
-        node.inputs(study, key),
+        kept.inputs if kept else node.inputs(study, key),
         lambda folder: work(study, key, folder, track),
         study.folder.unfinished,
         study.folder.locks,

@@ -3,6 +3,13 @@
 import dagster as dg
 
 from idal_assets.orchestration.assets import ALL_ASSETS
+from idal_assets.orchestration.automation import (
+    conditions_sensor,
+    look_at_raw_folder,
+    nightly_schedule,
+    raw_folder_sensor,
+    with_conditions,
+)
 from idal_assets.orchestration.checks import ALL_CHECKS
 from idal_assets.orchestration.jobs import ALL_JOBS
 from idal_assets.orchestration.resources import Progress, StudyResource
@@ -20,10 +27,13 @@ def build_definitions(study: StudyResource | None = None, progress: Progress | N
     """
     study = study or StudyResource()
     profile = study.open().profile
+    settings = profile.automation
     return dg.Definitions(
-        assets=[asset(profile) for asset in ALL_ASSETS],
+        assets=with_conditions([asset(profile) for asset in ALL_ASSETS], study),
         asset_checks=ALL_CHECKS,
-        jobs=ALL_JOBS,
+        jobs=[*ALL_JOBS, look_at_raw_folder],
+        sensors=[raw_folder_sensor(study, settings), conditions_sensor(settings)],
+        schedules=[nightly_schedule(study, settings)],
         resources={"study": study, "progress": progress or Progress()},
         # A process for each step would load PyTorch each time and compete for cores and card.
         executor=dg.in_process_executor,

@@ -2,11 +2,13 @@
 
 import os
 import socket
+from collections.abc import Mapping
 from pathlib import Path
 
 import dagster as dg
 
 from idal_assets.artifacts import write_atomically
+from idal_assets.graph import Node
 from idal_assets.layout import DataFolder
 
 CONFIGURATION = """\
@@ -41,6 +43,10 @@ run_retries:
   retry_on_asset_or_op_failure: false
 """
 PROCESS_TAG = "idal/process"
+AUTOMATIC_TAG = "idal/automatic"
+"""On runs that no person asked for artifact by artifact."""
+
+DATA_VERSION_TAG = "dagster/data_version"
 
 
 def open_instance(folder: DataFolder) -> dg.DagsterInstance:
@@ -55,6 +61,19 @@ def ensure_home(folder: DataFolder) -> Path:
     if not (home / "dagster.yaml").exists():
         write_atomically(home / "dagster.yaml", CONFIGURATION)
     return home
+
+
+def recorded_versions(instance: dg.DagsterInstance, node: Node) -> Mapping[str | None, str]:
+    """Data versions that the instance knows of an asset, by partition."""
+    asset = dg.AssetKey(node.name)
+    if node.partition is None:
+        event = instance.get_latest_materialization_event(asset)
+        materialization = event.asset_materialization if event else None
+        return {None: (materialization.tags or {}).get(DATA_VERSION_TAG, "")} if materialization else {}
+    by_partition = instance.event_log_storage.get_latest_tags_by_partition(
+        asset, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
+    )
+    return {key: tags[DATA_VERSION_TAG] for key, tags in by_partition.items()}
 
 
 def process_tag() -> dict[str, str]:

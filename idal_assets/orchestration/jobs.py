@@ -89,3 +89,4 @@ def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
 
 
 ALL_JOBS = [_job(name, purpose) for name, purpose in PURPOSES.items()]
+FULL_EXPERIMENT = next(job for job in ALL_JOBS if job.name == "full_experiment")

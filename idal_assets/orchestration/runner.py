@@ -11,18 +11,17 @@ from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 from idal_assets.artifacts import read_provenance
-from idal_assets.currency import inputs_unless_incomplete, is_made_from
+from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node, same_key, whole
 from idal_assets.orchestration.checks import checks_of
 from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import process_tag
+from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.progress import Track, bar
 from idal_assets.steps.cohort import ensure_raw_folder
 from idal_assets.study import Study
 
-DATA_VERSION_TAG = "dagster/data_version"
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
@@ -137,7 +136,7 @@ class Runner:
 
     def _is_done(self, node: Node, key: str | None, known: Mapping[str | None, str]) -> bool:
         """Whether an artifact is current and the instance knows it; a kill may come between the two."""
-        if not is_made_from(self._study, node, key, inputs_unless_incomplete(self._study, node, key)):
+        if not is_kept(self._study, node, key):
             return False
         return known.get(key) == self._study.version(node.name, key)
 
@@ -156,7 +155,7 @@ class Runner:
             instance=self._instance,
             partition_key=key,
             asset_selection=[dg.AssetKey(node.name) for node in nodes],
-            tags=process_tag(),
+            tags={**process_tag(), AUTOMATIC_TAG: "true"},
             raise_on_error=False,
         )
         if not result.success:
@@ -164,7 +163,7 @@ class Runner:
 
     def _known_to_instance(self, node: Node) -> Mapping[str | None, str]:
         """Versions that the instance has recorded and, where the asset has a check, has checked."""
-        versions = self._recorded_versions(node)
+        versions = recorded_versions(self._instance, node)
         checks = checks_of(node.name)
         if not checks:
             return versions
@@ -176,17 +175,6 @@ class Runner:
             if info.is_current and info.latest_execution_status.value in ("SUCCEEDED", "FAILED")
         }
         return {key: version for key, version in versions.items() if key in checked}
-
-    def _recorded_versions(self, node: Node) -> Mapping[str | None, str]:
-        asset = dg.AssetKey(node.name)
-        if node.partition is None:
-            event = self._instance.get_latest_materialization_event(asset)
-            materialization = event.asset_materialization if event else None
-            return {None: (materialization.tags or {}).get(DATA_VERSION_TAG, "")} if materialization else {}
-        by_partition = self._instance.event_log_storage.get_latest_tags_by_partition(
-            asset, dg.DagsterEventType.ASSET_MATERIALIZATION, [DATA_VERSION_TAG]
-        )
-        return {key: tags[DATA_VERSION_TAG] for key, tags in by_partition.items()}
 
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:

@@ -1,0 +1,699 @@
+"""What reruns when the data, a setting or the code change: exactly what must, once, and by itself."""
+
+import json
+import os
+import shutil
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import dagster as dg
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from rich.progress import Progress as Bars
+
+from idal_assets.artifacts import Provenance
+from idal_assets.currency import all_states, due, other_training_cases, survey
+from idal_assets.graph import GRAPH
+from idal_assets.imaging.case import CaseError
+from idal_assets.imaging.phantom import write_phantom
+from idal_assets.orchestration.automation import AUTOMATIC_TAG, REASON_TAG, conditions_are_on
+from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.instance import open_instance
+from idal_assets.orchestration.partitions import PARTITIONS
+from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.runner import QUIET, Runner
+from idal_assets.progress import silently
+from idal_assets.settings import PROFILE_FOLDER, AutomationSettings, PhantomSettings
+from idal_assets.study import Study
+from idal_assets_tests.conftest import idal
+from idal_assets_tests.raw_folders import make_case, make_cases, msd_entry, rewrite_same_content, save, write_msd
+from idal_assets_tests.studies import make_study, make_the_cohort, pretend, pretend_all, with_settings
+
+DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 6))
+TESTS = ("phantom_test_01", "phantom_test_02")
+SETS = ("all", "worst_1", "worst_2", "worst_cluster")
+NEW = "phantom_train_99"
+Places = Counter[tuple[str, str | None]]
+
+LITTLE = {"epochs": 1, "iterations_per_epoch": 2, "optimizer": "adam", "learning_rate": 0.003}
+CHANGES: dict[str, Any] = {
+    "baseline": LITTLE,
+    "case_model": LITTLE,
+    "reduced": LITTLE,
+    "variants": {"count": 1},
+    "cohort": {"test_cases": ["phantom_test_*"]},
+    "automation": {"settle_seconds": 0},
+}
+
+MATRIX = ("dice_matrix",)
+DECISION = ("dendrogram", "case_ranking", "removal_plan")
+REPORTS = ("reduction_report", "experiment_report")
+
+
+def once(*assets: str, keys: Sequence[str | None] = (None,)) -> Places:
+    return Counter({(asset, key): 1 for asset in assets for key in keys})
+
+
+class World:
+    """A study with its instance, driven as the daemon drives it: looks, conditions, runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.raw = root / "raw"
+        self.profile = root / "own.yaml"
+        self.resource = StudyResource(data_dir=str(root / "data"), profile=str(self.profile), raw=str(self.raw))
+        self.instance = open_instance(self.study.folder)
+        self.reload()
+        self._cursor: Any = None
+        self._look: str | None = None
+
+    @property
+    def study(self) -> Study:
+        return self.resource.open()
+
+    def reload(self) -> None:
+        """Loads the code location again, which reads how the switches are delivered."""
+        self.definitions = build_definitions(self.resource, Progress(silently))
+        self._job = self.definitions.resolve_implicit_global_asset_job_def()
+
+    def change_profile(self, **sections: dict[str, Any]) -> None:
+        values = yaml.safe_load(self.profile.read_text())
+        for name, changes in sections.items():
+            values[name] = {**values.get(name, {}), **changes}
+        self.profile.write_text(yaml.safe_dump(values))
+
+    # --- what a tick does ---
+
+    def tick(self) -> dg.SensorResult:
+        """One look of the raw folder's sensor."""
+        sensor = self.definitions.resolve_sensor_def("raw_folder")
+        found = sensor(dg.build_sensor_context(instance=self.instance, cursor=self._look))
+        self._look = found.cursor or self._look
+        return found
+
+    def look(self) -> None:
+        """Two looks alike, and the run that they request."""
+        self.tick()
+        for request in self.tick().run_requests or []:
+            done = self.definitions.resolve_job_def(request.job_name).execute_in_process(
+                instance=self.instance, tags=request.tags, run_config={**QUIET}
+            )
+            assert done.success
+
+    def requested(self) -> list[tuple[str, str | None]]:
+        """What the conditions request at one tick, in dependency order."""
+        keys = {name: self.instance.get_dynamic_partitions(name) for name in PARTITIONS}
+        # Outside of a daemon each evaluation would read the partitions some thousand times from the database.
+        with mock.patch.object(
+            self.instance, "get_dynamic_partitions", lambda partitions_def_name: keys[partitions_def_name]
+        ):
+            found = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self._cursor)
+        self._cursor = found.cursor
+        return [
+            (name, key)
+            for name in GRAPH
+            for key in sorted(found.get_requested_partitions(dg.AssetKey(name)), key=str)
+        ]
+
+    def materialize(self, name: str, key: str | None = None, by_itself: bool = False) -> bool:
+        return self._job.execute_in_process(
+            instance=self.instance,
+            partition_key=key,
+            asset_selection=[dg.AssetKey(name)],
+            run_config=QUIET,
+            tags={AUTOMATIC_TAG: "true"} if by_itself else {},
+            raise_on_error=False,
+        ).success
+
+    def settle(self) -> None:
+        """Ticks, and runs what is requested, until nothing is."""
+        for _ in range(30):
+            places = self.requested()
+            if not places:
+                return
+            for name, key in places:
+                assert self.materialize(name, key, by_itself=True)
+        raise AssertionError("the conditions never come to rest")
+
+    # --- what happened ---
+
+    def materializations(self) -> Places:
+        return Counter(place for place, _ in self._events())
+
+    def made(self) -> Places:
+        """Artifacts that were made and not found to be current."""
+        return Counter(place for place, reused in self._events() if not reused)
+
+    def _events(self) -> Iterator[tuple[tuple[str, str | None], bool]]:
+        for name in GRAPH:
+            for record in self.instance.fetch_materializations(dg.AssetKey(name), limit=1000).records:
+                event = record.asset_materialization
+                yield (name, record.partition_key), bool(event.metadata["reused"].value)
+
+    def all_current(self) -> bool:
+        return {state for states in all_states(self.study).values() for state in states.values()} == {"current"}
+
+    # --- what a person does ---
+
+    def edit_label(self, case: str, voxels: int = 40) -> None:
+        path = self.raw / "labelsTr" / f"{case}.nii.gz"
+        image = nib.load(path)
+        label = np.asarray(image.dataobj).copy()
+        places = np.flatnonzero(label == 1)[:voxels]
+        label.flat[places] = 2
+        nib.save(nib.Nifti1Image(label, image.affine, image.header), path)
+
+    def add_case(self, case: str, like: str) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            image = nib.load(self.raw / folder / f"{like}.nii.gz")
+            turned = np.flip(np.asarray(image.dataobj), axis=0)
+            nib.save(nib.Nifti1Image(turned, image.affine, image.header), self.raw / folder / f"{case}.nii.gz")
+        self._list(lambda entries: [*entries, msd_entry(case)])
+
+    def remove_case(self, case: str) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            (self.raw / folder / f"{case}.nii.gz").unlink()
+        self._list(lambda entries: [entry for entry in entries if case not in entry["image"]])
+
+    def _list(self, change) -> None:
+        path = self.raw / "dataset.json"
+        values = json.loads(path.read_text())
+        values["training"] = change(values["training"])
+        path.write_text(json.dumps(values))
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of little training; tests copy it."""
+    root = tmp_path_factory.mktemp("finished") / "world"
+    tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
+    write_phantom(root / "raw", PhantomSettings(**tiny["phantom"]), silently)
+    (root / "own.yaml").write_text(yaml.safe_dump({**tiny, **CHANGES}))
+    world = World(root)
+    with world.instance:
+        Runner(world.study, world.instance, Bars(disable=True), Progress(silently)).run()
+    return root
+
+
+@pytest.fixture
+def world(finished: Path, tmp_path: Path) -> Iterator[World]:
+    """A finished study whose conditions have seen it once."""
+    shutil.copytree(finished, tmp_path / "world", copy_function=shutil.copy2)
+    world = World(tmp_path / "world")
+    # The sensor only sees to the cohort where the conditions are on; here they are, in the profile.
+    world.change_profile(automation={"conditions": "running"})
+    world.reload()
+    with world.instance:
+        assert world.requested() == []
+        yield world
+
+
+# --- what happens, and what reruns ---
+
+
+def test_nothing_reruns_when_nothing_changed(world: World) -> None:
+    before = world.materializations()
+    for _ in range(2):
+        world.look()
+        world.settle()
+    assert world.materializations() == before
+    assert world.all_current()
+
+
+def test_a_touched_file_leads_to_nothing_but_the_look(world: World) -> None:
+    before = world.materializations()
+    rewrite_same_content(world.raw / "imagesTr" / f"{DONORS[1]}.nii.gz")
+    world.look()
+    world.settle()
+    assert world.materializations() - before == once("cohort")
+    assert world.all_current()
+
+
+def changed_sets(world: World, versions: dict[str, str]) -> list[str]:
+    return [name for name in SETS if world.study.version("training_set", name) != versions[name]]
+
+
+def training_sets(world: World) -> dict[str, str]:
+    return {name: world.study.version("training_set", name) for name in SETS}
+
+
+def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None:
+    before, versions = world.materializations(), training_sets(world)
+    donor = DONORS[2]
+    world.edit_label(donor)
+    world.look()
+    world.settle()
+    retrained = changed_sets(world, versions)
+    assert "all" in retrained
+    assert world.materializations() - before == (
+        once("cohort")
+        + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
+        + once("dice_row", keys=DONORS)
+        + once(*MATRIX, *DECISION)
+        + once("training_set", keys=SETS)
+        + once("reduced_model", "reduced_evaluation", keys=retrained)
+        + once(*REPORTS)
+    )
+    assert world.all_current()
+
+
+def test_an_edited_case_that_a_set_has_removed_does_not_retrain_that_set(world: World) -> None:
+    rows = pd.read_parquet(world.study.path("training_set", "worst_1") / "training_set.parquet")
+    removed = rows.loc[~rows["kept"], "case_id"].item()
+    ranking = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
+    before, versions = world.materializations(), training_sets(world)
+    world.edit_label(removed, voxels=1)
+    world.look()
+    world.settle()
+    after = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
+    assert after[:2] == ranking[:2], "the edit was meant to leave the worst cases where they are"
+    reran = world.materializations() - before
+    assert ("training_set", "worst_1") in reran
+    assert "worst_1" not in changed_sets(world, versions)
+    assert "worst_2" not in changed_sets(world, versions)
+    assert {key for name, key in reran if name == "reduced_model"} == set(changed_sets(world, versions))
+    assert {key for name, key in reran if name == "reduced_evaluation"} == set(changed_sets(world, versions))
+    assert "all" in changed_sets(world, versions)
+
+
+def test_an_edited_test_case_trains_nothing(world: World) -> None:
+    before = world.materializations()
+    world.edit_label(TESTS[0])
+    world.look()
+    world.settle()
+    assert world.materializations() - before == (
+        once("cohort")
+        + once("raw_case", "case_slices", keys=[TESTS[0]])
+        + once("dice_row", keys=DONORS)
+        + once(*MATRIX, *DECISION)
+        + once("training_set", keys=SETS)
+        + once("reduced_evaluation", keys=SETS)
+        + once(*REPORTS)
+    )
+    assert world.all_current()
+
+
+def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
+    before = world.materializations()
+    world.add_case(NEW, like=DONORS[0])
+    world.look()
+    assert NEW in world.instance.get_dynamic_partitions("donor")
+    world.settle()
+    assert world.materializations() - before == (
+        once("cohort")
+        + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[NEW])
+        + once("dice_row", keys=[*DONORS, NEW])
+        + once(*MATRIX, *DECISION)
+        + once("training_set", "reduced_model", "reduced_evaluation", keys=SETS)
+        + once(*REPORTS)
+    )
+    assert world.all_current()
+
+
+def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
+    before, versions = world.materializations(), training_sets(world)
+    world.remove_case(DONORS[4])
+    world.look()
+    assert DONORS[4] not in world.instance.get_dynamic_partitions("donor")
+    world.settle()
+    retrained = changed_sets(world, versions)
+    assert world.materializations() - before == (
+        once("cohort")
+        + once("dice_row", keys=DONORS[:4])
+        + once(*MATRIX, *DECISION)
+        + once("training_set", keys=SETS)
+        + once("reduced_model", "reduced_evaluation", keys=retrained)
+        + once(*REPORTS)
+    )
+    assert world.all_current()
+
+
+def test_more_iterations_of_case_models_rerun_these_and_what_follows(world: World) -> None:
+    before, versions = world.materializations(), training_sets(world)
+    world.change_profile(case_model={"iterations_per_epoch": 3})
+    world.settle()
+    retrained = changed_sets(world, versions)
+    assert world.materializations() - before == (
+        once("case_model", "dice_row", keys=DONORS)
+        + once(*MATRIX, *DECISION)
+        + once("training_set", keys=SETS)
+        + once("reduced_model", "reduced_evaluation", keys=retrained)
+        + once(*REPORTS)
+    )
+    assert world.all_current()
+
+
+def test_another_scalar_reruns_the_matrix_but_no_row(world: World) -> None:
+    before, versions = world.materializations(), training_sets(world)
+    world.change_profile(similarity={"scalar": "WT"})
+    world.settle()
+    retrained = changed_sets(world, versions)
+    assert world.materializations() - before == (
+        once(*MATRIX, *DECISION)
+        + once("training_set", "reduced_evaluation", keys=SETS)
+        + once("reduced_model", keys=retrained)
+        + once(*REPORTS)
+    )
+
+
+def test_another_colour_or_switch_reruns_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    from idal_assets.plots import style
+
+    for name, colour in vars(style).items():
+        if name.isupper() and isinstance(colour, str) and colour.startswith("#"):
+            monkeypatch.setattr(style, name, "#123456")
+    world.change_profile(automation={"raw_folder": "running", "seconds_between_looks": 5})
+    before = world.materializations()
+    world.settle()
+    assert world.materializations() == before
+
+
+def test_a_risen_code_version_reruns_its_asset_and_what_follows(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A node is frozen, and its asset holds on to it.
+    monkeypatch.setitem(vars(GRAPH["reduction_report"]), "code", "next")
+    before = world.materializations()
+    world.settle()
+    assert world.materializations() - before == once(*REPORTS)
+
+
+def test_a_failed_run_is_not_repeated_before_something_changes(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from idal_assets.steps import models
+
+    def fail(*arguments: Any) -> None:
+        raise ValueError("not enough memory")
+
+    world.change_profile(case_model={"iterations_per_epoch": 3})
+    with monkeypatch.context() as patch:
+        patch.setattr(models, "train_case_model", fail)
+        places = world.requested()
+        assert places == [("case_model", donor) for donor in DONORS]
+        assert not any(world.materialize(*place, by_itself=True) for place in places)
+        assert world.requested() == []
+        assert world.requested() == []
+    world.change_profile(case_model={"iterations_per_epoch": 4})
+    assert world.requested() == places
+
+
+def test_from_nothing_the_conditions_make_everything_once(finished: Path, tmp_path: Path) -> None:
+    shutil.copytree(finished, tmp_path / "world", ignore=shutil.ignore_patterns("dagster_home"))
+    world = World(tmp_path / "world")
+    with world.instance:
+        world.settle()
+        everything = {(node.name, key) for node in GRAPH.values() for key in node.keys(world.study)}
+        assert world.materializations() == Counter(dict.fromkeys(everything, 1))
+        # The artifacts were there, so that the new instance only had to learn of them.
+        assert set(world.made()) <= {("cohort", None)}
+
+
+# --- plans and baseline: pinned or follow ---
+
+BASELINE = "baseline_weights"
+
+
+def test_pinned_baseline_stays_until_someone_materializes_it(world: World) -> None:
+    version = world.study.version(BASELINE)
+    world.edit_label(DONORS[0])
+    world.look()
+    world.materialize("raw_case", DONORS[0])
+    world.materialize("case_slices", DONORS[0])
+    assert other_training_cases(world.study) == {"nnunet_plans": [DONORS[0]], BASELINE: [DONORS[0]]}
+    assert all_states(world.study)[BASELINE] == {None: "current"}
+    assert (BASELINE, None) not in world.requested()
+    assert world.materialize(BASELINE, by_itself=True)
+    assert world.study.version(BASELINE) == version
+    assert world.materialize(BASELINE)
+    assert world.study.version(BASELINE) != version
+    assert BASELINE not in other_training_cases(world.study)
+    assert ("case_model", DONORS[1]) in world.requested()
+
+
+def test_idal_run_and_status_keep_a_pinned_baseline(world: World) -> None:
+    world.edit_label(TESTS[0])
+    world.edit_label(DONORS[0])
+    before = world.made()
+    done = idal("run", "--data-dir", world.study.folder.root)
+    assert done.returncode == 0, done.stdout + done.stderr
+    reran = world.made() - before
+    assert (BASELINE, None) not in reran
+    assert ("nnunet_plans", None) not in reran
+    assert {key for name, key in reran if name == "case_model"} == {DONORS[0]}
+    status = idal("status", "--data-dir", world.study.folder.root).stdout
+    assert "baseline_weights is pinned and was made before 1 of its training cases" in status
+    assert world.all_current()
+
+
+def test_a_setting_of_their_own_reruns_pinned_plans_and_baseline(tmp_path: Path) -> None:
+    study = make_study(tmp_path)
+    pretend_all(study)
+    assert due(survey(study)) == {}
+    assert list(due(survey(with_settings(study, {"plans.memory_gb": 2.0})))) == ["nnunet_plans"]
+    assert list(due(survey(with_settings(study, {"baseline.epochs": 3})))) == [BASELINE]
+
+
+@pytest.mark.parametrize(("policy", "concerned"), [("pinned", set()), ("follow", {"nnunet_plans"})])
+def test_the_policy_decides_whether_training_cases_matter(tmp_path: Path, policy: str, concerned: set) -> None:
+    study = make_study(tmp_path, {"automation.plans_and_baseline": policy})
+    pretend_all(study)
+    donor, test = study.cohort.donors[0], study.cohort.tests[0]
+    for case in (donor, test):
+        label = make_case(case, seed=7).label
+        label[5, 4, 3] = 3
+        save(study.raw / "labelsTr" / f"{case}.nii.gz", label)
+    make_the_cohort(study)
+    pretend(study, "raw_case", test)
+    assert not concerned & due(survey(study)).keys(), "no network learns from a test case"
+    pretend(study, "raw_case", donor)
+    assert due(survey(study)).keys() & {"nnunet_plans"} == concerned
+
+
+def test_a_following_baseline_is_made_anew(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {"automation.plans_and_baseline": "follow"})
+    pretend_all(study)
+    donor = study.cohort.donors[0]
+    record = study.path("case_slices", donor) / "provenance.json"
+    found = Provenance.model_validate_json(record.read_bytes()).model_copy(update={"version": "edited"})
+    record.unlink()
+    record.write_text(found.model_dump_json())
+    assert BASELINE in due(survey(study))
+    pinned = with_settings(study, {"automation.plans_and_baseline": "pinned"})
+    assert BASELINE not in due(survey(pinned))
+    assert other_training_cases(study) == {}
+    assert other_training_cases(pinned) == {BASELINE: [donor]}
+
+
+# --- the sensor, the schedule and their switches ---
+
+
+AN_HOUR_AGO = time.time() - 3600
+
+
+class Watched:
+    """A study of records alone, its sensor and its schedule."""
+
+    def __init__(self, folder: Path, cohort: dict[str, Any] | None = None, **automation: Any) -> None:
+        tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
+        profile = folder / "own.yaml"
+        sections = {"cohort": cohort or tiny["cohort"], "automation": {"settle_seconds": 0, **automation}}
+        profile.write_text(yaml.safe_dump({**tiny, **sections}))
+        study = make_study(folder)
+        self.resource = StudyResource(data_dir=str(study.folder.root), profile=str(profile), raw=str(study.raw))
+        self.study = self.resource.open()
+        self.study.remember()
+        for file in (file for file in self.study.raw.rglob("*") if file.is_file()):
+            os.utime(file, (AN_HOUR_AGO, AN_HOUR_AGO))
+        pretend_all(self.study)
+        self.instance = open_instance(self.study.folder)
+        self.definitions = build_definitions(self.resource)
+        self.cursor: str | None = None
+
+    def tick(self) -> dg.SensorResult:
+        sensor = self.definitions.resolve_sensor_def("raw_folder")
+        found = sensor(dg.build_sensor_context(instance=self.instance, cursor=self.cursor))
+        self.cursor = found.cursor or self.cursor
+        return found
+
+    def night(self) -> dg.RunRequest | dg.SkipReason:
+        schedule = self.definitions.resolve_schedule_def("nightly")
+        return schedule(dg.build_schedule_context(instance=self.instance))
+
+    def edit(self, case: str = "case_1") -> None:
+        label = make_case(case, seed=1).label
+        label[5, 4, 3] = 3
+        save(self.study.raw / "labelsTr" / f"{case}.nii.gz", label)
+
+    def run_of(self, request: dg.RunRequest, status: dg.DagsterRunStatus) -> dg.DagsterRun:
+        job = self.definitions.resolve_job_def(request.job_name)
+        return self.instance.create_run_for_job(job, tags=request.tags, status=status)
+
+
+@pytest.fixture
+def watched(tmp_path: Path) -> Watched:
+    return Watched(tmp_path)
+
+
+def why(found: dg.SensorResult) -> str:
+    assert not found.run_requests
+    return found.skip_reason.skip_message
+
+
+def test_the_sensor_is_silent_while_nothing_changes(watched: Watched) -> None:
+    assert why(watched.tick()) == "Everything is current"
+    assert watched.night().skip_message == "Everything is current"
+
+
+def test_a_change_is_requested_once_two_looks_are_alike(watched: Watched) -> None:
+    watched.edit()
+    assert "changed" in why(watched.tick())
+    watched.edit("case_2")
+    assert "changed" in why(watched.tick())
+    (request,) = watched.tick().run_requests
+    assert request.job_name == "full_experiment"
+    assert request.run_key == request.tags[REASON_TAG]
+
+
+def test_a_file_written_a_moment_ago_is_left_alone(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, settle_seconds=60)
+    watched.edit()
+    watched.tick()
+    assert "still being written: labelsTr/case_1.nii.gz" in why(watched.tick())
+    assert "still being written" in watched.night().skip_message
+    earlier = time.time() - 61
+    os.utime(watched.study.raw / "labelsTr" / "case_1.nii.gz", (earlier, earlier))
+    watched.tick()
+    assert len(watched.tick().run_requests) == 1
+    assert isinstance(watched.night(), dg.RunRequest)
+
+
+@pytest.mark.parametrize("fate", ["away", "empty"])
+def test_a_folder_that_is_away_is_an_error_and_no_case_is_removed(watched: Watched, fate: str) -> None:
+    watched.study.raw.rename(watched.study.raw.with_name("elsewhere"))
+    if fate == "empty":
+        watched.study.raw.mkdir()
+    for _ in range(2):
+        with pytest.raises(CaseError, match=str(watched.study.raw)):
+            watched.tick()
+    with pytest.raises(CaseError, match=str(watched.study.raw)):
+        watched.night()
+
+
+@pytest.mark.parametrize("status", [dg.DagsterRunStatus.NOT_STARTED, dg.DagsterRunStatus.STARTED])
+def test_requests_do_not_pile_up(watched: Watched, status: dg.DagsterRunStatus) -> None:
+    watched.edit()
+    watched.tick()
+    (request,) = watched.tick().run_requests
+    running = watched.run_of(request, status)
+    assert running.run_id in why(watched.tick())
+    assert running.run_id in watched.night().skip_message
+    watched.edit("case_2")
+    watched.tick()
+    assert running.run_id in why(watched.tick())
+
+
+def test_what_failed_is_not_requested_again_before_something_changes(watched: Watched) -> None:
+    watched.edit()
+    watched.tick()
+    (request,) = watched.tick().run_requests
+    failed = watched.run_of(request, dg.DagsterRunStatus.FAILURE)
+    assert failed.run_id in why(watched.tick())
+    watched.edit("case_2")
+    watched.tick()
+    (again,) = watched.tick().run_requests
+    assert again.run_key != request.run_key
+
+
+def test_a_changed_setting_is_noticed_without_a_changed_file(tmp_path: Path) -> None:
+    watched = Watched(tmp_path)
+    profile = Path(watched.study.profile_source)
+    values = yaml.safe_load(profile.read_text())
+    profile.write_text(yaml.safe_dump({**values, "similarity": {"scalar": "WT"}}))
+    (request,) = watched.tick().run_requests
+    assert request.job_name == "full_experiment"
+    assert isinstance(watched.night(), dg.RunRequest)
+
+
+def test_where_the_conditions_are_on_the_sensor_sees_to_the_cohort_alone(tmp_path: Path) -> None:
+    watched = Watched(tmp_path, conditions="running")
+    assert why(watched.tick()) == "The raw folder is as it was"
+    watched.edit()
+    watched.tick()
+    (request,) = watched.tick().run_requests
+    assert request.job_name == "look_at_raw_folder"
+
+
+@pytest.mark.parametrize("delivered", ["stopped", "running"])
+def test_the_profile_says_how_the_switches_are_delivered(tmp_path: Path, delivered: str) -> None:
+    switches = dict.fromkeys(("raw_folder", "conditions", "nightly"), delivered)
+    times = {"seconds_between_looks": 7, "nightly_at": "03:05", "timezone": "Europe/Prague"}
+    definitions = Watched(tmp_path, **switches, **times).definitions
+    sensors = [definitions.resolve_sensor_def(name) for name in ("raw_folder", "conditions")]
+    schedule = definitions.resolve_schedule_def("nightly")
+    assert {part.default_status.name for part in (*sensors, schedule)} == {delivered.upper()}
+    assert {sensor.minimum_interval_seconds for sensor in sensors} == {7}
+    assert (schedule.cron_schedule, schedule.execution_timezone) == ("5 3 * * *", "Europe/Prague")
+
+
+def test_without_a_valid_profile_everything_is_delivered_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IDAL_PROFILE", "no such profile")
+    definitions = build_definitions()
+    assert definitions.resolve_sensor_def("raw_folder").default_status == dg.DefaultSensorStatus.STOPPED
+
+
+def test_the_switch_in_the_ui_counts_before_the_profile(watched: Watched) -> None:
+    running = AutomationSettings(conditions="running")
+    assert not conditions_are_on(watched.instance, AutomationSettings())
+    assert conditions_are_on(watched.instance, running)
+
+
+def test_one_run_brings_everything_up_to_date(world: World) -> None:
+    before = world.materializations()
+    world.change_profile(automation={"conditions": "stopped"}, similarity={"distance": "symmetric"})
+    world.reload()
+    world.edit_label(TESTS[1])
+    world.look()
+    reran = world.materializations() - before
+    assert reran["cohort", None] == reran["dendrogram", None] == reran["experiment_report", None] == 1
+    assert "case_model" not in {name for name, _ in reran}
+    assert world.all_current()
+    world.look()
+    assert world.materializations() - before == reran
+
+
+# --- at the size of the thesis ---
+
+SECONDS = 3
+"""What a look may take at 200 cases."""
+
+
+@pytest.fixture(scope="module")
+def large(tmp_path_factory: pytest.TempPathFactory) -> Watched:
+    folder = tmp_path_factory.mktemp("large")
+    write_msd(folder / "raw", make_cases(*(f"case_{number:03}" for number in range(200))))
+    return Watched(folder, cohort={"donors": 100, "test": 100})
+
+
+def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
+    assert len(large.study.cohort.cases) == 200
+    large.edit("case_007")
+    started = time.perf_counter()
+    large.tick()
+    (request,) = large.tick().run_requests
+    assert (time.perf_counter() - started) / 2 < SECONDS
+    assert request.job_name == "full_experiment"
+
+
+def test_the_status_of_200_cases_is_quick(large: Watched) -> None:
+    started = time.perf_counter()
+    done = idal("status", "--json", "--data-dir", large.study.folder.root, "--profile", large.study.profile_source)
+    assert time.perf_counter() - started < SECONDS
+    assert sum(json.loads(done.stdout)["case_model"].values()) == 100
