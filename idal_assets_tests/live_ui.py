@@ -5,6 +5,7 @@ import os
 import signal
 import socket
 import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
@@ -107,12 +108,15 @@ def live_ui(data_dir: Path, profile: Path | str, helpers: Path) -> Iterator[Live
             env=environment,
             start_new_session=True,
         )
+    # Whoever stops the tests from outside must not leave a server behind.
+    before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         live = LiveUi(process, port)
         wait_until(lambda: _answers(live), 60, lambda: (helpers / "ui.log").read_text()[-3000:])
         yield live
     finally:
         end_group(process)
+        signal.signal(signal.SIGTERM, before)
 
 
 def wait_until(true: Callable[[], Any], seconds: float, explain: Callable[[], str] = str) -> Any:

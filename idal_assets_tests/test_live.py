@@ -68,7 +68,7 @@ def is_starting(instance: dg.DagsterInstance) -> bool:
     return bool(instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTING])))
 
 
-def wait_for_run(instance: dg.DagsterInstance, run_id: str, seconds: float = 60) -> dg.DagsterRun:
+def wait_for_run(instance: dg.DagsterInstance, run_id: str, seconds: float = 120) -> dg.DagsterRun:
     wait_until(lambda: instance.get_run_by_id(run_id).is_finished, seconds)
     return instance.get_run_by_id(run_id)
 
@@ -90,9 +90,9 @@ def test_a_backfill_of_everything_survives_kills_and_ends_like_an_undisturbed_ru
     with live_ui(data_dir, profile, tmp_path) as live, open_instance(Study.open(data_dir).folder) as instance:
         assert wait_for_run(instance, live.launch(["cohort"])).is_success
         backfill = live.backfill([name for name in GRAPH if name != "cohort"])
-        killed = wait_until(lambda: running_process(instance, data_dir, "case_model"), 120)
+        killed = wait_until(lambda: running_process(instance, data_dir, "case_model"), 300)
         os.kill(killed, signal.SIGKILL)
-        wait_until(lambda: is_being_made(data_dir, "reduced_model") and not is_starting(instance), 120)
+        wait_until(lambda: is_being_made(data_dir, "reduced_model") and not is_starting(instance), 300)
         (daemon,) = [
             number
             for number, command in processes_of_group(live.process.pid).items()
@@ -101,7 +101,7 @@ def test_a_backfill_of_everything_survives_kills_and_ends_like_an_undisturbed_ru
         os.kill(daemon, signal.SIGKILL)
         os.killpg(live.process.pid, signal.SIGKILL)
     with live_ui(data_dir, profile, tmp_path) as live, open_instance(Study.open(data_dir).folder) as instance:
-        wait_until(lambda: live.backfill_status(backfill).startswith("COMPLETED"), 120)
+        wait_until(lambda: live.backfill_status(backfill).startswith("COMPLETED"), 300)
         assert live.backfill_status(backfill) == "COMPLETED_SUCCESS"
         assert not instance.get_runs(dg.RunsFilter(statuses=AT_WORK))
         assert versions(data_dir, profile) == versions(undisturbed, profile)
