@@ -1,7 +1,10 @@
 """Training is nnU-Net's: its batches, its losses, its schedule; repeatable, and readable by its predictor."""
 
+import json
 import math
 import re
+import subprocess
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -275,6 +278,41 @@ class TestThreads:
         compute = Compute(torch.device("cpu"), None, threads)
         train(cases, plans, training(3), compute, seed=0, track=track)
         assert seen == [(expected, {str(expected)})] * 3
+
+    def test_also_the_first_training_of_a_process_takes_all_threads(
+        self, cases: SlicesOnDisk, plans: Plans, tmp_path: Path
+    ):
+        """PyTorch gives a thread its number at its first parallel operator, when another may have set its own."""
+        plans.save(tmp_path)
+        folders = {name: str(cases._folders[name]) for name in cases.names}
+        done = subprocess.run(
+            [sys.executable, "-c", FIRST_TRAINING, str(tmp_path), json.dumps(folders)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert done.stdout.split() == ["2", "2", "2"]
+
+
+FIRST_TRAINING = """
+import json, sys
+from pathlib import Path
+import torch
+from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.nnunet.training import train
+from idal_assets.settings import TrainingSettings
+
+def track(items, description):
+    for item in items:
+        yield item
+        print(torch.get_num_threads())
+
+cases = SlicesOnDisk({name: Path(path) for name, path in json.loads(sys.argv[2]).items()}, 1.0)
+settings = TrainingSettings(epochs=1, iterations_per_epoch=3)
+train(cases, Plans.load(Path(sys.argv[1])), settings, Compute(torch.device("cpu"), None, 2), seed=0, track=track)
+"""
 
 
 def pools_of_this_thread() -> set[str]:

@@ -91,6 +91,17 @@ class Compute:
         return f"{name}, {precision}, {self.threads} threads"
 
 
+def use_threads(count: int) -> None:
+    """Sets how many threads operators that this thread calls may take.
+
+    PyTorch gives a thread the last number that any thread has set, at its first parallel operator. Asking for the
+    number counts as one; without it, the thread that augments would take all threads but one from a network that
+    has not begun.
+    """
+    torch.set_num_threads(count)
+    torch.get_num_threads()
+
+
 def _usable_cores() -> int:
     """Cores that this process may use; a cluster often grants fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -15,6 +15,7 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from idal_assets.nnunet.compute import use_threads
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.variants import OUTSIDE
@@ -108,7 +109,7 @@ def prefetched(source: PatchSource, count: int, ahead: int) -> Iterator[Batch]:
         count: Batches 0 to count - 1 are yielded.
         ahead: How many are prepared before they are asked for; with 0 the caller waits for each.
     """
-    with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
+    with ThreadPoolExecutor(1, initializer=use_threads, initargs=(1,)) as worker:
         waiting = deque(worker.submit(source.batch, number) for number in range(min(ahead, count)))
         try:
             for number in range(count):

@@ -16,7 +16,7 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from numpy.typing import NDArray
 from torch import nn
 
-from idal_assets.nnunet.compute import Compute, kept_memory
+from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
 from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
@@ -91,7 +91,7 @@ class Predictor:
             yield from self._stream(cases, names)
 
     def _stream(self, cases: SlicesOnDisk, names: Sequence[str]) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
-        torch.set_num_threads(self._compute.threads)
+        use_threads(self._compute.threads)
         pending: list[tuple[_Canvas, int, tuple[int, int]]] = []
         open_canvases: list[_Canvas] = []
         for name in names:

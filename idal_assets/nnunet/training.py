@@ -16,7 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from idal_assets.imaging.conventions import LABELS
-from idal_assets.nnunet.compute import Compute, kept_memory
+from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
 from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
 from idal_assets.nnunet.patches import PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
@@ -69,7 +69,7 @@ def train(
     Raises:
         FloatingPointError: The loss is no longer finite.
     """
-    torch.set_num_threads(compute.training_threads)
+    use_threads(compute.training_threads)
     seed_global_generators(seed, "initial weights")
     network = build_network(plans, deep_supervision=True)
     if initial is not None:
