@@ -10,7 +10,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timezone
 from functools import lru_cache
 from importlib.metadata import version as installed_version
@@ -21,6 +21,7 @@ from filelock import FileLock
 from pydantic import BaseModel, ConfigDict
 
 PROVENANCE_FILE = "provenance.json"
+REFUSED_FILE = "refused.json"
 RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
 
 
@@ -137,7 +138,7 @@ def build(
         present = read_provenance(folder)
         if present is not None and present.inputs_hash == inputs_hash:
             return present, False
-        with _emptied(unfinished / name) as draft:
+        with emptied(unfinished / name) as draft:
             started = time.perf_counter()
             version = work(draft)
             provenance = Provenance(
@@ -155,8 +156,15 @@ def build(
     return provenance, True
 
 
+def refuse(folder: Path) -> None:
+    """Takes the record of a damaged artifact away: nothing is made from it, and the next run makes it anew."""
+    with suppress(FileNotFoundError):
+        (folder / PROVENANCE_FILE).replace(folder / REFUSED_FILE)
+
+
 @contextmanager
-def _emptied(draft: Path) -> Iterator[Path]:
+def emptied(draft: Path) -> Iterator[Path]:
+    """Gives a folder for unfinished files, without what a killed process left there."""
     shutil.rmtree(draft, ignore_errors=True)
     draft.mkdir(parents=True)
     yield draft

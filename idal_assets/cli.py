@@ -1,4 +1,4 @@
-"""The command `idal`: run, status, check, phantom and ui."""
+"""The command `idal`: run, status, check, download, phantom and ui."""
 
 import json
 import os
@@ -32,11 +32,14 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        from idal_assets.imaging.cohort import CohortError
+        from idal_assets.imaging.download import DownloadError
         from idal_assets.orchestration.runner import StepFailedError
 
+        of_the_raw_folder = (CaseError, CohortError, DownloadError, FileExistsError)
         try:
             return command(*args, **kwargs)
-        except (ProfileError, CaseError, NotMadeError, StepFailedError, FileExistsError) as error:
+        except (ProfileError, NotMadeError, StepFailedError, *of_the_raw_folder) as error:
             raise click.ClickException(str(error)) from error
 
     return run
@@ -62,12 +65,7 @@ def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
     if raw is not None and not raw.is_dir():
         raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
     study = Study.open(data_dir, profile, raw)
-    if before := study.replaces():
-        CONSOLE.print(
-            f"[yellow]{study.folder.root} held another study ({before}). Its matrix, ranking and report are"
-        )
-        CONSOLE.print("[yellow]replaced; give another --data-dir to keep both.")
-    study.remember()
+    _remember(study)
     with open_instance(study.folder) as instance:
         close_abandoned_runs(instance)
         CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
@@ -125,6 +123,31 @@ def check(raw_dir: Path) -> None:
 
 
 @main.command()
+@click.argument("dataset", type=click.Choice(["brain-tumour"]))
+@profile_option
+@data_option
+@_plainly
+def download(dataset: str, profile: str | None, data_dir: Path | None) -> None:
+    """Downloads MSD Task01_BrainTumour into the data folder, for the runs after it.
+
+    Only the labelled cases that the profile needs are extracted. A transfer that broke off goes on where it was.
+    Where nothing says which profile, it is thesis.
+    """
+    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.steps.download import download_brain_tumour
+
+    opened = Study.open(data_dir, profile, default_profile="thesis")
+    with terminal_bars() as bars:
+        extraction, added = download_brain_tumour(opened, bar(bars))
+    study = Study(opened.profile, opened.folder.root, opened.folder.brain_tumour, opened.profile_source)
+    _remember(study)
+    now = f"{added} extracted now" if added else "nothing to do"
+    click.echo(f"{len(extraction.cases)} of {len(extraction.labelled)} labelled cases in {study.raw}: {now}")
+    command = f"idal run --profile {study.profile_source} --data-dir {os.path.relpath(study.folder.root)}"
+    click.echo(f"Next: {command}")
+
+
+@main.command()
 @click.argument("out_dir", type=click.Path(path_type=Path))
 @profile_option
 @_plainly
@@ -148,16 +171,30 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
     """Opens the Dagster UI on a data folder, on this machine only."""
-    from idal_assets.orchestration.instance import ensure_home
+    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
 
     study = Study.open(data_dir)
-    home = ensure_home(study.folder)
+    with open_instance(study.folder) as instance:
+        close_abandoned_runs(instance)
     dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     if dagster is None:
         raise click.ClickException("The command dagster is not installed beside idal; install the project again")
-    environment = {**os.environ, "DAGSTER_HOME": str(home), "IDAL_DATA_DIR": str(study.folder.root)}
+    environment = {
+        **os.environ,
+        "DAGSTER_HOME": str(study.folder.dagster_home),
+        "IDAL_DATA_DIR": str(study.folder.root),
+    }
     module = ["-m", "idal_assets.definitions"]
     os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
+
+
+def _remember(study: Study) -> None:
+    if before := study.replaces():
+        CONSOLE.print(
+            f"[yellow]{study.folder.root} held another study ({before}). Its matrix, ranking and report are"
+        )
+        CONSOLE.print("[yellow]replaced by a run; give another --data-dir to keep both.")
+    study.remember()
 
 
 def _print_outcome(study: Study) -> None:

@@ -170,6 +170,7 @@ _NODES = (
         "donor",
         {"case_model": same_key, "case_slices": of_receivers},
         ("inference", "compute.precision"),
+        code="2",
     ),
     Node("dice_matrix", "similarity", None, {"cohort": whole, "dice_row": of_donors}, ("similarity.scalar",)),
     Node("dendrogram", "similarity", None, {"dice_matrix": whole}, ("similarity.distance",)),
@@ -180,8 +181,8 @@ _NODES = (
         {"dice_matrix": whole, "dendrogram": whole},
         ("similarity.largest_cluster", "removal.sizes"),
     ),
-    Node("removal_plan", "reduction", None, {"case_ranking": whole, "dendrogram": whole}, ("removal",)),
-    Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}),
+    Node("removal_plan", "reduction", None, {"case_ranking": whole, "dendrogram": whole}, ("removal",), code="2"),
+    Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}, code="2"),
     Node(
         "reduced_model",
         "reduction",
@@ -194,13 +195,15 @@ _NODES = (
         "reduction",
         "removal_set",
         {"reduced_model": same_key, "case_slices": of_tests},
-        ("inference", "similarity.scalar", "compute.precision"),
+        ("inference", "compute.precision"),
+        code="2",
     ),
     Node(
         "reduction_report",
         "reduction",
         None,
         {"removal_plan": whole, "training_set": of_removal_sets, "reduced_evaluation": of_removal_sets},
+        ("similarity.scalar",),
     ),
     Node(
         "experiment_report",
@@ -221,3 +224,14 @@ _NODES = (
 
 GRAPH: Mapping[str, Node] = {node.name: node for node in _NODES}
 """All assets by name, in dependency order."""
+
+
+def upstream_of(asset: str) -> frozenset[str]:
+    """An asset and everything that it is made from, directly or not."""
+    above = (upstream_of(name) for name in GRAPH[asset].made_from)
+    return frozenset({asset}).union(*above)
+
+
+def version_in_the_making(study: Study, asset: str, key: str | None = None) -> str:
+    """Version of the artifact that is being made now, for an asset whose inputs and not its content decide it."""
+    return GRAPH[asset].inputs(study, key).hash()

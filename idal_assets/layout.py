@@ -39,6 +39,16 @@ class DataFolder:
         return self.root / "phantom"
 
     @property
+    def brain_tumour_archive(self) -> Path:
+        """The downloaded archive of MSD Task01_BrainTumour; what is unfinished or refused is beside it."""
+        return self.root / "downloads" / "Task01_BrainTumour.tar"
+
+    @property
+    def brain_tumour(self) -> Path:
+        """The raw folder that was extracted from that archive."""
+        return self.root / "raw" / "Task01_BrainTumour"
+
+    @property
     def unfinished(self) -> Path:
         """Artifacts that are being written; nothing here is ever read back."""
         return self.root / ".unfinished"

@@ -4,8 +4,9 @@ A section holds the settings of one step; the graph names the sections that dete
 belongs in the section of the first step that it changes.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import yaml
@@ -57,6 +58,23 @@ class PhantomSettings(Section):
         if self.faults > self.train_cases:
             raise ValueError(f"faults ({self.faults}) must not exceed train_cases ({self.train_cases})")
         return self
+
+
+class DownloadSettings(Section):
+    """The archive of MSD Task01_BrainTumour.
+
+    The address and the MD5 in the profile `thesis` are those of MONAI's `DecathlonDataset`
+    (`monai/apps/datasets.py`); the archive has 7.6 GB.
+
+    Attributes:
+        address: Where the archive is, a tar file without compression.
+        checksum: `md5:` or `sha256:` and the hexadecimal digits of the whole archive.
+        automatic: Whether `cohort` downloads it where no raw folder is given; otherwise only `idal download` does.
+    """
+
+    address: str = Field(pattern=r"^https?://\S+$")
+    checksum: str = Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
+    automatic: bool = False
 
 
 class CohortSettings(Section):
@@ -271,13 +289,14 @@ class Profile(Section):
         name: Name of the profile, from its file.
         description: One line on what it is for.
         seed: Seed that every training and variant derives its own from.
-        raw: Raw data folder; null takes the phantom of this profile.
+        raw: Raw data folder; null takes the download if it is automatic, else the phantom of this profile.
     """
 
     name: str
     description: str = ""
     seed: int = 0
     raw: Path | None = None
+    download: DownloadSettings | None = None
     phantom: PhantomSettings | None = None
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()
@@ -319,7 +338,33 @@ def load_profile(name_or_file: str | Path) -> Profile:
     try:
         return Profile.model_validate({"name": path.stem, **values})
     except ValidationError as error:
-        raise ProfileError(_explain(path, error)) from error
+        raise ProfileError(_explain(f"The profile {path}", error)) from error
+
+
+def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
+    """The profile with other values for some settings, validated anew.
+
+    Args:
+        profile: The profile.
+        changes: Values by section and setting, nested as in a profile.
+
+    Raises:
+        ProfileError: A key is unknown or a value bad.
+    """
+    try:
+        return Profile.model_validate(_merged(profile.model_dump(), changes))
+    except ValidationError as error:
+        raise ProfileError(_explain(f"The profile {profile.name} with the settings of this run", error)) from error
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merged(inner, value)
+        merged[key] = value
+    return merged
 
 
 def _profile_path(name_or_file: str | Path) -> Path:
@@ -337,8 +382,8 @@ def _profile_path(name_or_file: str | Path) -> Path:
     return shipped
 
 
-def _explain(path: Path, error: ValidationError) -> str:
-    lines = [f"The profile {path} cannot be used:"]
+def _explain(what: str, error: ValidationError) -> str:
+    lines = [f"{what} cannot be used:"]
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "the profile"
         if problem["type"] == "extra_forbidden":

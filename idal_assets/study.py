@@ -5,13 +5,14 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 
 import json
 import os
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idal_assets.artifacts import Provenance, read_provenance, write_atomically
+from idal_assets.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.layout import DataFolder
-from idal_assets.settings import Profile, load_profile
+from idal_assets.settings import Profile, load_profile, with_changes
 
 if TYPE_CHECKING:
     from idal_assets.imaging.case import Case
@@ -38,30 +39,48 @@ class Study:
     def __init__(self, profile: Profile, data_dir: Path, raw: Path | None, profile_source: str) -> None:
         self.profile = profile
         self.folder = DataFolder(data_dir.resolve())
-        self.raw = (raw or profile.raw or self.folder.phantom).resolve()
+        downloaded = profile.download is not None and profile.download.automatic
+        own = self.folder.brain_tumour if downloaded else self.folder.phantom
+        self.raw = (raw or profile.raw or own).resolve()
         self.profile_source = profile_source
 
     @classmethod
     def open(
-        cls, data_dir: str | Path | None = None, profile: str | Path | None = None, raw: Path | None = None
+        cls,
+        data_dir: str | Path | None = None,
+        profile: str | Path | None = None,
+        raw: Path | None = None,
+        default_profile: str = DEFAULT_PROFILE,
     ) -> "Study":
         """Opens a data folder.
 
         What is not given comes from the environment (`IDAL_DATA_DIR`, `IDAL_PROFILE`), then from what the data
-        folder was made with, then from the defaults (`data`, `demo`).
+        folder was made with, then from the defaults (`data`, `default_profile`).
 
         Args:
             data_dir: The data folder; it need not exist.
             profile: Name or file of the profile.
             raw: The raw folder.
+            default_profile: The profile where nothing else says which.
         """
         root = Path(data_dir or os.environ.get("IDAL_DATA_DIR") or DEFAULT_DATA_FOLDER)
         made_with = _made_with(DataFolder(root))
-        chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or DEFAULT_PROFILE)
+        chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or default_profile)
         known = made_with.get("raw")
         if raw is None and known and made_with.get("profile") == _as_source(chosen):
             raw = Path(known)
         return cls(load_profile(chosen), root, raw, _as_source(chosen))
+
+    def with_settings(self, changes: Mapping[str, Any]) -> "Study":
+        """The same study with other values for some settings.
+
+        Args:
+            changes: Values by section and setting, nested as in a profile.
+
+        Raises:
+            ProfileError: A key is unknown or a value bad.
+        """
+        return Study(with_changes(self.profile, changes), self.folder.root, self.raw, self.profile_source)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -96,8 +115,14 @@ class Study:
         found = read_provenance(self.path(asset, key))
         if found is None:
             name = asset if key is None else f"{asset} of {key}"
+            if (self.path(asset, key) / REFUSED_FILE).is_file():
+                raise NotMadeError(f"{name} was refused by its check; materialize {asset} again")
             raise NotMadeError(f"{name} has not been made yet; materialize {asset} first")
         return found
+
+    def refuse(self, asset: str, key: str | None = None) -> None:
+        """Takes back a finished artifact that turned out to be damaged; it counts as missing from now on."""
+        refuse(self.path(asset, key))
 
     def version(self, asset: str, key: str | None = None) -> str:
         """Data version of a finished artifact.

@@ -15,9 +15,10 @@ from idal_assets.imaging.case import Case
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.network import build_network
 from idal_assets.nnunet.plans import CONFIGURATION, Plans, fingerprint, make_plans
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess
-from idal_assets.nnunet.training import Weights, build_network
+from idal_assets.nnunet.training import Weights
 from idal_assets.settings import PhantomSettings, PlansSettings, TrainingSettings
 
 SHAPE, SPACING = (40, 48, 8), (4.0, 4.0, 12.0)

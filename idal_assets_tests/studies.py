@@ -1,6 +1,6 @@
 """Studies on small raw folders, and artifacts that exist only as records, for tests of what depends on what."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -40,12 +40,12 @@ def with_settings(study: Study, changes: dict[str, Any]) -> Study:
 
 def make_the_cohort(study: Study) -> Provenance:
     """Makes the real cohort of the raw folder."""
-    return _build(study, "cohort", None, lambda folder: make_cohort(study, folder, silently).version)
+    return make(study, "cohort", lambda folder: make_cohort(study, folder, silently).version)
 
 
 def pretend(study: Study, asset: str, key: str | None = None) -> Provenance:
     """Makes an artifact that holds nothing but the record of what it would be made from now."""
-    return _build(study, asset, key, lambda folder: None)
+    return make(study, asset, lambda folder: None, key)
 
 
 def pretend_all(study: Study) -> None:
@@ -62,7 +62,8 @@ def give_new_version(study: Study, asset: str, key: str | None = None) -> None:
     write_atomically(study.path(asset, key) / "provenance.json", record.model_dump_json())
 
 
-def _build(study: Study, asset: str, key: str | None, work) -> Provenance:
+def make(study: Study, asset: str, work: Callable[[Path], str | None], key: str | None = None) -> Provenance:
+    """Makes an artifact by the given work, with the record of what it is made from."""
     inputs = GRAPH[asset].inputs(study, key)
     folder = study.path(asset, key)
     return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)[0]

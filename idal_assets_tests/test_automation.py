@@ -557,7 +557,7 @@ def test_a_change_is_requested_once_two_looks_are_alike(watched: Watched) -> Non
     watched.edit("case_2")
     assert "changed" in why(watched.tick())
     (request,) = watched.tick().run_requests
-    assert request.job_name == "bring_up_to_date"
+    assert request.job_name == "full_experiment"
     assert request.run_key == request.tags[REASON_TAG]
 
 
@@ -617,7 +617,7 @@ def test_a_changed_setting_is_noticed_without_a_changed_file(tmp_path: Path) -> 
     values = yaml.safe_load(profile.read_text())
     profile.write_text(yaml.safe_dump({**values, "similarity": {"scalar": "WT"}}))
     (request,) = watched.tick().run_requests
-    assert request.job_name == "bring_up_to_date"
+    assert request.job_name == "full_experiment"
     assert isinstance(watched.night(), dg.RunRequest)
 
 
@@ -688,7 +688,7 @@ def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
     large.tick()
     (request,) = large.tick().run_requests
     assert (time.perf_counter() - started) / 2 < SECONDS
-    assert request.job_name == "bring_up_to_date"
+    assert request.job_name == "full_experiment"
 
 
 def test_the_status_of_200_cases_is_quick(large: Watched) -> None:

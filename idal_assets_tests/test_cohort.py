@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idal_assets.analysis.database import read_table, replace_table
+from idal_assets.analysis.database import read_table, record
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.cohort import (
     CohortError,
@@ -336,7 +336,7 @@ def test_cases_that_did_not_change_are_not_read_again(tmp_path):
 def test_the_table_of_cases_is_complete(tmp_path):
     raw = write_with_refused(tmp_path / "raw")
     found = choose(raw, go_on_without_refused=True, donor_cases=("[AEFG]",), test_cases=("H",))
-    replace_table(tmp_path / "idal.duckdb", "cohort", cohort_rows(found), tmp_path / "lock")
+    record(tmp_path / "idal.duckdb", "cohort", cohort_rows(found), tmp_path / "lock")
     table = read_table(tmp_path / "idal.duckdb", "cohort").set_index("case_id")
     assert table["role"].to_dict() == {
         **dict.fromkeys("AEFG", "donor"),

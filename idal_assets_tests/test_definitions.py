@@ -38,6 +38,10 @@ def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_assets_have_the_names_of_the_graph() -> None:
+    assert {key.to_user_string() for key in defs.resolve_asset_graph().get_all_asset_keys()} == set(GRAPH)
+
+
 @pytest.mark.parametrize("name", GRAPH)
 def test_every_asset_says_what_it_is(name: str) -> None:
     spec = defs.resolve_asset_graph().get(dg.AssetKey(name))

@@ -141,7 +141,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
         ("inference.tile_step", 0.25, "dice_row reduced_evaluation"),
-        ("similarity.scalar", "WT", "dice_matrix reduced_evaluation"),
+        ("similarity.scalar", "WT", "dice_matrix reduction_report"),
         ("similarity.distance", "symmetric", "dendrogram"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),

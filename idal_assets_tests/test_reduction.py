@@ -2,13 +2,14 @@
 
 import json
 import shutil
+from functools import partial
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.database import replace_table
+from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.reduction import (
     differences_to_full_set,
     median_change,
@@ -18,8 +19,15 @@ from idal_assets.analysis.reduction import (
 )
 from idal_assets.settings import RemovalSettings
 from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
-from idal_assets.steps.reductions import load_plan, make_plan, make_reduction_report, make_training_set
-from idal_assets_tests.studies import give_new_version, make_study, make_the_cohort, pretend, with_settings
+from idal_assets.steps.reductions import (
+    load_plan,
+    load_training_set,
+    make_plan,
+    make_reduction_report,
+    make_training_set,
+)
+from idal_assets.study import NotMadeError, Study
+from idal_assets_tests.studies import give_new_version, make, make_study, make_the_cohort, pretend, with_settings
 
 # Differences of decimal fractions in binary.
 ROUND_OFF = 1e-12
@@ -132,32 +140,30 @@ REGION_FACTORS = {"WT": 1.0, "TC": 0.5, "ET": 0.25, "L1": 0.8, "L2": 0.6, "L3": 
 
 
 def region_rows(dice, **columns):
-    """Counts whose Dice is `dice` times the factor of the region, and a scalar that no setting gives."""
+    """Counts whose Dice is `dice` times the factor of the region."""
     counts = {region: round(1000 * dice * factor) for region, factor in REGION_FACTORS.items()}
-    rows = [
+    return [
         {"region": region, "dice": tp / 1000, "tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
         for region, tp in counts.items()
     ]
-    return [*rows, {"region": "mean", "dice": 0.999, "tp": None, "fp": None, "fn": None, **columns}]
 
 
-def write_rows(study):
-    for donor in study.cohort.donors:
-        rows = []
-        for receiver in study.cohort.receivers:
-            columns = {"donor": donor, "receiver": receiver, "receiver_role": study.cohort.case(receiver).role}
-            columns |= {"model_version": "m", "receiver_version": "r"}
-            rows += region_rows(QUALITY[donor] * EASE[receiver], **columns)
-        folder = study.path("dice_row", donor)
-        folder.mkdir(parents=True)
-        table = pd.DataFrame(rows).astype({"tp": "Int64", "fp": "Int64", "fn": "Int64"})
-        table.to_parquet(folder / "row.parquet", index=False)
+def write_row(study, donor, folder):
+    rows = []
+    for receiver in study.cohort.receivers:
+        columns = {"donor": donor, "receiver": receiver, "model_version": "m", "receiver_version": "r"}
+        rows += region_rows(QUALITY[donor] * EASE[receiver], **columns)
+    pd.DataFrame(rows).to_parquet(folder / "row.parquet", index=False)
 
 
-def folder_of(study, asset, key=None):
-    path = study.path(asset, key)
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+def write_matrix(study, folder):
+    rows, matrix = collect_rows(study)
+    matrix.to_parquet(folder / "matrix.parquet")
+    record_in(study, "dice", rows)
+
+
+def record_in(study, table, rows):
+    record(study.folder.database, table, rows, study.folder.database_lock)
 
 
 @pytest.fixture(scope="module")
@@ -165,20 +171,39 @@ def decided(tmp_path_factory):
     """A study that got as far as the removal plan."""
     study = make_study(tmp_path_factory.mktemp("decided"), LISTS)
     make_the_cohort(study)
-    write_rows(study)
-    rows, matrix = collect_rows(study)
-    matrix.to_parquet(folder_of(study, "dice_matrix") / "matrix.parquet")
-    make_dendrogram(study, folder_of(study, "dendrogram"))
-    scores = make_ranking(study, folder_of(study, "case_ranking"))
-    planned = make_plan(study, folder_of(study, "removal_plan"))
-    database, lock = study.folder.database, study.folder.database_lock
-    for table, content in (("dice", rows), ("case_score", scores), ("training_set", planned)):
-        replace_table(database, table, content, lock)
+    pretend_models(study)
+    for donor in study.cohort.donors:
+        make(study, "dice_row", lambda folder, donor=donor: write_row(study, donor, folder), donor)
+    decide(study)
     return study
 
 
+def pretend_models(study):
+    pretend_slices(study)
+    pretend(study, "baseline_weights")
+    for donor in study.cohort.donors:
+        pretend(study, "augmented_case", donor)
+        pretend(study, "case_model", donor)
+
+
+def decide(study):
+    """Everything from the matrix to the training sets."""
+    make(study, "dice_matrix", lambda folder: write_matrix(study, folder))
+    make(study, "dendrogram", lambda folder: make_dendrogram(study, folder))
+    make(study, "case_ranking", lambda folder: record_in(study, "case_score", make_ranking(study, folder)))
+    make(study, "removal_plan", lambda folder: record_in(study, "removal_plan", make_plan(study, folder)))
+    for name in study.removal_sets:
+        make(study, "training_set", lambda folder, name=name: write_training_set(study, name, folder), name)
+
+
+def write_training_set(study, name, folder):
+    version, rows = make_training_set(study, name, folder)
+    record_in(study, "training_set", rows)
+    return version
+
+
 @pytest.mark.parametrize(("scalar", "factor"), [("regions", 1.75 / 3), ("labels", 0.6), ("WT", 1.0)])
-def test_the_matrix_takes_the_scalar_of_the_profile_and_not_that_of_the_rows(decided, scalar, factor):
+def test_the_matrix_takes_the_scalar_of_the_profile(decided, scalar, factor):
     rows, matrix = collect_rows(with_settings(decided, {"similarity.scalar": scalar}))
     assert list(matrix.columns) == decided.cohort.receivers
     # the counts are whole numbers out of 1000
@@ -186,6 +211,8 @@ def test_the_matrix_takes_the_scalar_of_the_profile_and_not_that_of_the_rows(dec
     assert matrix.loc["case_0", "case_0"] == pytest.approx(0.9 * 0.95 * factor, abs=5e-4)
     assert len(rows) == 6 * 8 * 7
     assert rows.drop(columns=["tp", "fp", "fn"]).notna().all(axis=None)
+    roles = rows.groupby("receiver")["receiver_role"].unique().map(list).to_dict()
+    assert roles == {case.case_id: [case.role] for case in decided.cohort.cases}
 
 
 def test_the_plan_follows_from_the_matrix(decided):
@@ -218,14 +245,10 @@ def test_the_tables_of_the_database_say_the_same(decided):
 
 
 def test_a_training_set_changes_with_its_kept_cases_alone(decided, tmp_path):
-    study = with_settings(decided, {})
-    pretend_slices(study)
+    study = copy_of(decided, tmp_path)
 
     def versions():
-        target = tmp_path / "set"
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir()
-        return {name: make_training_set(study, name, target) for name in study.removal_sets}
+        return {name: make_training_set(study, name, tmp_path)[0] for name in study.removal_sets}
 
     before = versions()
     assert before["worst_1"] == before["worst_cluster"]  # both lose case_2 and nothing else
@@ -233,6 +256,54 @@ def test_a_training_set_changes_with_its_kept_cases_alone(decided, tmp_path):
     give_new_version(study, "case_slices", "case_2")
     after = versions()
     assert {name for name in before if before[name] != after[name]} == {"all"}
+
+
+def copy_of(study, folder, changes=None):
+    """A study that may be changed."""
+    shutil.copytree(study.folder.root, folder / "data", copy_function=shutil.copy2)
+    return with_settings(Study(study.profile, folder / "data", study.raw, "tiny"), changes or {})
+
+
+def test_a_training_set_tells_what_decided_it_and_not_what_was_ranked_since(decided, tmp_path):
+    study = copy_of(decided, tmp_path, {"similarity.scalar": "WT", "similarity.largest_cluster": 0.5})
+    before = load_training_set(decided.path("training_set", "worst_1"))
+    plan = study.provenance("removal_plan")
+    assert set(before["plan_version"]) == {plan.version}
+    assert set(before["ranking_version"]) == {plan.inputs.made_from["case_ranking"]}
+    assert set(before["matrix_version"]) == {study.version("dice_matrix")}
+    make(study, "dice_matrix", lambda folder: write_matrix(study, folder))
+    make(study, "case_ranking", lambda folder: record_in(study, "case_score", make_ranking(study, folder)))
+    assert study.version("case_ranking") not in set(before["ranking_version"])
+    _, again = make_training_set(study, "worst_1", tmp_path)
+    pd.testing.assert_frame_equal(again, before)
+
+
+def test_a_set_that_is_not_in_the_plan_is_not_made(decided, tmp_path):
+    with pytest.raises(NotMadeError, match="no set worst_3; materialize removal_plan first"):
+        make_training_set(decided, "worst_3", tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_earlier_plan_can_still_be_asked_for(decided, tmp_path):
+    study = copy_of(decided, tmp_path, {"similarity.distance": "symmetric", "removal.sizes": (3,)})
+    make_the_cohort(study)
+    decide(study)
+    current = read_table(study.folder.database, "training_set")
+    assert set(current["removal_set"]) == {"all", "worst_3", "worst_cluster"}
+    assert set(current["plan_version"]) == {study.version("removal_plan")}
+    decisions = """
+        SELECT removal_set, plan_version, matrix_version, ranking_version, plan_version = ? AS earlier
+        FROM history.training_set WHERE case_id = 'case_2' AND NOT kept ORDER BY recorded, removal_set
+    """
+    with duckdb.connect(str(study.folder.database), read_only=True) as connection:
+        found = connection.execute(decisions, [decided.version("removal_plan")]).fetchall()
+    before, after = ((one.version("dice_matrix"), one.version("case_ranking")) for one in (decided, study))
+    assert [(removal_set, earlier) for removal_set, *_, earlier in found] == [
+        *((name, True) for name in ("worst_1", "worst_2", "worst_cluster")),
+        *((name, False) for name in ("worst_3", "worst_cluster")),
+    ]
+    assert {row[2:4] for row in found if row[4]} == {before}
+    assert {row[2:4] for row in found if not row[4]} == {after}
 
 
 def pretend_slices(study):
@@ -243,12 +314,24 @@ def pretend_slices(study):
         pretend(study, "case_slices", case.case_id)
 
 
+def write_evaluation(removal_set, values, folder):
+    rows = [
+        {"removal_set": removal_set, "case_id": case, "region": region, "dice": value}
+        for case, value in zip(("case_6", "case_7"), values, strict=True)
+        for region in ("WT", "TC", "ET")
+    ]
+    table = pd.DataFrame(rows).assign(tp=1, fp=1, fn=1, model_version="m", receiver_version="r")
+    table.to_parquet(folder / "evaluation.parquet", index=False)
+
+
 def test_the_report_compares_every_set_with_the_full_one(decided, tmp_path):
     dice = {"all": (0.5, 0.7), "worst_1": (0.6, 0.8), "worst_2": (0.5, 0.7), "worst_cluster": (0.4, 0.4)}
     for name, values in dice.items():
-        table = evaluation(**{name: values}).assign(tp=1, fp=1, fn=1, model_version="m")
-        table.to_parquet(folder_of(decided, "reduced_evaluation", name) / "evaluation.parquet")
+        pretend(decided, "reduced_model", name)
+        write = partial(write_evaluation, name, values)
+        make(decided, "reduced_evaluation", write, name)
     rows = make_reduction_report(decided, tmp_path)
+    assert set(rows["plan_version"]) == {decided.version("removal_plan")}
     assert rows["removal_set"].unique().tolist() == list(dice)
     change = pd.read_csv(tmp_path / "median_change.csv").set_index("removal_set")
     assert change["cases_left"].to_dict() == {"all": 6, "worst_1": 5, "worst_2": 4, "worst_cluster": 5}

@@ -17,7 +17,6 @@ import pandas as pd
 import pytest
 
 from idal_assets.graph import GRAPH
-from idal_assets.orchestration.assets import ALL_ASSETS
 from idal_assets.study import Study
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
 from idal_assets_tests.raw_folders import real_data
@@ -272,7 +271,3 @@ def test_real_cases_run_through_the_tiny_profile(tmp_path: Path) -> None:
     assert (len(cohort.donors), len(cohort.tests)) == (6, 2)
     cells = tables(tmp_path / "data")["dice"]
     assert cells.loc[cells["region"] == "WT", "dice"].between(0, 1).all()
-
-
-def test_assets_have_the_names_of_the_graph() -> None:
-    assert [asset.key.to_user_string() for asset in ALL_ASSETS] == list(GRAPH)

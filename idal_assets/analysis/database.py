@@ -1,9 +1,16 @@
-"""The DuckDB file: one writer at a time, whole tables in one transaction, readers read-only.
+"""The DuckDB file: one writer at a time, each writing in one transaction, readers read-only.
+
+Every table is a history: the schema `history` holds what each version of an artifact said, with the time at which
+it was first recorded. The views with the simple names (`training_set`) show what is current: what was recorded
+last. Nothing is decided from here; the artifacts in the data folder decide.
 
 Values never become part of an SQL text; table and column names are the constants below.
 """
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 
 import duckdb
@@ -13,47 +20,109 @@ from filelock import FileLock
 SECONDS_TO_WAIT = 120.0
 """How long to wait for another process, such as a person's DuckDB shell, to let go of the file."""
 
-TABLES = {
-    "cohort": """case_id VARCHAR PRIMARY KEY, role VARCHAR, content_hash VARCHAR, layout VARCHAR,
-        shape_x INTEGER, shape_y INTEGER, shape_z INTEGER, spacing_x DOUBLE, spacing_y DOUBLE, spacing_z DOUBLE,
-        oedema_voxels BIGINT, non_enhancing_voxels BIGINT, enhancing_voxels BIGINT, reason VARCHAR""",
-    "dice": """donor VARCHAR, receiver VARCHAR, region VARCHAR, dice DOUBLE, tp BIGINT, fp BIGINT, fn BIGINT,
-        receiver_role VARCHAR, model_version VARCHAR, receiver_version VARCHAR,
-        PRIMARY KEY (donor, receiver, region)""",
-    "case_score": """case_id VARCHAR PRIMARY KEY, donor_mean DOUBLE, receiver_mean DOUBLE, score DOUBLE,
-        rank INTEGER, cluster INTEGER""",
-    "training_set": """removal_set VARCHAR, case_id VARCHAR, kept BOOLEAN, rank INTEGER, score DOUBLE,
-        reason VARCHAR, PRIMARY KEY (removal_set, case_id)""",
-    "evaluation": """removal_set VARCHAR, case_id VARCHAR, region VARCHAR, dice DOUBLE, tp BIGINT, fp BIGINT,
-        fn BIGINT, model_version VARCHAR, PRIMARY KEY (removal_set, case_id, region)""",
+
+class RecordError(ValueError):
+    """Rows that cannot be one version of a table; the message says why."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the history.
+
+    Attributes:
+        columns: Names and types; `recorded` (UTC) and `latest` are added to them.
+        version: Columns that say which version the rows are; all rows that are recorded at once share them.
+        key: Columns that tell the rows of one version apart.
+        by_set: Whether every removal set has a latest version of its own.
+    """
+
+    columns: Mapping[str, str]
+    version: tuple[str, ...]
+    key: tuple[str, ...]
+    by_set: bool = False
+
+
+_SCORES = {"dice": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
+_DECIDED_FROM = {"ranking_version": "VARCHAR", "matrix_version": "VARCHAR"}
+
+TABLES: Mapping[str, Table] = {
+    "cohort": Table(
+        {"case_id": "VARCHAR", "role": "VARCHAR", "content_hash": "VARCHAR", "layout": "VARCHAR"}
+        | {f"shape_{axis}": "INTEGER" for axis in "xyz"}
+        | {f"spacing_{axis}": "DOUBLE" for axis in "xyz"}
+        | {f"{label}_voxels": "BIGINT" for label in ("oedema", "non_enhancing", "enhancing")}
+        | {"reason": "VARCHAR", "cohort_version": "VARCHAR"},
+        version=("cohort_version",),
+        key=("case_id",),
+    ),
+    "dice": Table(
+        {"donor": "VARCHAR", "receiver": "VARCHAR", "region": "VARCHAR", **_SCORES, "receiver_role": "VARCHAR"}
+        | {"model_version": "VARCHAR", "receiver_version": "VARCHAR", "matrix_version": "VARCHAR"},
+        version=("matrix_version",),
+        key=("donor", "receiver", "region"),
+    ),
+    "case_score": Table(
+        {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
+        | {"rank": "INTEGER", "cluster": "INTEGER", **_DECIDED_FROM},
+        version=("ranking_version",),
+        key=("case_id",),
+    ),
+    "removal_plan": Table(
+        {"removal_set": "VARCHAR", "removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
+        version=("plan_version",),
+        key=("removal_set",),
+    ),
+    "training_set": Table(
+        {"removal_set": "VARCHAR", "case_id": "VARCHAR", "kept": "BOOLEAN", "rank": "INTEGER", "score": "DOUBLE"}
+        | {"reason": "VARCHAR", "training_set_version": "VARCHAR", "plan_version": "VARCHAR", **_DECIDED_FROM},
+        version=("removal_set", "plan_version", "training_set_version"),
+        key=("case_id",),
+        by_set=True,
+    ),
+    "model": Table(
+        {"removal_set": "VARCHAR", "model_version": "VARCHAR"}
+        | {"training_set_version": "VARCHAR", "plan_version": "VARCHAR"},
+        version=("removal_set", "plan_version", "model_version"),
+        key=("model_version",),
+        by_set=True,
+    ),
+    "evaluation": Table(
+        {"removal_set": "VARCHAR", "case_id": "VARCHAR", "region": "VARCHAR", **_SCORES}
+        | {"model_version": "VARCHAR", "receiver_version": "VARCHAR", "plan_version": "VARCHAR"}
+        | {"report_version": "VARCHAR"},
+        version=("report_version",),
+        key=("removal_set", "case_id", "region"),
+    ),
 }
 
 
-def replace_table(database: Path, table: str, rows: pd.DataFrame, lock: Path) -> None:
-    """Replaces the content of a table; a reader sees the old or the new one, never a part.
+def record(database: Path, table: str, rows: pd.DataFrame, lock: Path) -> None:
+    """Adds one version to a table's history and makes it the current one; a reader sees all of it or nothing.
+
+    A version that is there already is replaced by itself, so recording twice leaves no duplicates. Other versions
+    stay as they are.
 
     Args:
         database: The DuckDB file; it is made if it is not there.
         table: A name in `TABLES`.
-        rows: The new content; its columns are the table's, in any order.
+        rows: One version; its columns are the table's, in any order.
         lock: Lock file of all writers of this project.
 
     Raises:
+        RecordError: The rows are not one version, or a row appears twice.
         duckdb.IOException: The file is damaged, or another program kept it open for too long.
     """
+    version = _version_of(table, rows)
     lock.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(lock), _connect(database) as connection:
         connection.begin()
-        # A table of another version of this project may have other columns.
-        connection.execute(f"DROP TABLE IF EXISTS {table}")
-        connection.execute(f"CREATE TABLE {table} ({TABLES[table]})")
-        connection.register("new_rows", rows)
-        connection.execute(f"INSERT INTO {table} BY NAME SELECT * FROM new_rows")  # noqa: S608 - a constant
+        _prepare(connection, table)
+        _write(connection, table, rows, version)
         connection.commit()
 
 
 def read_table(database: Path, table: str) -> pd.DataFrame:
-    """Reads a whole table.
+    """Reads what is current of a table.
 
     Args:
         database: The DuckDB file.
@@ -66,17 +135,81 @@ def read_table(database: Path, table: str) -> pd.DataFrame:
         return connection.table(table).df()
 
 
+def _version_of(table: str, rows: pd.DataFrame) -> dict[str, str]:
+    described = TABLES[table]
+    versions = rows[list(described.version)].drop_duplicates()
+    if len(versions) != 1 or versions.isna().any(axis=None):
+        raise RecordError(f"Rows of {table} must be of one version, not of {len(versions)}")
+    repeated = rows.duplicated(list(described.key))
+    if repeated.any():
+        first = " ".join(str(value) for value in rows.loc[repeated, list(described.key)].iloc[0])
+        raise RecordError(f"A row of {table} appears twice: {first}")
+    return versions.iloc[0].to_dict()
+
+
+# S608: the names in the texts below are constants of this module; every value is a parameter.
+
+
+def _write(
+    connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, version: Mapping[str, str]
+) -> None:
+    place = f"history.{table}"
+    same = " AND ".join(f"{column} = ?" for column in version)
+    values = list(version.values())
+    known = connection.execute(f"SELECT min(recorded) FROM {place} WHERE {same}", values).fetchone()  # noqa: S608
+    recorded = known[0] if known and known[0] else datetime.now(timezone.utc).replace(tzinfo=None)
+    connection.execute(f"DELETE FROM {place} WHERE {same}", values)  # noqa: S608
+    if TABLES[table].by_set:
+        outdate = f"UPDATE {place} SET latest = FALSE WHERE latest AND removal_set = ?"  # noqa: S608
+        connection.execute(outdate, [version["removal_set"]])
+    else:
+        connection.execute(f"UPDATE {place} SET latest = FALSE WHERE latest")  # noqa: S608
+    connection.register("new_rows", rows)
+    insert = f"INSERT INTO {place} BY NAME SELECT *, ? AS recorded, TRUE AS latest FROM new_rows"  # noqa: S608
+    connection.execute(insert, [recorded])
+
+
+def _prepare(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Makes what is missing: tables, columns that a newer version of this project has, and views.
+
+    Before there was a history, the simple names were tables; such a one gives way when its first version comes.
+    """
+    connection.execute("CREATE SCHEMA IF NOT EXISTS history")
+    for name, described in TABLES.items():
+        columns = {**described.columns, "recorded": "TIMESTAMP", "latest": "BOOLEAN"}
+        listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+        connection.execute(f"CREATE TABLE IF NOT EXISTS history.{name} ({listed})")
+    present = {row[0] for row in connection.execute(f"DESCRIBE history.{table}").fetchall()}
+    for column, kind in TABLES[table].columns.items():
+        if column not in present:
+            connection.execute(f"ALTER TABLE history.{table} ADD COLUMN {column} {kind}")
+    old = connection.execute("SELECT table_name FROM duckdb_tables() WHERE schema_name = 'main'").fetchall()
+    without_history = {row[0] for row in old}
+    if table in without_history:
+        connection.execute(f"DROP TABLE main.{table}")
+    for name in TABLES.keys() - (without_history - {table}):
+        connection.execute(f"CREATE OR REPLACE VIEW main.{name} AS {_current(name)}")
+
+
+def _current(table: str) -> str:
+    """What a view shows: a removal set that is in the plan no longer has no part in it."""
+    text = f"SELECT * EXCLUDE (recorded, latest) FROM history.{table} WHERE latest"  # noqa: S608
+    if TABLES[table].by_set:
+        text += " AND removal_set IN (SELECT removal_set FROM history.removal_plan WHERE latest)"
+    return text
+
+
 def _connect(database: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while True:
         try:
             return duckdb.connect(str(database), read_only=read_only)
         except duckdb.IOException as error:
-            if not _is_held_by_another(error) or time.monotonic() > deadline:
+            if not is_held_by_another(error) or time.monotonic() > deadline:
                 raise
             time.sleep(0.2)
 
 
-def _is_held_by_another(error: duckdb.IOException) -> bool:
+def is_held_by_another(error: BaseException) -> bool:
     """Tells a file in use, for which waiting helps, from one that is damaged or cannot be made."""
     return any(words in str(error) for words in ("lock is held", "set lock", "another process"))

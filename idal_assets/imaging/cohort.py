@@ -194,6 +194,28 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
     return roles
 
 
+def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -> list[str]:
+    """Chooses cases that suffice for the profile and get the same roles as they would among all.
+
+    The draw orders the cases by themselves, so those without a role can be missing from it. All are needed where
+    the number of cases decides (`test` is a share) or where others may stand in for refused ones.
+
+    Args:
+        names: All cases that there are.
+        settings: Lists, counts and seed.
+        source: Where the cases come from, for the messages.
+
+    Returns:
+        The needed cases, sorted.
+
+    Raises:
+        CohortError: A listed case does not exist or there are too few cases.
+    """
+    roles = choose_roles(names, settings, source)
+    by_share = settings.test is None and not settings.test_cases
+    return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
+
+
 def save_cohort(cohort: Cohort, folder: Path) -> None:
     """Writes the cohort as JSON."""
     (folder / COHORT_FILE).write_text(cohort.model_dump_json(indent=1))

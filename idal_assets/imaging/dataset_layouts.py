@@ -31,7 +31,7 @@ def scan_described(raw_dir: Path) -> RawFolder:
         CaseError: The dataset.json cannot be read or does not say which layout, channel and label it means.
     """
     path = raw_dir / "dataset.json"
-    meta = _read_json(path)
+    meta = read_description(path)
     layout, key = _layout_of(path, meta)
     order = channel_order(path, meta.get(key), key)
     values = label_values(path, meta.get("labels"))
@@ -39,7 +39,12 @@ def scan_described(raw_dir: Path) -> RawFolder:
     return scan(raw_dir, meta, order, values)
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
+    """Read a dataset.json.
+
+    Raises:
+        CaseError: It cannot be read or is not an object.
+    """
     try:
         meta = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError) as error:
@@ -74,7 +79,7 @@ def _scan_msd(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], value
     problems: list[Problem] = []
     for number, entry in enumerate(meta["training"]):
         try:
-            candidates.append(_msd_candidate(raw_dir, entry))
+            candidates.append(msd_candidate(raw_dir, entry))
         except CaseProblems as error:
             problems += error.problems
         except (TypeError, KeyError):
@@ -89,7 +94,7 @@ def _scan_msd(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], value
     return check_candidates(raw_dir, Layout.MSD, candidates, problems, channel_order=order, label_values=values)
 
 
-def _msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
+def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
     """Return the case that an entry of 'training' names.
 
     Raises:

@@ -19,9 +19,6 @@ from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.variants import OUTSIDE
 
-BATCHES_AHEAD = 3
-"""Batches prepared while the network computes; enough to bridge the slowest augmentation."""
-
 
 @dataclass(frozen=True)
 class Batch:
@@ -103,14 +100,20 @@ def _stop_timing(transforms: ComposeTransforms) -> None:
             transform.benchmark = False
 
 
-def prefetched(source: PatchSource, count: int) -> Iterator[Batch]:
-    """Yields batches 0 to count - 1, prepared in a thread of its own while the network computes."""
+def prefetched(source: PatchSource, count: int, ahead: int) -> Iterator[Batch]:
+    """Yields batches, prepared in a thread of its own.
+
+    Args:
+        source: Where they come from.
+        count: Batches 0 to count - 1 are yielded.
+        ahead: How many are prepared before they are asked for; with 0 the caller waits for each.
+    """
     with ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,)) as worker:
-        waiting = deque(worker.submit(source.batch, number) for number in range(min(BATCHES_AHEAD, count)))
+        waiting = deque(worker.submit(source.batch, number) for number in range(min(ahead, count)))
         try:
             for number in range(count):
-                if number + BATCHES_AHEAD < count:
-                    waiting.append(worker.submit(source.batch, number + BATCHES_AHEAD))
+                if number + ahead < count:
+                    waiting.append(worker.submit(source.batch, number + ahead))
                 yield waiting.popleft().result()
         finally:
             for batch in waiting:

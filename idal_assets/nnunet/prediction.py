@@ -16,23 +16,26 @@ from nnunetv2.inference.sliding_window_prediction import compute_gaussian, compu
 from numpy.typing import NDArray
 from torch import nn
 
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import Compute, kept_memory
+from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
-from idal_assets.nnunet.training import Weights, build_network
+from idal_assets.nnunet.training import Weights
 from idal_assets.settings import ComputeSettings, InferenceSettings
 
 
 @dataclass
 class _Canvas:
-    """A case on which the logits of its tiles are summed.
+    """A case on which the answers for its tiles are collected.
 
     Attributes:
         case: The case.
-        image: Padded slices, shape (4, Z, rows, columns).
-        inside: Where the unpadded slices are.
+        image: Padded slices, shape (Z, 4, rows, columns).
+        inside: Where the unpadded slices are, along Z, rows and columns.
         tiles: Top left corners (row, column), the same for every slice.
-        logits: Summed logits, shape (labels, Z, rows, columns).
+        labels: Labels of the padded slices, shape (Z, rows, columns), where each slice is one tile and keeps its
+            resolution; else None.
+        logits: Summed logits of the padded slices, shape (Z, labels, rows, columns), in all other cases.
         waiting: Tiles that are still to come.
     """
 
@@ -40,7 +43,8 @@ class _Canvas:
     image: torch.Tensor
     inside: tuple[slice, ...]
     tiles: list[tuple[int, int]]
-    logits: torch.Tensor
+    labels: torch.Tensor | None
+    logits: torch.Tensor | None
     waiting: int
 
 
@@ -67,6 +71,7 @@ class Predictor:
         self._compute = compute
         self._tile_step = inference.tile_step
         self._network = _ready(weights, plans, compute)
+        self._order = memory_format(plans, compute)
         rows, columns = plans.patch_size
         self._tiles_per_batch = max(1, int(settings.inference_megapixels * 1e6 / (rows * columns)))
         self._gaussian = compute_gaussian(plans.patch_size, dtype=torch.float32, device=compute.device)
@@ -82,13 +87,17 @@ class Predictor:
             Each case in order with its segmentation in the original geometry, transposed as nnU-Net does, shape
             (Z, Y, X) like the case's `truth`.
         """
+        with kept_memory():
+            yield from self._stream(cases, names)
+
+    def _stream(self, cases: SlicesOnDisk, names: Sequence[str]) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
         torch.set_num_threads(self._compute.threads)
         pending: list[tuple[_Canvas, int, tuple[int, int]]] = []
         open_canvases: list[_Canvas] = []
         for name in names:
             canvas = self._canvas(cases[name])
             open_canvases.append(canvas)
-            pending += [(canvas, z, tile) for z in range(canvas.image.shape[1]) for tile in canvas.tiles]
+            pending += [(canvas, z, tile) for z in range(canvas.image.shape[0]) for tile in canvas.tiles]
             while len(pending) >= self._tiles_per_batch:
                 self._predict(pending[: self._tiles_per_batch])
                 del pending[: self._tiles_per_batch]
@@ -103,34 +112,49 @@ class Predictor:
         image, inside = pad_nd_image(
             torch.from_numpy(case.image), self._plans.patch_size, "constant", {"value": 0}, True, None
         )
+        image = image.transpose(0, 1).to(self._compute.device, non_blocking=True)
+        count, _, rows, columns = image.shape
         row_steps, column_steps = compute_steps_for_sliding_window(
-            tuple(image.shape[2:]), self._plans.patch_size, self._tile_step
+            (rows, columns), self._plans.patch_size, self._tile_step
         )
         tiles = [(row, column) for row in row_steps for column in column_steps]
-        heads = self._plans.labels.num_segmentation_heads
-        logits = torch.zeros((heads, *image.shape[1:]), device=self._compute.device)
-        return _Canvas(case, image.to(self._compute.device), inside, tiles, logits, len(tiles) * image.shape[1])
+        labels = logits = None
+        if len(tiles) == 1 and not _is_resampled(case):
+            labels = torch.empty((count, rows, columns), dtype=torch.uint8, device=image.device)
+        else:
+            heads = self._plans.labels.num_segmentation_heads
+            logits = torch.zeros((count, heads, rows, columns), device=image.device)
+        return _Canvas(case, image, inside[1:], tiles, labels, logits, len(tiles) * count)
 
     @torch.inference_mode()
     def _predict(self, batch: Sequence[tuple[_Canvas, int, tuple[int, int]]]) -> None:
         rows, columns = self._plans.patch_size
-        places = [(z, slice(top, top + rows), slice(left, left + columns)) for _, z, (top, left) in batch]
-        tiles = [canvas.image[(slice(None), *place)] for (canvas, _, _), place in zip(batch, places, strict=True)]
+        places = [(slice(top, top + rows), slice(left, left + columns)) for _, _, (top, left) in batch]
+        tiles = [canvas.image[z][(..., *place)] for (canvas, z, _), place in zip(batch, places, strict=True)]
         with self._compute.autocast():
-            logits = self._network(torch.stack(tiles))
-        logits = logits.float()
-        for (canvas, _, _), place, tile in zip(batch, places, logits, strict=True):
-            # A single tile needs no weights; several overlap and are averaged with nnU-Net's Gaussian.
-            weighted = tile * self._gaussian if len(canvas.tiles) > 1 else tile
-            canvas.logits[(slice(None), *place)] += weighted
+            logits = self._network(torch.stack(tiles).contiguous(memory_format=self._order))
+        labels = largest(logits)
+        for number, ((canvas, z, _), place) in enumerate(zip(batch, places, strict=True)):
+            if canvas.labels is not None:
+                canvas.labels[z] = labels[number]
+            elif canvas.logits is not None:
+                # A single tile needs no weights; several overlap and are averaged with nnU-Net's Gaussian.
+                tile = logits[number].float()
+                canvas.logits[z][(..., *place)] += tile * self._gaussian if len(canvas.tiles) > 1 else tile
             canvas.waiting -= 1
 
     def _finished(self, canvas: _Canvas) -> tuple[CaseSlices, NDArray[np.uint8]]:
+        if canvas.labels is not None:
+            return canvas.case, _uncropped(canvas.labels[canvas.inside], canvas.case)
+        assert canvas.logits is not None
         logits = canvas.logits
         if len(canvas.tiles) > 1:
             logits = logits / self._summed_weights(canvas)
-        logits = logits[(slice(None), *canvas.inside[1:])]
-        return canvas.case, self._to_original(logits, canvas.case)
+        depth, rows, columns = canvas.inside
+        logits = logits[depth, :, rows, columns]
+        if not _is_resampled(canvas.case):
+            return canvas.case, _uncropped(largest(logits), canvas.case)
+        return canvas.case, self._resampled(logits.transpose(0, 1), canvas.case)
 
     def _summed_weights(self, canvas: _Canvas) -> torch.Tensor:
         rows, columns = self._plans.patch_size
@@ -139,14 +163,8 @@ class Predictor:
             summed[top : top + rows, left : left + columns] += self._gaussian
         return summed
 
-    def _to_original(self, logits: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:
+    def _resampled(self, logits: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:
         """Undoes resampling and crop; nnU-Net's transposition stays, as in `CaseSlices.truth`."""
-        shape = tuple(case.properties["shape_before_cropping"])
-        if tuple(logits.shape[1:]) == tuple(case.properties["shape_after_cropping_and_before_resampling"]):
-            whole = np.zeros(shape, dtype=np.uint8)
-            box = tuple(slice(low, high) for low, high in case.properties["bbox_used_for_cropping"])
-            whole[box] = logits.argmax(0).to(torch.uint8).cpu().numpy()
-            return whole
         segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits.cpu(),
             self._plans.manager,
@@ -158,7 +176,19 @@ class Predictor:
         return segmentation.transpose(self._plans.manager.transpose_forward)
 
 
+def _is_resampled(case: CaseSlices) -> bool:
+    return list(case.label.shape) != list(case.properties["shape_after_cropping_and_before_resampling"])
+
+
+def _uncropped(labels: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:
+    """Puts labels of a case that was not resampled where its crop was taken from."""
+    whole = np.zeros(tuple(case.properties["shape_before_cropping"]), dtype=np.uint8)
+    box = tuple(slice(low, high) for low, high in case.properties["bbox_used_for_cropping"])
+    whole[box] = labels.cpu().numpy()
+    return whole
+
+
 def _ready(weights: Weights, plans: Plans, compute: Compute) -> nn.Module:
     network = build_network(plans, deep_supervision=False)
     network.load_state_dict(weights)
-    return network.to(compute.device).eval()
+    return accelerate(network, plans, compute).eval()

@@ -16,7 +16,8 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from idal_assets.imaging.conventions import LABELS
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import Compute, kept_memory
+from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
 from idal_assets.nnunet.patches import PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -38,17 +39,6 @@ class Trained:
 
     weights: Weights
     history: pd.DataFrame
-
-
-def build_network(plans: Plans, deep_supervision: bool) -> nn.Module:
-    """Builds nnU-Net's network from its plans, with fresh weights."""
-    return nnUNetTrainer.build_network_architecture(
-        plans.manager,
-        plans.configuration,
-        len(plans.dataset["channel_names"]),
-        plans.labels.num_segmentation_heads,
-        enable_deep_supervision=deep_supervision,
-    )
 
 
 def train(
@@ -84,28 +74,36 @@ def train(
     network = build_network(plans, deep_supervision=True)
     if initial is not None:
         network.load_state_dict(initial)
-    network.to(compute.device).train()
+    network = accelerate(network, plans, compute).train()
+    order = memory_format(plans, compute)
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch)
-    batches = prefetched(PatchSource(cases, plans, settings.foreground_share, seed), settings.iterations)
-    for iteration in track(range(settings.iterations), description):
-        for group in optimizer.param_groups:
-            group["lr"] = _poly_rate(settings, iteration)
-        batch = next(batches)
-        image = batch.image.to(compute.device, non_blocking=True)
-        targets = [target.to(compute.device, non_blocking=True) for target in batch.targets]
-        with compute.autocast():
-            outputs = network(image)
-        loss = loss_function([output.float() for output in outputs], targets)
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
-        optimizer.step()
-        history.add(loss.detach(), outputs[0].detach(), targets[0])
-    return Trained(
-        {name: value.detach().cpu().clone() for name, value in network.state_dict().items()}, history.table()
-    )
+    source = PatchSource(cases, plans, settings.foreground_share, seed)
+    batches = prefetched(source, settings.iterations, compute.batches_ahead)
+    with kept_memory():
+        for iteration in track(range(settings.iterations), description):
+            for group in optimizer.param_groups:
+                group["lr"] = _poly_rate(settings, iteration)
+            batch = next(batches)
+            image = batch.image.to(compute.device, memory_format=order, non_blocking=True)
+            targets = [target.to(compute.device, non_blocking=True) for target in batch.targets]
+            with compute.autocast():
+                outputs = network(image)
+            loss = loss_function([output.float() for output in outputs], targets)
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+            optimizer.step()
+            history.add(loss.detach(), outputs[0].detach(), targets[0])
+    return Trained(_on_cpu(network.state_dict()), history.table())
+
+
+def _on_cpu(state: Weights) -> Weights:
+    return {
+        name: value.detach().to("cpu", memory_format=torch.contiguous_format).clone()
+        for name, value in state.items()
+    }
 
 
 def _loss(plans: Plans, settings: TrainingSettings) -> nn.Module:
@@ -117,13 +115,16 @@ def _loss(plans: Plans, settings: TrainingSettings) -> nn.Module:
 
 def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
-        return torch.optim.Adam(network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
+        return torch.optim.Adam(
+            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
+        )
     return torch.optim.SGD(
         network.parameters(),
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
         nesterov=True,
+        fused=True,
     )
 
 
@@ -142,8 +143,8 @@ class _History:
         self._rows: list[dict[str, float]] = []
 
     def add(self, loss: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> None:
-        predicted, truth = output.argmax(1), target[:, 0].long()
-        values = torch.tensor(list(LABELS), device=truth.device)[:, None, None, None]
+        predicted, truth = largest(output), target[:, 0].to(torch.uint8)
+        values = torch.tensor(list(LABELS), dtype=torch.uint8, device=truth.device)[:, None, None, None]
         hit, meant = predicted[None] == values, truth[None] == values
         overlap = (hit & meant).sum((1, 2, 3))
         sizes = hit.sum((1, 2, 3)) + meant.sum((1, 2, 3))

@@ -5,7 +5,8 @@ versions, atomic writing and the metadata that every artifact has are added here
 """
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,15 @@ import pandas as pd
 from idal_assets.artifacts import Provenance, build, read_provenance
 from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node
+from idal_assets.orchestration.checks import MATRIX, tell_matrix
 from idal_assets.orchestration.instance import AUTOMATIC_TAG
+from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.retries import tried_again
 from idal_assets.progress import Track
+from idal_assets.settings import Profile
+from idal_assets.steps.cells import cell_counts
 from idal_assets.study import Study
 
 Work = Callable[[Study, Any, Path, Track], str | None]
@@ -26,6 +32,9 @@ Work = Callable[[Study, Any, Path, Track], str | None]
 
 Describe = Callable[[Study, Any, Path], Mapping[str, Any]]
 """Reads from the finished artifact what a person wants to see in the UI."""
+
+AssetOf = Callable[[Profile], dg.AssetsDefinition]
+"""Makes an asset whose launchpad shows the settings of a profile."""
 
 LARGEST_PICTURE = 400_000
 """Bytes; a larger picture is linked instead of embedded, since Dagster stores metadata with every event."""
@@ -37,7 +46,8 @@ def study_asset(
     before: Callable[[Study, Track], None] | None = None,
     after: Callable[[Study, dg.DagsterInstance], None] | None = None,
     explain: Callable[[Exception], Mapping[str, Any]] | None = None,
-) -> Callable[[Work], dg.AssetsDefinition]:
+    pool: str | None = None,
+) -> Callable[[Work], AssetOf]:
     """Makes an asset of the graph's node that has the function's name.
 
     Args:
@@ -46,11 +56,14 @@ def study_asset(
         before: Called before the inputs are looked at.
         after: Called when the artifact is in place.
         explain: What the UI shall show of an error on the asset's own page, beyond the failed run.
+        pool: What it needs that only so many runs can have at once.
     """
 
-    def decorate(work: Work) -> dg.AssetsDefinition:
+    def decorate(work: Work) -> AssetOf:
         node = GRAPH[work.__name__]
+        return lambda profile: define(node, work, profile)
 
+    def define(node: Node, work: Work, profile: Profile) -> dg.AssetsDefinition:
         @dg.asset(
             name=node.name,
             group_name=node.group,
@@ -59,23 +72,24 @@ def study_asset(
             code_version=node.code,
             partitions_def=PARTITIONS[node.partition] if node.partition else None,
             deps=[dependency(name, node.partition, select) for name, select in node.made_from.items()],
+            config_schema=config_schema(node, profile),
+            pool=pool,
         )
         def asset(
             context: dg.AssetExecutionContext, study: StudyResource, progress: dg.ResourceParam[Progress]
         ) -> dg.MaterializeResult:
-            opened = study.open()
+            opened = study.open().with_settings(given_settings(context.run.run_config, node))
             key = context.partition_key if node.partition else None
             track = progress.of(context.log.info)
-            if before:
-                before(opened, track)
-            try:
-                provenance, made_now = make(opened, node, key, work, track, AUTOMATIC_TAG in context.run.tags)
-            except Exception as error:
-                if explain and (seen := explain(error)):
-                    context.log_event(dg.AssetObservation(node.name, metadata=seen))
-                raise
+            by_itself = AUTOMATIC_TAG in context.run.tags
+            with tried_again(), _explained(context, explain):
+                if before:
+                    before(opened, track)
+                provenance, made_now = make(opened, node, key, work, track, by_itself)
             if after:
                 after(opened, context.instance)
+            if node.name in GRAPH[MATRIX].made_from:
+                tell_matrix(opened, context.instance)
             folder = opened.path(node.name, key)
             described = describe(opened, key, folder) if describe else {}
             return dg.MaterializeResult(
@@ -86,6 +100,19 @@ def study_asset(
         return asset
 
     return decorate
+
+
+@contextmanager
+def _explained(
+    context: dg.AssetExecutionContext, explain: Callable[[Exception], Mapping[str, Any]] | None
+) -> Iterator[None]:
+    """Shows an error on the asset's own page, if there is a way to explain it."""
+    try:
+        yield
+    except Exception as error:
+        if explain and (seen := explain(error)):
+            context.log_event(dg.AssetObservation(context.asset_key, metadata=seen))
+        raise
 
 
 def make(
@@ -151,6 +178,7 @@ def _record(folder: Path, provenance: Provenance, made_now: bool) -> dict[str, A
         "seconds": provenance.seconds,
         "made": provenance.written,
         "reused": not made_now,
+        **cell_counts(folder, made_now),
         "made_from": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["made_from"]),
         "settings": dg.MetadataValue.json(provenance.inputs.model_dump(mode="json")["settings"]),
         "software": dg.MetadataValue.json(provenance.software),

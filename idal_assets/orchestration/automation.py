@@ -16,9 +16,10 @@ from idal_assets.artifacts import content_hash, read_provenance
 from idal_assets.currency import due, survey
 from idal_assets.graph import GRAPH, RAW_FOLDER
 from idal_assets.imaging.inspection import FolderLook, look
-from idal_assets.orchestration.instance import AUTOMATIC_TAG, close_abandoned_runs, recorded_versions
-from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.settings import AutomationSettings, ProfileError
+from idal_assets.orchestration.instance import AUTOMATIC_TAG, recorded_versions
+from idal_assets.orchestration.jobs import FULL_EXPERIMENT
+from idal_assets.orchestration.resources import StudyResource
+from idal_assets.settings import AutomationSettings
 from idal_assets.study import Study
 
 if TYPE_CHECKING:
@@ -39,14 +40,6 @@ UNFINISHED = [
 ]
 REASON_TAG = "idal/reason"
 """Names the state that a run was requested for; one that failed is not requested again for the same state."""
-
-
-def automation_settings(study: StudyResource) -> AutomationSettings:
-    """The profile's section; the defaults where there is no valid profile, so that the definitions still load."""
-    try:
-        return study.open().profile.automation
-    except ProfileError:
-        return AutomationSettings()
 
 
 # --- conditions: every artifact in a run of its own ---
@@ -159,26 +152,7 @@ def conditions_sensor(settings: AutomationSettings) -> dg.AutomationConditionSen
     )
 
 
-# --- one run for everything that is outdated ---
-
-
-@dg.op
-def bring_up_to_date_in_order(context: dg.OpExecutionContext, study: StudyResource) -> None:
-    """Does what `idal run` does: everything that is missing or outdated, in dependency order."""
-    from rich.progress import Progress as Bars
-
-    from idal_assets.orchestration.runner import Runner
-
-    close_abandoned_runs(context.instance)
-    made = Runner(study.open(), context.instance, Bars(disable=True), Progress()).run()
-    context.log.info(f"Made: {made.made or 'nothing'}. {made.kept} artifacts were current.")
-
-
-@dg.job(tags={"idal/cost": "as much as is outdated"})
-def bring_up_to_date() -> None:
-    """Looks at the raw folder, registers the cases, then makes everything that is missing or outdated."""
-    bring_up_to_date_in_order()
-
+# --- the raw folder ---
 
 look_at_raw_folder = dg.define_asset_job(
     "look_at_raw_folder",
@@ -187,15 +161,12 @@ look_at_raw_folder = dg.define_asset_job(
 )
 
 
-# --- the raw folder ---
-
-
 def raw_folder_sensor(study: StudyResource, settings: AutomationSettings) -> dg.SensorDefinition:
     """The switch of the raw folder's sensor."""
 
     @dg.sensor(
         name=RAW_FOLDER_SENSOR,
-        jobs=[look_at_raw_folder, bring_up_to_date],
+        jobs=[look_at_raw_folder, FULL_EXPERIMENT],
         minimum_interval_seconds=settings.seconds_between_looks,
         default_status=_sensor_status(settings.raw_folder),
         description="Looks at names, sizes and times in the raw folder. Once a change has settled, the cohort and "
@@ -225,7 +196,7 @@ def nightly_schedule(study: StudyResource, settings: AutomationSettings) -> dg.S
 
     @dg.schedule(
         name=NIGHTLY,
-        job=bring_up_to_date,
+        job=FULL_EXPERIMENT,
         cron_schedule=f"{int(minute)} {int(hour)} * * *",
         execution_timezone=settings.timezone,
         default_status=dg.DefaultScheduleStatus[settings.nightly.upper()],
@@ -273,7 +244,7 @@ def _request_everything(study: Study, instance: dg.DagsterInstance, signature: s
     waiting = due(survey(study, look_at_raw_folder=False))
     if not waiting and signature is None:
         return _nothing("Everything is current")
-    return _request(instance, bring_up_to_date.name, content_hash([signature, waiting]), unfinished_runs(instance))
+    return _request(instance, FULL_EXPERIMENT.name, content_hash([signature, waiting]), unfinished_runs(instance))
 
 
 def _request(

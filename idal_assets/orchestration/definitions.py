@@ -4,14 +4,14 @@ import dagster as dg
 
 from idal_assets.orchestration.assets import ALL_ASSETS
 from idal_assets.orchestration.automation import (
-    automation_settings,
-    bring_up_to_date,
     conditions_sensor,
     look_at_raw_folder,
     nightly_schedule,
     raw_folder_sensor,
     with_conditions,
 )
+from idal_assets.orchestration.checks import ALL_CHECKS
+from idal_assets.orchestration.jobs import ALL_JOBS
 from idal_assets.orchestration.resources import Progress, StudyResource
 
 
@@ -21,12 +21,17 @@ def build_definitions(study: StudyResource | None = None, progress: Progress | N
     Args:
         study: The experiment; by default the environment and the data folder decide.
         progress: How steps show their progress; by default in Dagster's log.
+
+    Raises:
+        ProfileError: The profile cannot be used; the launchpad shows its values.
     """
     study = study or StudyResource()
-    settings = automation_settings(study)
+    profile = study.open().profile
+    settings = profile.automation
     return dg.Definitions(
-        assets=with_conditions(ALL_ASSETS, study),
-        jobs=[bring_up_to_date, look_at_raw_folder],
+        assets=with_conditions([asset(profile) for asset in ALL_ASSETS], study),
+        asset_checks=ALL_CHECKS,
+        jobs=[*ALL_JOBS, look_at_raw_folder],
         sensors=[raw_folder_sensor(study, settings), conditions_sensor(settings)],
         schedules=[nightly_schedule(study, settings)],
         resources={"study": study, "progress": progress or Progress()},

@@ -17,10 +17,30 @@ telemetry:
   enabled: false
 nux:
   enabled: false
-# One run at a time: each uses all cores or the card.
 concurrency:
+  pools:
+    # What trains or segments takes a place in the pool "accelerator". Only the first card is used: one place.
+    granularity: op
+    default_limit: 1
+    # One more run may start and wait for the place.
+    op_granularity_run_buffer: 1
   runs:
-    max_concurrent_runs: 1
+    # One run computes while the next one starts and reads; each takes about one GB of memory.
+    max_concurrent_runs: 2
+run_queue:
+  dequeue_interval_seconds: 1
+run_monitoring:
+  enabled: true
+  poll_interval_seconds: 10
+  start_timeout_seconds: 60
+  # A killed run must not keep its place in the pool.
+  free_slots_after_run_end_seconds: 1
+run_retries:
+  enabled: true
+  max_retries: 2
+  # A run whose process was killed is started again. What an asset raises is the asset's own affair: it tries again
+  # what can pass, and bad data stay bad.
+  retry_on_asset_or_op_failure: false
 """
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
@@ -62,7 +82,10 @@ def process_tag() -> dict[str, str]:
 
 
 def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
-    """Marks runs whose process was killed as cancelled; Dagster would show them as running for ever.
+    """Closes runs whose process was killed; Dagster would show them as running for ever.
+
+    A run of `idal run` is marked as cancelled: the next one goes on. A run that the UI launched is marked as
+    failed, which the daemon answers with a retry. Their places in pools become free.
 
     Returns:
         How many there were.
@@ -70,18 +93,41 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     running = instance.get_runs(
         dg.RunsFilter(statuses=[dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING])
     )
-    abandoned = [run for run in running if PROCESS_TAG in run.tags and not _is_alive(run.tags[PROCESS_TAG])]
+    abandoned = [run for run in running if _is_abandoned(instance, run)]
     for run in abandoned:
-        instance.report_run_canceled(run, message="The process of this run was killed")
+        report = instance.report_run_failed if run.remote_job_origin else instance.report_run_canceled
+        report(run, message="The process of this run was killed")
+    _free_forgotten_places(instance)
     return len(abandoned)
 
 
-def _is_alive(process: str) -> bool:
-    host, _, number = process.rpartition(":")
-    if host != socket.gethostname():
-        return True
+def _free_forgotten_places(instance: dg.DagsterInstance) -> None:
+    storage = instance.event_log_storage
+    for run_id in storage.get_concurrency_run_ids():
+        run = instance.get_run_by_id(run_id)
+        if run is None or run.is_finished:
+            storage.free_concurrency_slots_for_run(run_id)
+
+
+def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
+    """The process of a run that the UI launched, as it said itself; None before it said anything."""
+    said = instance.all_logs(run.run_id, of_type=dg.DagsterEventType.ENGINE_EVENT)
+    found = [entry.get_dagster_event().engine_event_data.metadata.get("pid") for entry in said]
+    processes = [int(str(process.value)) for process in found if process is not None]
+    return processes[-1] if processes else None
+
+
+def _is_abandoned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
+    if run.remote_job_origin:
+        process = process_of(instance, run)
+        return process is not None and not _is_alive(process)
+    host, _, number = run.tags.get(PROCESS_TAG, "").rpartition(":")
+    return host == socket.gethostname() and not _is_alive(int(number))
+
+
+def _is_alive(process: int) -> bool:
     try:
-        os.kill(int(number), 0)
+        os.kill(process, 0)
     except ProcessLookupError:
         return False
     except PermissionError:

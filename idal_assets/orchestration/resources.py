@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+from pydantic import Field
 
 from idal_assets.progress import Track, log_lines
 from idal_assets.study import Study
@@ -19,9 +20,11 @@ class StudyResource(dg.ConfigurableResource):
         raw: Raw folder; empty takes the profile's.
     """
 
-    data_dir: str = ""
-    profile: str = ""
-    raw: str = ""
+    data_dir: str = Field(default="", description="Data folder; empty takes the one that this UI was opened on.")
+    profile: str = Field(
+        default="", description="Name or file of the profile; empty takes that of the data folder."
+    )
+    raw: str = Field(default="", description="Raw folder; empty takes the profile's.")
 
     def open(self) -> Study:
         """Opens the study as it is on disk now."""

@@ -3,7 +3,7 @@
 What is current is left alone, so a second run makes only what is missing or outdated.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import dagster as dg
@@ -13,11 +13,12 @@ from rich.progress import TaskID
 from idal_assets.artifacts import read_provenance
 from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH, Node, same_key, whole
+from idal_assets.orchestration.checks import checks_of
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.progress import bar
+from idal_assets.progress import Track, bar
 from idal_assets.steps.cohort import ensure_raw_folder
 from idal_assets.study import Study
 
@@ -41,17 +42,20 @@ class Made:
     kept: int = 0
 
 
-def chains() -> list[list[Node]]:
+def chains(wanted: Collection[str] = tuple(GRAPH)) -> list[list[Node]]:
     """Groups assets that can be made together, one partition at a time.
 
     Assets belong together where they follow each other, have the same partitions, and need from one another only
     the same partition.
 
+    Args:
+        wanted: Names of the assets.
+
     Returns:
-        All assets in dependency order.
+        These assets in dependency order.
     """
     found: list[list[Node]] = []
-    for node in GRAPH.values():
+    for node in (node for node in GRAPH.values() if node.name in wanted):
         chain = found[-1] if found else []
         names = {member.name for member in chain}
         direct = {whole} if node.partition is None else {same_key}
@@ -75,49 +79,50 @@ class Runner:
         study: The study.
         instance: Where materializations are recorded.
         bars: Shows the progress.
-        progress: How the steps show theirs; by default in the bars too.
+        track: Shows the progress of a step; by default as another bar.
     """
 
-    def __init__(
-        self, study: Study, instance: dg.DagsterInstance, bars: Bars, progress: Progress | None = None
-    ) -> None:
+    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars, track: Track | None = None) -> None:
         self._study = study
         self._instance = instance
         self._bars = bars
-        self._track = bar(bars)
+        self._track = track or bar(bars)
         resource = StudyResource(data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw))
-        definitions = build_definitions(resource, progress or Progress(self._track))
+        definitions = build_definitions(resource, Progress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
-    def run(self) -> Made:
+    def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
         """Makes everything that is missing or outdated.
 
+        Args:
+            wanted: Names of the assets to look at; what is before them is taken as it is.
+
         Raises:
-            StepFailedError: A step failed; what was made before stays.
+            StepFailedError: A step or its check failed; what was made before stays.
         """
         ensure_raw_folder(self._study, self._track)
         result = Made()
         total = self._bars.add_task("[bold]all artifacts", total=None)
-        for chain in chains():
-            recorded = {node.name: recorded_versions(self._instance, node) for node in chain}
+        for chain in chains(wanted):
+            known = {node.name: self._known_to_instance(node) for node in chain}
             for key in chain[0].keys(self._study):
-                self._run_chain(chain, key, recorded, result, total)
+                self._run_chain(chain, key, known, result, total)
             if chain[0].name == "cohort":
                 register_partitions(self._study, self._instance)
-                self._bars.update(total, total=sum(len(node.keys(self._study)) for node in GRAPH.values()))
+                self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
         return result
 
     def _run_chain(
         self,
         chain: Sequence[Node],
         key: str | None,
-        recorded: Mapping[str, Mapping[str | None, str]],
+        known: Mapping[str, Mapping[str | None, str]],
         result: Made,
         total: TaskID,
     ) -> None:
         waiting = list(chain)
         while waiting:
-            if self._is_done(waiting[0], key, recorded[waiting[0].name]):
+            if self._is_done(waiting[0], key, known[waiting[0].name]):
                 waiting.pop(0)
                 result.kept += 1
                 self._bars.advance(total)
@@ -129,11 +134,11 @@ class Runner:
                 self._bars.advance(total)
             waiting = waiting[len(batch) :]
 
-    def _is_done(self, node: Node, key: str | None, recorded: Mapping[str | None, str]) -> bool:
+    def _is_done(self, node: Node, key: str | None, known: Mapping[str | None, str]) -> bool:
         """Whether an artifact is current and the instance knows it; a kill may come between the two."""
         if not is_kept(self._study, node, key):
             return False
-        return recorded.get(key) == self._study.version(node.name, key)
+        return known.get(key) == self._study.version(node.name, key)
 
     def _surely_needed(self, waiting: Sequence[Node], key: str | None) -> list[Node]:
         """The first asset, and those after it that do not exist; one that exists may turn out to be current."""
@@ -156,8 +161,29 @@ class Runner:
         if not result.success:
             raise StepFailedError(_explain(result, nodes, key))
 
+    def _known_to_instance(self, node: Node) -> Mapping[str | None, str]:
+        """Versions that the instance has recorded and, where the asset has a check, has checked."""
+        versions = recorded_versions(self._instance, node)
+        checks = checks_of(node.name)
+        if not checks:
+            return versions
+        found = self._instance.event_log_storage.get_asset_check_partition_info(checks)
+        # A failed check leaves no current artifact to be looked at here, or was only a warning.
+        checked = {
+            info.partition_key
+            for info in found
+            if info.is_current and info.latest_execution_status.value in ("SUCCEEDED", "FAILED")
+        }
+        return {key: version for key, version in versions.items() if key in checked}
+
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:
+    for event in result.all_events:
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION:
+            evaluation = event.asset_check_evaluation_data
+            if _blocks(evaluation):
+                place = evaluation.asset_key.to_user_string() + ("" if key is None else f" of {key}")
+                return f"{place} did not pass its check {evaluation.check_name}.\n{evaluation.description}"
     failures = [event for event in result.all_events if event.is_step_failure]
     if not failures:
         return f"{nodes[0].name} of {key} failed; see its run in the UI"
@@ -170,6 +196,10 @@ def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str 
         _without_module(error.message.strip(), error.cls_name) if error is not None else "see its run in the UI"
     )
     return f"{name} failed.\n{reason}"
+
+
+def _blocks(evaluation: dg.AssetCheckEvaluation) -> bool:
+    return not evaluation.passed and evaluation.severity is dg.AssetCheckSeverity.ERROR
 
 
 def _without_module(message: str, error_name: str | None) -> str:

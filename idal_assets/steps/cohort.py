@@ -11,22 +11,31 @@ from idal_assets.imaging.inspection import CaseFacts, inspect_folder
 from idal_assets.imaging.phantom import TRUTH_FILE, write_phantom
 from idal_assets.progress import Track
 from idal_assets.settings import ProfileError
+from idal_assets.steps.download import download_brain_tumour
 from idal_assets.study import Study
 
 
 def ensure_raw_folder(study: Study, track: Track) -> None:
-    """Writes the phantom where the profile works on it and it is not there yet, or is that of other settings.
+    """Makes the raw folder where none is given: downloads it if the profile says so, else writes the phantom.
+
+    What is there is left alone; a phantom of other settings is written anew.
 
     Raises:
-        ProfileError: No raw folder is given and the profile has no phantom.
+        ProfileError: No raw folder is given and the profile has neither.
+        DownloadError: The download failed.
     """
+    download = study.profile.download
+    if download is not None and download.automatic and study.raw == study.folder.brain_tumour:
+        download_brain_tumour(study, track)
+        return
     if study.raw != study.folder.phantom:
         return
     settings = study.profile.phantom
     if settings is None:
+        way_on = "; or download the cases first (idal download brain-tumour)" if download else ""
         raise ProfileError(
             f"The profile {study.profile.name} has no phantom; give the folder with your cases "
-            "(idal run --raw DIR, or raw: DIR in the profile)"
+            f"(idal run --raw DIR, or raw: DIR in the profile){way_on}"
         )
     truth = study.raw / TRUTH_FILE
     written = json.loads(truth.read_text())["settings"] if truth.is_file() else None
@@ -83,7 +92,7 @@ def cohort_rows(cohort: Cohort) -> pd.DataFrame:
         {"case_id": case, "role": "refused", "layout": cohort.layout, "reason": " ".join(reasons)}
         for case, reasons in cohort.refused.items()
     ]
-    return pd.DataFrame(rows)
+    return pd.DataFrame(rows).assign(cohort_version=cohort.version)
 
 
 def _facts_row(case_id: str, role: str, facts: CaseFacts, reason: str) -> dict[str, object]:

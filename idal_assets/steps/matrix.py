@@ -6,12 +6,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.scores import MEAN, with_scalar
 from idal_assets.analysis.similarity import Dendrogram, cluster, rank_donors, worst_cluster
 from idal_assets.analysis.similarity import dice_matrix as arrange
+from idal_assets.graph import version_in_the_making
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
+from idal_assets.steps.cells import ROW_FILE, read_scores
 from idal_assets.study import Study
 
 
@@ -25,13 +26,13 @@ def collect_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
         IncompleteMatrixError: A cell is missing or not between 0 and 1.
     """
     cohort = study.cohort
+    scalar = study.profile.similarity.scalar
     rows = pd.concat(
-        [pd.read_parquet(study.path("dice_row", donor) / "row.parquet") for donor in cohort.donors],
+        [read_scores(study.path("dice_row", donor) / ROW_FILE, scalar) for donor in cohort.donors],
         ignore_index=True,
     )
-    # The rows' own scalar is that of the day they were made; their counts do not change with it.
-    of_cell = [name for name in rows.columns if name not in ("region", "dice", "tp", "fp", "fn")]
-    rows = with_scalar(rows[rows["region"] != MEAN], of_cell, study.profile.similarity.scalar)
+    rows["receiver_role"] = rows["receiver"].map({case.case_id: case.role for case in cohort.cases})
+    rows["matrix_version"] = version_in_the_making(study, "dice_matrix")
     return rows, arrange(rows, cohort.donors, cohort.receivers)
 
 
@@ -87,7 +88,9 @@ def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
     (folder / "worst_cluster.json").write_text(json.dumps(members))
     worst = set(scores["case_id"].head(max(study.profile.removal.sizes)))
     (folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
-    return scores
+    return scores.assign(
+        ranking_version=version_in_the_making(study, "case_ranking"), matrix_version=study.version("dice_matrix")
+    )
 
 
 def load_ranking(study: Study) -> pd.DataFrame:

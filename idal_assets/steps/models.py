@@ -1,6 +1,8 @@
 """Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
 
+import shutil
 from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 
 import nibabel as nib
@@ -8,9 +10,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from idal_assets.analysis.scores import confusion, score_table, with_scalar
+from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.imaging.case import Case
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.patches import derived_seed
 from idal_assets.nnunet.plans import Plans
@@ -23,8 +25,12 @@ from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.settings import TrainingSettings
+from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
 from idal_assets.steps.prepare import as_case
+from idal_assets.steps.reductions import load_training_set
 from idal_assets.study import Study
+
+SEGMENTATIONS = "segmentations"
 
 
 def train_baseline(study: Study, folder: Path, track: Track) -> None:
@@ -66,46 +72,60 @@ def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Tra
     All sets share seed and number of iterations and train on all their cases: nnU-Net's five folds would be drawn
     anew when cases leave, which would hide what the removal did.
     """
-    rows = pd.read_parquet(study.path("training_set", removal_set) / "training_set.parquet")
+    rows = load_training_set(study.path("training_set", removal_set))
     cases = _slices(study, sorted(rows.loc[rows["kept"], "case_id"]))
     _train_into(study, folder, cases, study.profile.reduced, "reduced_model", track, removal_set)
 
 
-def score_case_model(study: Study, donor: str, track: Track) -> pd.DataFrame:
-    """Segments every donor and test case with one donor's model.
+def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
+    """Segments with one donor's model every donor and test case that the row before has no cell of.
 
-    Returns:
-        One row a receiver and region: `donor`, `receiver`, `region`, `dice`, `tp`, `fp`, `fn`, `receiver_role`,
-        `model_version`, `receiver_version`.
+    Writes `row.parquet` with one row a receiver and region: `donor`, `receiver`, `region`, `dice`, `tp`, `fp`,
+    `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it: profile and
+    cohort say what they are when the rows are read.
     """
-    cohort = study.cohort
-    scores = []
-    folder = study.path("case_model", donor)
-    for name, truth, predicted in _segment(study, folder, cohort.receivers, track, f"segment with {donor}"):
-        scores.append(score_table(confusion(truth, predicted)).assign(receiver=name))
-    rows = with_scalar(pd.concat(scores), ["receiver"], study.profile.similarity.scalar)
-    return rows.assign(
-        donor=donor,
-        receiver_role=[cohort.case(name).role for name in rows["receiver"]],
-        model_version=study.version("case_model", donor),
-        receiver_version=[study.version("case_slices", name) for name in rows["receiver"]],
-    )
+    before = rows_before(study, "dice_row", donor, ROW_FILE)
+    # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
+    cells = _cells(study, before, "receiver", study.version("case_model", donor), study.cohort.receivers)
+    model = study.path("case_model", donor)
+    segmented = _segment(study, model, cells.missing, track, f"segment with {donor}")
+    computed = [
+        score_table(confusion(truth, predicted)).assign(receiver=name) for name, truth, predicted in segmented
+    ]
+    cells.complete(computed, folder).assign(donor=donor).to_parquet(folder / ROW_FILE, index=False)
 
 
 def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
-    """Segments every test case with a retrained network; writes the scores and the segmentations."""
-    target = folder / "segmentations"
+    """Segments with a retrained network every test case that the evaluation before has no cell of.
+
+    Writes the segmentations, and `evaluation.parquet` with one row a test case and region: `removal_set`,
+    `case_id`, `region`, `dice`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
+    """
+    target = folder / SEGMENTATIONS
     target.mkdir()
+    segmentations = study.path("reduced_evaluation", removal_set) / SEGMENTATIONS
+    before = rows_before(study, "reduced_evaluation", removal_set, EVALUATION_FILE)
+    if before is not None:
+        before = before[before["case_id"].map(lambda name: (segmentations / f"{name}.nii.gz").is_file())]
+    cells = _cells(study, before, "case_id", study.version("reduced_model", removal_set), study.cohort.tests)
+    for name in cells.present:
+        shutil.copyfile(segmentations / f"{name}.nii.gz", target / f"{name}.nii.gz")
     plans = Plans.load(study.path("nnunet_plans"))
     model = study.path("reduced_model", removal_set)
-    scores = []
-    for name, truth, predicted in _segment(study, model, study.cohort.tests, track, f"segment with {removal_set}"):
-        scores.append(score_table(confusion(truth, predicted)).assign(case_id=name))
+    computed = []
+    for name, truth, predicted in _segment(study, model, cells.missing, track, f"segment with {removal_set}"):
+        computed.append(score_table(confusion(truth, predicted)).assign(case_id=name))
         affine = np.asarray(study.cohort.case(name).facts.affine)
         nib.save(nib.Nifti1Image(_as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
-    rows = with_scalar(pd.concat(scores), ["case_id"], study.profile.similarity.scalar)
-    rows = rows.assign(removal_set=removal_set, model_version=study.version("reduced_model", removal_set))
-    rows.to_parquet(folder / "evaluation.parquet", index=False)
+    rows = cells.complete(computed, folder).assign(removal_set=removal_set)
+    rows.to_parquet(folder / EVALUATION_FILE, index=False)
+
+
+def _cells(
+    study: Study, before: pd.DataFrame | None, case_column: str, model_version: str, names: Iterable[str]
+) -> Cells:
+    versions = {name: study.version("case_slices", name) for name in names}
+    return find_cells(before, case_column, model_version, versions)
 
 
 def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -115,8 +135,14 @@ def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
 
 
 def _slices(study: Study, names: Iterable[str]) -> SlicesOnDisk:
-    folders = {name: study.path("case_slices", name) for name in names}
-    return SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
+    found = tuple((name, study.path("case_slices", name), study.version("case_slices", name)) for name in names)
+    return _held_slices(found, study.profile.compute.slices_memory_gb)
+
+
+@lru_cache(maxsize=1)
+def _held_slices(cases: tuple[tuple[str, Path, str], ...], memory_gb: float) -> SlicesOnDisk:
+    """Every row of the matrix asks for the same receivers, which stay in memory as long as their versions do."""
+    return SlicesOnDisk({name: folder for name, folder, _ in cases}, memory_gb)
 
 
 def _train_into(
@@ -130,17 +156,9 @@ def _train_into(
     initial: Weights | None = None,
 ) -> None:
     plans = Plans.load(study.path("nnunet_plans"))
-    compute = Compute.choose(study.profile.compute)
-    trained = train(
-        cases,
-        plans,
-        settings,
-        compute,
-        derived_seed(study.profile.seed, asset),
-        initial,
-        track,
-        f"train {key or asset}",
-    )
+    seed = derived_seed(study.profile.seed, asset)
+    with taken(study.profile.compute) as compute:
+        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {key or asset}")
     save_model(folder, trained, plans)
     (folder / "compute.txt").write_text(str(compute))
     (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
@@ -149,14 +167,16 @@ def _train_into(
 def _segment(
     study: Study, model: Path, names: list[str], track: Track, description: str
 ) -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    if not names:
+        return
     profile = study.profile
     plans = Plans.load(study.path("nnunet_plans"))
-    compute = Compute.choose(profile.compute)
-    predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
-    segmented = predictor.segment(_slices(study, names), names)
-    for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
-        assert case.truth is not None
-        yield name, case.truth, predicted
+    with taken(profile.compute) as compute:
+        predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
+        segmented = predictor.segment(_slices(study, names), names)
+        for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
+            assert case.truth is not None
+            yield name, case.truth, predicted
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:

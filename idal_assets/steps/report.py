@@ -14,7 +14,7 @@ from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, Repor
 from idal_assets.settings import FULL_SET, WORST_CLUSTER, Profile
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.matrix import load_matrix, load_ranking
-from idal_assets.steps.reductions import load_plan
+from idal_assets.steps.reductions import load_evaluation, load_plan
 from idal_assets.study import Study
 
 OVERLAY_CASES = 6
@@ -203,7 +203,7 @@ def _training_section(study: Study) -> ReportSection:
 
 
 def _overlay_section(study: Study, cohort: Cohort) -> ReportSection:
-    evaluation = pd.read_parquet(study.path("reduced_evaluation", FULL_SET) / "evaluation.parquet")
+    evaluation = load_evaluation(study, FULL_SET)
     scalars = evaluation[evaluation["region"] == MEAN].set_index("case_id")["dice"].sort_values()
     chosen = scalars.iloc[np.unique(np.linspace(0, len(scalars) - 1, OVERLAY_CASES).round().astype(int))]
     items = [_overlay(study, cohort, str(name), float(dice)) for name, dice in chosen.items()]

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from idal_assets.orchestration.assembly import study_asset
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -24,7 +25,7 @@ def describe_training(study: Study, key: str | None, folder: Path) -> Mapping[st
     }
 
 
-@study_asset(kinds={"pytorch"}, describe=describe_training)
+@study_asset(kinds={"pytorch"}, describe=describe_training, pool=ACCELERATOR)
 def baseline_weights(study: Study, key: None, folder: Path, track: Track) -> None:
     """The 2D nnU-Net that all case models start from, trained on the donors or on the pretraining cases."""
     from idal_assets.steps.models import train_baseline

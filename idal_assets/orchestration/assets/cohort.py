@@ -58,13 +58,13 @@ def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
 
     Verifies the whole raw folder and refuses bad cases before anything is trained. Gives each case its role
     (donor, test or pretraining) by the profile's lists or seed, and registers the partitions. A profile with a
-    phantom and no raw folder writes the phantom first.
+    phantom and no raw folder writes the phantom first; one with an automatic download downloads the cases first.
     """
-    from idal_assets.analysis.database import replace_table
+    from idal_assets.analysis.database import record
     from idal_assets.steps.cohort import cohort_rows, make_cohort
 
     chosen = make_cohort(study, folder, track)
-    replace_table(study.folder.database, "cohort", cohort_rows(chosen), study.folder.database_lock)
+    record(study.folder.database, "cohort", cohort_rows(chosen), study.folder.database_lock)
     return chosen.version
 
 

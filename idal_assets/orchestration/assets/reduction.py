@@ -6,8 +6,10 @@ from typing import Any
 
 import pandas as pd
 
+from idal_assets.analysis.scores import MEAN
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.assets.baseline import describe_training
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -24,57 +26,86 @@ def _describe_plan(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
 
 @study_asset(kinds={"duckdb"}, describe=_describe_plan)
 def removal_plan(study: Study, key: None, folder: Path, track: Track) -> None:
-    """Which donors each removal set takes away (table `training_set`): `all` none, `worst_N`, `worst_cluster`."""
-    from idal_assets.analysis.database import replace_table
+    """Which donors each removal set takes away (table `removal_plan`): `all` none, `worst_N`, `worst_cluster`."""
+    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_plan
 
-    training_sets = make_plan(study, folder)
-    replace_table(study.folder.database, "training_set", training_sets, study.folder.database_lock)
+    record(study.folder.database, "removal_plan", make_plan(study, folder), study.folder.database_lock)
 
 
 def _describe_training_set(study: Study, removal_set: str, folder: Path) -> Mapping[str, Any]:
-    rows = pd.read_parquet(folder / "training_set.parquet")
-    lost = rows.loc[~rows["kept"], "case_id"]
+    from idal_assets.steps.reductions import load_training_set
+
+    rows = load_training_set(folder)
+    lost = rows[~rows["kept"]]
+    places = ["case_id", "rank", "score", "reason"]
     return {
         "kept": int(rows["kept"].sum()),
         "removed": len(lost),
-        "removed_cases": ", ".join(lost) or "none",
-        "cases": table(rows),
+        "removed_cases": ", ".join(lost["case_id"]) or "none",
+        "difference_to_all": table(lost[places]),
+        "cases": table(rows[["case_id", "kept", *places[1:]]]),
+        **_versions(rows, "training_set_version", "plan_version", "ranking_version", "matrix_version"),
     }
 
 
-@study_asset(kinds={"parquet"}, describe=_describe_training_set)
+def _versions(rows: pd.DataFrame, *columns: str) -> Mapping[str, str]:
+    return {name: str(rows[name].iloc[0]) for name in columns}
+
+
+@study_asset(kinds={"parquet", "duckdb"}, describe=_describe_training_set)
 def training_set(study: Study, removal_set: str, folder: Path, track: Track) -> str:
-    """Exactly which cases this retraining keeps and which it lost, with rank and reason.
+    """Exactly which cases this retraining keeps and which it lost, with rank and reason (table `training_set`).
 
     The version is the content of the kept cases: a change to a removed case reruns nothing.
     """
+    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_training_set
 
-    return make_training_set(study, removal_set, folder)
+    version, rows = make_training_set(study, removal_set, folder)
+    record(study.folder.database, "training_set", rows, study.folder.database_lock)
+    return version
 
 
-@study_asset(kinds={"pytorch"}, describe=describe_training)
+def _describe_model(study: Study, removal_set: str, folder: Path) -> Mapping[str, Any]:
+    return {
+        "model_version": study.version("reduced_model", removal_set),
+        "training_set_version": study.provenance("reduced_model", removal_set).inputs.made_from["training_set"],
+        **describe_training(study, removal_set, folder),
+    }
+
+
+@study_asset(kinds={"pytorch", "duckdb"}, describe=_describe_model, pool=ACCELERATOR)
 def reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
-    """A network trained from scratch, like the baseline, on the cases that this removal set keeps."""
+    """A network trained like the baseline, from scratch, on the cases that this set keeps (table `model`)."""
+    from idal_assets.analysis.database import record
     from idal_assets.steps.models import train_reduced_model
+    from idal_assets.steps.reductions import model_row
 
+    row = model_row(study, removal_set)
     train_reduced_model(study, removal_set, folder, track)
+    record(study.folder.database, "model", row, study.folder.database_lock)
 
 
 def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mapping[str, Any]:
-    rows = pd.read_parquet(folder / "evaluation.parquet")
-    by_case = rows.pivot(index="case_id", columns="region", values="dice")
+    from idal_assets.steps.reductions import load_evaluation
+
+    rows = load_evaluation(study, removal_set)
+    by_case = rows.pivot(index=["case_id", "receiver_version"], columns="region", values="dice")
     return {
+        **_versions(rows, "model_version"),
         "test_cases": len(by_case),
-        "median_dice": float(by_case["mean"].median()),
+        "median_dice": float(by_case[MEAN].median()),
         "dice_by_case": table(by_case.reset_index()),
     }
 
 
-@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation)
+@study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation, pool=ACCELERATOR)
 def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Track) -> None:
-    """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI."""
+    """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI.
+
+    What network and test case leave unchanged is taken over from the evaluation before.
+    """
     from idal_assets.steps.models import evaluate_reduced_model
 
     evaluate_reduced_model(study, removal_set, folder, track)
@@ -87,8 +118,8 @@ def _describe_report(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_report)
 def reduction_report(study: Study, key: None, folder: Path, track: Track) -> None:
     """What removal did to the test cases (table `evaluation`): figures 3.6a, 3.6b and table 3.3 of the thesis."""
-    from idal_assets.analysis.database import replace_table
+    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_reduction_report
 
     evaluation = make_reduction_report(study, folder)
-    replace_table(study.folder.database, "evaluation", evaluation, study.folder.database_lock)
+    record(study.folder.database, "evaluation", evaluation, study.folder.database_lock)

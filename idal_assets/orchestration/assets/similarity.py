@@ -6,28 +6,37 @@ from typing import Any
 
 import pandas as pd
 
+from idal_assets.analysis.scores import MEAN
 from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
 
 def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
-    rows = pd.read_parquet(folder / "row.parquet")
-    scalars = rows[rows["region"] == "mean"].set_index("receiver")["dice"]
+    from idal_assets.steps.cells import ROW_FILE, read_scores
+
+    rows = read_scores(folder / ROW_FILE, study.profile.similarity.scalar)
+    scalars = rows[rows["region"] == MEAN].set_index("receiver")["dice"]
+    by_receiver = rows.pivot(index=["receiver", "receiver_version"], columns="region", values="dice")
     return {
+        "model_version": rows["model_version"].iloc[0],
         "cells": len(scalars),
         "mean_dice_of_others": float(scalars.drop(donor).mean()),
         "dice_of_itself": float(scalars[donor]),
-        "cells_by_receiver": table(rows.pivot(index="receiver", columns="region", values="dice").reset_index()),
+        "cells_by_receiver": table(by_receiver.reset_index()),
     }
 
 
-@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row)
+@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row, pool=ACCELERATOR)
 def dice_row(study: Study, donor: str, folder: Path, track: Track) -> None:
-    """One row of the matrix: this donor's model on every donor and test case, scored in the original geometry."""
+    """One row of the matrix: this donor's model on every donor and test case, scored in the original geometry.
+
+    A cell whose model and receiver are those of the row before is taken over from it.
+    """
     from idal_assets.steps.models import score_case_model
 
-    score_case_model(study, donor, track).to_parquet(folder / "row.parquet", index=False)
+    score_case_model(study, donor, folder, track)
 
 
 def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
@@ -43,13 +52,13 @@ def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_matrix)
 def dice_matrix(study: Study, key: None, folder: Path, track: Track) -> None:
     """All rows in DuckDB (table `dice`), checked for completeness, with heat maps of donors and of test cases."""
-    from idal_assets.analysis.database import replace_table
+    from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import collect_rows, draw_heat_maps
 
     rows, matrix = collect_rows(study)
     matrix.to_parquet(folder / "matrix.parquet")
     draw_heat_maps(matrix, study.cohort, folder)
-    replace_table(study.folder.database, "dice", rows, study.folder.database_lock)
+    record(study.folder.database, "dice", rows, study.folder.database_lock)
 
 
 def _describe_dendrogram(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
@@ -75,8 +84,8 @@ def _describe_ranking(study: Study, key: None, folder: Path) -> Mapping[str, Any
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_ranking)
 def case_ranking(study: Study, key: None, folder: Path, track: Track) -> None:
     """Donors from worst to best (table `case_score`): donor mean, receiver mean, score, rank and cluster."""
-    from idal_assets.analysis.database import replace_table
+    from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import make_ranking
 
     scores = make_ranking(study, folder)
-    replace_table(study.folder.database, "case_score", scores, study.folder.database_lock)
+    record(study.folder.database, "case_score", scores, study.folder.database_lock)

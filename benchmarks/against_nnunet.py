@@ -1,0 +1,246 @@
+"""How much faster than nnU-Net's own trainer and predictor a row of the matrix is, side by side.
+
+A row is one donor's fine-tuning and its score on all receivers. Both sides start from the same baseline and train
+on the same variants with the same plans, batch, patch, number of iterations, optimiser and rate; both sides take
+turns, several times. nnU-Net runs as its commands do: one process trains, one segments, anew for each donor, so
+that a few donors tell what all cost. This project makes the rows of all donors in one process, whose start counts.
+
+    python benchmarks/against_nnunet.py
+    python benchmarks/against_nnunet.py --profile mini --raw FOLDER --base-features 32
+"""
+
+import argparse
+import json
+import os
+import platform
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from measuring import CONSOLE, in_fresh_process, print_table
+from workload import (
+    LEARNING_RATE,
+    NnunetFolders,
+    like_nnunet,
+    prepare_study,
+    write_for_nnunet,
+    write_profile,
+)
+
+from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.nnunet.model_folder import CHECKPOINT
+from idal_assets.nnunet.slices import load_slices
+from idal_assets.study import Study
+
+
+@dataclass(frozen=True)
+class Row:
+    """What one row took.
+
+    Attributes:
+        donor: Whose row it is.
+        iteration_seconds: Seconds of one training iteration with its batch.
+        training_seconds: Fine-tuning, without the start of a process.
+        segmenting_seconds: Segmenting and scoring all receivers, without the start of a process.
+        row_seconds: Everything, with the start of processes.
+        peak_memory_gb: Of the largest process.
+        dice: Whole tumour, mean over the receivers.
+    """
+
+    donor: str
+    iteration_seconds: float
+    training_seconds: float
+    segmenting_seconds: float
+    row_seconds: float
+    peak_memory_gb: float
+    dice: float
+
+
+class Sides:
+    """Both sides, ready to make rows of the same study.
+
+    Args:
+        study: A study up to the variants of the donors.
+        profile: Its profile's file.
+        donors: The donors whose rows nnU-Net makes.
+        root: Folder for what nnU-Net reads and writes.
+        iterations: Iterations of a fine-tuning.
+    """
+
+    def __init__(self, study: Study, profile: Path, donors: list[str], root: Path, iterations: int) -> None:
+        self.study, self._profile, self._donors, self._iterations = study, profile, donors, iterations
+        self._folders: NnunetFolders = write_for_nnunet(study, donors, root)
+        self._receivers = root / "receivers.json"
+        channels = {name: self._folders.channels(name) for name in study.cohort.receivers}
+        self._receivers.write_text(json.dumps(channels))
+
+    def ours(self) -> list[Row]:
+        """Rows of this project, all in one process."""
+        for asset in ("case_model", "dice_row"):
+            shutil.rmtree(self.study.path(asset), ignore_errors=True)
+        study = self.study
+        found = in_fresh_process(
+            "our_rows.py", study.folder.root, self._profile, study.raw, environment=os.environ
+        )
+        return [self._our_row(row, found) for row in found["rows"]]
+
+    def _our_row(self, row: dict[str, Any], process: dict[str, Any]) -> Row:
+        return Row(
+            iteration_seconds=row["train_seconds"] / self._iterations,
+            training_seconds=row["train_seconds"],
+            segmenting_seconds=row["segment_seconds"],
+            row_seconds=process["process_seconds"] / len(process["rows"]),
+            peak_memory_gb=process["peak_memory_gb"],
+            dice=float(np.nanmean(list(row["dice"].values()))),
+            donor=row["donor"],
+        )
+
+    def nnunets(self, lean: bool) -> list[Row]:
+        """Rows of nnU-Net, each in two processes of its own."""
+        return [self._nnunets_row(donor, lean) for donor in self._donors]
+
+    def _nnunets_row(self, donor: str, lean: bool) -> Row:
+        environment = {**os.environ, **self._folders.environment(donor)}
+        if lean:
+            # batches in turn with the network: on few cores faster than in a process that takes a core away
+            environment["nnUNet_n_proc_DA"] = "0"
+        switches = ["--lean"] if lean else []
+        shutil.rmtree(environment["nnUNet_results"], ignore_errors=True)
+        trained = in_fresh_process(
+            "nnunet_row.py",
+            *switches,
+            "train",
+            f"--iterations={self._iterations}",
+            f"--learning-rate={LEARNING_RATE}",
+            f"--initial={self.study.path('baseline_weights') / CHECKPOINT}",
+            environment=environment,
+        )
+        output = Path(environment["nnUNet_results"]) / "segmentations"
+        segmented = in_fresh_process(
+            "nnunet_row.py",
+            *switches,
+            "predict",
+            f"--model={trained['model']}",
+            f"--receivers={self._receivers}",
+            f"--output={output}",
+            environment=environment,
+        )
+        return Row(
+            iteration_seconds=trained["iteration_seconds"],
+            training_seconds=trained["train_seconds"] + trained["validation_seconds"],
+            segmenting_seconds=segmented["segment_seconds"],
+            row_seconds=trained["process_seconds"] + segmented["process_seconds"],
+            peak_memory_gb=max(trained["peak_memory_gb"], segmented["peak_memory_gb"]),
+            dice=float(np.nanmean([self._dice(name, output) for name in self.study.cohort.receivers])),
+            donor=donor,
+        )
+
+    def _dice(self, name: str, output: Path) -> float:
+        truth = np.asanyarray(nib.load(self._folders.label(name)).dataobj).astype(np.uint8)
+        predicted = np.asanyarray(nib.load(output / f"{name}.nii.gz").dataobj).astype(np.uint8)
+        table = score_table(confusion(truth, predicted)).set_index("region")
+        return float(table.loc["WT", "dice"])
+
+
+def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: int) -> float:
+    """Prints a table of both sides and returns how many times faster a row is."""
+
+    def median(rows: list[Row], name: str) -> float:
+        return float(np.median([getattr(row, name) for row in rows]))
+
+    lines = []
+    for label, name, scale, unit in (
+        ("one training iteration", "iteration_seconds", 1e3, "ms"),
+        ("fine-tuning", "training_seconds", 1, "s"),
+        ("segmenting and scoring all receivers", "segmenting_seconds", 1, "s"),
+        ("complete row, with the start of processes", "row_seconds", 1, "s"),
+    ):
+        one, other = median(ours, name), median(theirs, name)
+        lines.append((label, f"{one * scale:.1f} {unit}", f"{other * scale:.1f} {unit}", f"{other / one:.1f}"))
+    rates = [slices / median(rows, "segmenting_seconds") for rows in (ours, theirs)]
+    lines.append(("slices per second", *(f"{rate:.1f}" for rate in rates), f"{rates[0] / rates[1]:.1f}"))
+    per_cell = [median(rows, "row_seconds") / cells for rows in (ours, theirs)]
+    lines.append(
+        ("per cell of the row", *(f"{one:.2f} s" for one in per_cell), f"{per_cell[1] / per_cell[0]:.1f}")
+    )
+    memory = [max(row.peak_memory_gb for row in rows) for rows in (ours, theirs)]
+    lines.append(("peak memory", *(f"{one:.2f} GB" for one in memory), f"{memory[1] / memory[0]:.1f}"))
+    timed = {row.donor for row in theirs}
+    dice = [[row.dice for row in rows if row.donor in timed] for rows in (ours, theirs)]
+    shown = [f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in dice]
+    lines.append(("mean Dice WT of a row (range)", *shown, ""))
+    print_table(title, ("", "IDAL Assets", "nnU-Net", "times"), lines)
+    return median(theirs, "row_seconds") / median(ours, "row_seconds")
+
+
+def main() -> None:
+    """Reads the command line, runs both sides in turn and prints the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="demo", help="profile whose plans and lengths are taken")
+    parser.add_argument("--raw", type=Path, help="folder with raw cases; without it the profile's phantom")
+    parser.add_argument("--base-features", type=int, help="width of the network instead of the profile's")
+    parser.add_argument("--iterations", type=int, help="iterations of a fine-tuning instead of the profile's")
+    parser.add_argument("--baseline-iterations", type=int, default=100)
+    parser.add_argument("--donors", type=int, default=2, help="rows that nnU-Net makes in a round")
+    parser.add_argument("--rounds", type=int, default=3)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        _benchmark(arguments, Path(folder))
+
+
+def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
+    profile = folder / "benchmark.yaml"
+    _write_profile(arguments, profile)
+    CONSOLE.print("Preparing: cohort, plans, slices, baseline and variants")
+    study = prepare_study(folder / "data", profile, arguments.raw)
+    donors = study.cohort.donors[: arguments.donors]
+    iterations = study.profile.case_model.iterations
+    sides = Sides(study, profile, donors, folder / "nnunet", iterations)
+    ours: list[Row] = []
+    lean: list[Row] = []
+    default: list[Row] = []
+    for number in range(arguments.rounds):
+        CONSOLE.print(f"Round {number + 1} of {arguments.rounds}")
+        ours += sides.ours()
+        lean += sides.nnunets(lean=True)
+        default += sides.nnunets(lean=False)
+    receivers = study.cohort.receivers
+    shapes = [load_slices(study.path("case_slices", name), name).label.shape for name in receivers]
+    slices = sum(shape[0] for shape in shapes)
+    _print_work(study, iterations, slices)
+    same = compare("Same work", ours, lean, slices, len(receivers))
+    usual = compare("Default against default", ours, default, slices, len(receivers))
+    CONSOLE.print(f"same work: {same:.1f} times faster; default against default: {usual:.1f} times faster")
+
+
+def _write_profile(arguments: argparse.Namespace, path: Path) -> None:
+    from idal_assets.settings import load_profile
+
+    base = load_profile(arguments.profile)
+    iterations = arguments.iterations or base.case_model.iterations
+    plans = {"base_features": arguments.base_features} if arguments.base_features else {}
+    baseline = {"epochs": 1, "iterations_per_epoch": arguments.baseline_iterations}
+    sections = {"case_model": like_nnunet(iterations), "plans": plans, "baseline": baseline}
+    write_profile(path, arguments.profile, sections)
+
+
+def _print_work(study: Study, iterations: int, slices: int) -> None:
+    configuration = study.profile
+    compute = (study.path("case_model", study.cohort.donors[0]) / "compute.txt").read_text()
+    from idal_assets.nnunet.plans import Plans
+
+    plans = Plans.load(study.path("nnunet_plans"))
+    CONSOLE.print(
+        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; this project: {compute}\n"
+        f"profile {configuration.name}: patch {plans.patch_size}, batch {plans.configuration.batch_size}, "
+        f"{study.profile.plans.base_features} features, {iterations} iterations, "
+        f"{len(study.cohort.receivers)} receivers with {slices} slices"
+    )
+
+
+if __name__ == "__main__":
+    main()

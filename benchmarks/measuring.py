@@ -1,0 +1,61 @@
+"""What all benchmarks measure with: fresh processes, peak memory, medians and tables."""
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+CONSOLE = Console(width=110)
+
+
+def peak_memory_gb() -> float:
+    """Largest resident memory of this process, or of one of the processes that it waited for, in GB."""
+    kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    return kib * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, str]) -> dict[str, Any]:
+    """Runs a script of this folder, which prints a JSON object as its last line.
+
+    Returns:
+        The object, with `process_seconds`: from before the process is started until it has ended.
+
+    Raises:
+        RuntimeError: The script failed; the message holds the end of what it printed.
+    """
+    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
+    started = time.perf_counter()
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+    seconds = time.perf_counter() - started
+    if done.returncode:
+        raise RuntimeError(f"{script} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
+    return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": seconds}
+
+
+def median_seconds(work: Callable[[], Any], repeats: int) -> float:
+    """Median time of some calls after one that does not count."""
+    work()
+    taken = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - started)
+    return float(np.median(taken))
+
+
+def print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Prints a table; all columns but the first hold numbers."""
+    table = Table(title=title, title_justify="left")
+    for place, column in enumerate(columns):
+        table.add_column(column, justify="right" if place else "left")
+    for row in rows:
+        table.add_row(*row)
+    CONSOLE.print(table)

@@ -1,0 +1,137 @@
+"""The cell cache: what of a row need not be computed again.
+
+A cell is one model on one case. It follows from the version of the model and the version of the case's slices, and
+from settings and code of the asset that holds it. While a row is made again, the row before still lies in the data
+folder; cells of it that are still true are taken over, and only the others are segmented.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from idal_assets.analysis.scores import Scalar, with_scalar
+from idal_assets.artifacts import read_provenance
+from idal_assets.graph import GRAPH
+from idal_assets.study import Study
+
+ROW_FILE = "row.parquet"
+EVALUATION_FILE = "evaluation.parquet"
+COUNTS_FILE = "cells.json"
+
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of one model.
+
+    Attributes:
+        case_column: Column of the rows that names the case.
+        model_version: Version of the model.
+        case_versions: Version of the slices of every case that the model is to segment, in order.
+        taken_over: Rows of the cells that are there already.
+    """
+
+    case_column: str
+    model_version: str
+    case_versions: Mapping[str, str]
+    taken_over: pd.DataFrame
+
+    @property
+    def present(self) -> list[str]:
+        """Cases whose cells are taken over."""
+        return list(dict.fromkeys(self.taken_over[self.case_column]))
+
+    @property
+    def missing(self) -> list[str]:
+        """Cases that are still to be segmented, in order."""
+        present = set(self.present)
+        return [name for name in self.case_versions if name not in present]
+
+    def complete(self, computed: Sequence[pd.DataFrame], folder: Path) -> pd.DataFrame:
+        """Joins old and new cells, and notes in `cells.json` which is which.
+
+        Args:
+            computed: Tables of `score_table` with the case's name, one for each missing case.
+            folder: Folder of the artifact in the making.
+
+        Returns:
+            All rows with `model_version` and `receiver_version`, in the order of the cases: the same rows,
+            whichever of them were taken over.
+        """
+        rows = pd.concat([self.taken_over, *computed] if len(self.taken_over) else computed)
+        noted = {"computed": self.missing, "taken_over": self.present}
+        (folder / COUNTS_FILE).write_text(json.dumps(noted, indent=1))
+        places = {name: place for place, name in enumerate(self.case_versions)}
+        rows = rows.sort_values(self.case_column, key=lambda names: names.map(places), kind="stable")
+        rows["model_version"] = self.model_version
+        rows["receiver_version"] = rows[self.case_column].map(self.case_versions)
+        return rows.reset_index(drop=True)
+
+
+def find_cells(
+    before: pd.DataFrame | None, case_column: str, model_version: str, case_versions: Mapping[str, str]
+) -> Cells:
+    """Tells the cells that are still true from those that are to be computed.
+
+    Args:
+        before: Rows of the artifact before, or None where there is none that counts.
+        case_column: Column of the rows that names the case.
+        model_version: Version of the model now.
+        case_versions: Version of the slices of every case now.
+    """
+    if before is None:
+        return Cells(case_column, model_version, case_versions, pd.DataFrame({case_column: []}))
+    same_model = before["model_version"] == model_version
+    # a case that left has no version now, and no version of before equals that
+    same_case = before["receiver_version"] == before[case_column].map(case_versions)
+    return Cells(case_column, model_version, case_versions, before[same_model & same_case])
+
+
+def rows_before(study: Study, asset: str, key: str, file: str) -> pd.DataFrame | None:
+    """Rows of the artifact that is about to be replaced.
+
+    Args:
+        study: The study.
+        asset: Name of the asset.
+        key: Its partition.
+        file: The file with the rows.
+
+    Returns:
+        The rows, or None where there is no finished artifact or other code or settings made it.
+    """
+    before = read_provenance(study.path(asset, key))
+    now = GRAPH[asset].inputs(study, key)
+    if before is None or (before.inputs.code, before.inputs.settings) != (now.code, now.settings):
+        return None
+    return pd.read_parquet(study.path(asset, key) / file)
+
+
+def cell_counts(folder: Path, made_now: bool) -> dict[str, int]:
+    """How many cells of an artifact were computed by the run that asks, and how many taken over.
+
+    Args:
+        folder: Folder of the finished artifact; it may be one without cells.
+        made_now: Whether this run made it; otherwise it took over all of them.
+    """
+    path = folder / COUNTS_FILE
+    if not path.is_file():
+        return {}
+    noted = json.loads(path.read_text())
+    total = len(noted["computed"]) + len(noted["taken_over"])
+    computed = len(noted["computed"]) if made_now else 0
+    return {"cells_computed": computed, "cells_taken_over": total - computed}
+
+
+def read_scores(file: Path, scalar: Scalar) -> pd.DataFrame:
+    """Reads the rows of a model's cells, with the scalar that the profile asks for now.
+
+    Args:
+        file: The artifact's file; it holds regions and labels only, so that another scalar changes no artifact
+            that takes a network to make.
+        scalar: Which regions the scalar averages.
+    """
+    rows = pd.read_parquet(file)
+    of_cell = [name for name in rows.columns if name not in ("region", "dice", "tp", "fp", "fn")]
+    return with_scalar(rows, of_cell, scalar)

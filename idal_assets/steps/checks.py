@@ -1,0 +1,264 @@
+"""What must be true of a finished artifact before anything is made from it.
+
+Each check looks at one artifact on disk, given by study, asset and partition, and says what it found; none changes
+anything. PyTorch and nnU-Net are imported where they are needed: a raw case or the matrix is checked without them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pickle import UnpicklingError
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
+
+import numpy as np
+import pandas as pd
+
+from idal_assets.analysis.scores import dice
+from idal_assets.imaging.conventions import CHANNELS, LABELS, REGIONS
+from idal_assets.imaging.inspection import CaseFacts, inspect_case
+from idal_assets.imaging.problems import CaseProblems
+from idal_assets.imaging.readers import scan_raw_folder
+from idal_assets.study import NotMadeError, Study
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from idal_assets.nnunet.slices import CaseSlices
+
+ITERATIONS_TO_JUDGE = 20
+"""A shorter training is not judged by its loss: a quarter of it is fewer than five batches, which is noise."""
+
+UNREADABLE = (FileNotFoundError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile, UnpicklingError)
+"""What readers say of a file that is damaged or gone. A disk or network that is away says something else."""
+
+OUTSIDE = -1
+"""Value of preprocessed labels outside the brain."""
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        problems: Why the artifact must not be used; with none of them it passes.
+        warnings: What a person should look at, although the artifact can be used.
+        facts: Numbers that were looked at, by name.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
+
+
+def verified_content(study: Study, asset: str, case_id: str) -> Finding:
+    """The case's files still read, and hold voxel for voxel what the cohort verified.
+
+    Raises:
+        CaseError: The raw folder as a whole cannot be read, which says nothing about this case.
+    """
+    expected = study.cohort.case(case_id).facts
+    try:
+        recorded = CaseFacts.model_validate_json((study.path(asset, case_id) / "facts.json").read_bytes())
+    except UNREADABLE as error:
+        return Finding((f"facts.json cannot be read ({error}); materialize raw_case again",))
+    files = [files for files in scan_raw_folder(study.raw).cases if files.case_id == case_id]
+    if not files:
+        return Finding((f"its files are no longer in {study.raw}; bring them back or materialize cohort again",))
+    try:
+        found = inspect_case(files[0], study.raw)
+    except CaseProblems as error:
+        return Finding(tuple(str(problem) for problem in error.problems))
+    problems = []
+    if found.content_hash != expected.content_hash:
+        problems.append("its voxels are no longer those that the cohort verified; materialize cohort again")
+    if recorded.content_hash != expected.content_hash:
+        problems.append("facts.json is that of another content; materialize raw_case again")
+    return Finding(tuple(problems), facts={"content_hash": found.content_hash})
+
+
+def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
+    """Channels and shapes are right, intensities finite, label values allowed, and there is a tumour to learn."""
+    from idal_assets.nnunet.slices import load_slices
+
+    try:
+        slices = load_slices(study.path(asset, case_id), case_id)
+    except UNREADABLE as error:
+        return Finding((f"its files cannot be read ({error}); materialize case_slices again",))
+    problems = [*_image_problems(slices), *_label_problems(slices)]
+    facts = {
+        "tumour_voxels": int((slices.label > 0).sum()),
+        "lowest_intensity": float(slices.image.min()),
+        "highest_intensity": float(slices.image.max()),
+    }
+    return Finding(tuple(problems), facts=facts if not problems else {})
+
+
+def _image_problems(slices: "CaseSlices") -> list[str]:
+    problems = []
+    if slices.image.shape != (len(CHANNELS), *slices.label.shape):
+        problems.append(
+            f"the image has shape {slices.image.shape}; {len(CHANNELS)} channels ({', '.join(CHANNELS)}) "
+            f"of the label's shape {slices.label.shape} are needed"
+        )
+    bad = slices.image.size - int(np.isfinite(slices.image).sum())
+    if bad:
+        problems.append(f"{bad} of {slices.image.size} intensities are NaN or infinite")
+    return problems
+
+
+def _label_problems(slices: "CaseSlices") -> list[str]:
+    problems = []
+    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
+    if slices.truth is None:
+        problems.append("the label in the original geometry (truth.b2nd) is missing")
+    else:
+        volumes["truth"] = (slices.truth, {0, *LABELS})
+    for name, (volume, allowed) in volumes.items():
+        unknown = sorted(set(np.unique(volume).tolist()) - allowed)
+        if unknown:
+            problems.append(f"{name} holds the values {unknown}; allowed are {sorted(allowed)}")
+        if not (volume > 0).any():
+            problems.append(f"{name} has no tumour voxel")
+    for value in LABELS:
+        if (slices.label == value).any() and not len(slices.foreground.get(value, ())):
+            problems.append(f"label {value} has voxels but no places that a patch could be centred on")
+    return problems
+
+
+def trained_well(study: Study, asset: str, key: str | None) -> Finding:
+    """Weights and losses are finite, the training has its full length, and the loss went down.
+
+    Single batches are noisy, so the last quarter of all iterations is compared with the first; no fall is a
+    warning, because a model that starts from good weights may have little left to learn. A training of fewer
+    than 20 iterations is not judged by its loss.
+    """
+    from idal_assets.nnunet.model_folder import load_history, load_weights
+
+    folder = study.path(asset, key)
+    try:
+        weights, losses = load_weights(folder), load_history(folder)["loss"].to_numpy(float)
+    except UNREADABLE as error:
+        return Finding((f"its files cannot be read ({error}); materialize {asset} again",))
+    asked = _iterations_asked(study, asset, key)
+    problems = [*_weight_problems(weights), *_loss_problems(losses, asked)]
+    if problems:
+        return Finding(tuple(problems))
+    quarter = max(1, len(losses) // 4)
+    first, last = float(losses[:quarter].mean()), float(losses[-quarter:].mean())
+    facts = {"iterations": len(losses), "loss_first_quarter": first, "loss_last_quarter": last}
+    if len(losses) < ITERATIONS_TO_JUDGE:
+        return Finding(facts={**facts, "loss": f"not judged below {ITERATIONS_TO_JUDGE} iterations"})
+    rose = last >= first
+    warning = f"the loss did not fall: {first:.4f} in the first quarter, {last:.4f} in the last"
+    return Finding((), (warning,) if rose else (), facts)
+
+
+def _iterations_asked(study: Study, asset: str, key: str | None) -> int:
+    """What the artifact was made with, which may not be what the profile says now."""
+    settings = study.provenance(asset, key).inputs.settings
+    section = next(values for values in settings.values() if isinstance(values, dict) and "epochs" in values)
+    return section["epochs"] * section["iterations_per_epoch"]
+
+
+def _weight_problems(weights: "Mapping[str, Tensor]") -> list[str]:
+    bad = [name for name, values in weights.items() if not values.isfinite().all()]
+    if bad:
+        return [f"{len(bad)} of {len(weights)} weight tensors hold NaN or infinite values, the first is {bad[0]}"]
+    return [] if weights else ["the checkpoint holds no weights"]
+
+
+def _loss_problems(losses: np.ndarray, asked: int) -> list[str]:
+    if len(losses) != asked:
+        return [f"history.csv has {len(losses)} iterations and {asked} were asked for"]
+    bad = np.flatnonzero(~np.isfinite(losses))
+    return [f"the loss is not finite at iteration {bad[0] + 1}"] if len(bad) else []
+
+
+def complete_row(study: Study, asset: str, donor: str) -> Finding:
+    """Each receiver and region has one score, in 0 to 1 and as its voxel counts say; NaN only where they are 0."""
+    try:
+        rows = pd.read_parquet(study.path(asset, donor) / "row.parquet")
+        rows = rows[["donor", "receiver", "region", "dice", "tp", "fp", "fn"]]
+    except UNREADABLE as error:
+        return Finding((f"row.parquet cannot be read ({error}); materialize dice_row again",))
+    problems = _coverage_problems(rows, donor, study.cohort.receivers)
+    if not problems:
+        problems = _score_problems(rows)
+    facts = {"cells": int(rows["receiver"].nunique()), "undefined": int(rows["dice"].isna().sum())}
+    return Finding(tuple(problems), facts=facts)
+
+
+def _coverage_problems(rows: pd.DataFrame, donor: str, receivers: list[str]) -> list[str]:
+    expected = {(donor, receiver, region) for receiver in receivers for region in REGIONS}
+    found = list(zip(rows["donor"], rows["receiver"], rows["region"], strict=True))
+    problems = []
+    for words, places in (
+        ("missing", expected - set(found)),
+        ("not expected", set(found) - expected),
+    ):
+        if places:
+            _, receiver, region = min(places)
+            problems.append(f"{len(places)} scores are {words}, the first is {region} of receiver {receiver}")
+    if len(set(found)) != len(found):
+        problems.append(f"{len(found) - len(set(found))} scores appear twice")
+    return problems
+
+
+def _score_problems(rows: pd.DataFrame) -> list[str]:
+    problems = []
+    outside = rows[(rows["dice"] < 0) | (rows["dice"] > 1)]
+    if len(outside):
+        place = outside.iloc[0]
+        problems.append(
+            f"{len(outside)} Dice are outside 0 to 1, the first is {place['dice']} for {place['region']} "
+            f"of receiver {place['receiver']}"
+        )
+    counted = dice(rows["tp"], rows["fp"], rows["fn"])
+    # Both come from the same division, so they are equal to the bit; NaN is equal to NaN here.
+    differing = rows[~((counted == rows["dice"]) | (np.isnan(counted) & rows["dice"].isna()))]
+    if len(differing):
+        place = differing.iloc[0]
+        problems.append(
+            f"{len(differing)} Dice are not what their voxel counts say, the first is {place['region']} "
+            f"of receiver {place['receiver']}"
+        )
+    return problems
+
+
+def current_matrix(study: Study, asset: str = "dice_matrix", key: None = None) -> Finding:
+    """The matrix was made from the cohort and the rows that are there now.
+
+    A setting that was given for one run only does not count: it is part of the matrix and of its version.
+    """
+    made_from = study.provenance(asset).inputs.made_from
+    before = made_from["dice_row"]
+    assert isinstance(before, Mapping)
+    now = {donor: _version(study, "dice_row", donor) for donor in study.cohort.donors}
+    differences = {
+        "made again": [donor for donor in now if donor in before and now[donor] not in (None, before[donor])],
+        "missing": [donor for donor, version in now.items() if version is None],
+        "new": [donor for donor in now if donor not in before and now[donor] is not None],
+        "gone": [donor for donor in before if donor not in now],
+    }
+    problems = [
+        f"{len(donors)} rows are {words} since: {_some(donors)}" for words, donors in differences.items() if donors
+    ]
+    if made_from["cohort"] != study.version("cohort"):
+        problems.append("the cohort is another one since")
+    if problems:
+        problems.append("materialize dice_matrix and what follows again")
+    return Finding(
+        tuple(problems), facts={"rows": len(before), "rows_that_differ": sum(map(len, differences.values()))}
+    )
+
+
+def _version(study: Study, asset: str, key: str) -> str | None:
+    try:
+        return study.version(asset, key)
+    except NotMadeError:
+        return None
+
+
+def _some(names: list[str], limit: int = 5) -> str:
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
