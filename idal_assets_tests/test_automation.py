@@ -158,6 +158,15 @@ class World:
                 event = record.asset_materialization
                 yield (name, record.partition_key), bool(event.metadata["reused"].value)
 
+    def cells_computed(self, asset: str) -> dict[str, int]:
+        """Cells that the last run of each partition computed instead of taking them over."""
+        records = self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
+        newest_last = sorted(records, key=lambda record: record.storage_id)
+        return {
+            record.partition_key: record.asset_materialization.metadata["cells_computed"].value
+            for record in newest_last
+        }
+
     def all_current(self) -> bool:
         return {state for states in all_states(self.study).values() for state in states.values()} == {"current"}
 
@@ -271,6 +280,8 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
         + once("reduced_model", "reduced_evaluation", keys=retrained)
         + once(*REPORTS)
     )
+    row = len(DONORS + TESTS)
+    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), donor: row}
     assert world.all_current()
 
 
@@ -306,6 +317,8 @@ def test_an_edited_test_case_trains_nothing(world: World) -> None:
         + once("reduced_evaluation", keys=SETS)
         + once(*REPORTS)
     )
+    assert world.cells_computed("dice_row") == dict.fromkeys(DONORS, 1)
+    assert world.cells_computed("reduced_evaluation") == dict.fromkeys(SETS, 1)
     assert world.all_current()
 
 
@@ -323,6 +336,7 @@ def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
         + once("training_set", "reduced_model", "reduced_evaluation", keys=SETS)
         + once(*REPORTS)
     )
+    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), NEW: len((*DONORS, NEW, *TESTS))}
     assert world.all_current()
 
 
@@ -341,6 +355,7 @@ def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
         + once("reduced_model", "reduced_evaluation", keys=retrained)
         + once(*REPORTS)
     )
+    assert not any(world.cells_computed("dice_row")[donor] for donor in DONORS[:3])
     assert world.all_current()
 
 
