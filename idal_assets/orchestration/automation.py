@@ -6,6 +6,7 @@ call current, and nothing is made before everything that it is made from is curr
 
 import json
 import time
+import warnings
 from collections.abc import Collection, Mapping, Sequence
 from typing import TYPE_CHECKING
 
@@ -23,6 +24,9 @@ from idal_assets.study import Study
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset
+
+# Own conditions need the first; the second Dagster passes to itself. Each load would say so on the terminal.
+warnings.filterwarnings("ignore", "Parameter `(use_user_code_server|owners)`", dg.BetaWarning)
 
 CONDITIONS = "conditions"
 RAW_FOLDER_SENSOR = "raw_folder"
