@@ -79,7 +79,7 @@ def train(
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch)
-    source = PatchSource(cases, plans, settings.foreground_share, seed)
+    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device)
     batches = prefetched(source, settings.iterations, compute.batches_ahead)
     with kept_memory():
         for iteration in track(range(settings.iterations), description):
