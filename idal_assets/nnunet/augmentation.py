@@ -73,7 +73,8 @@ class BatchAugmentation:
         """Augments a batch, on the device of its tensors.
 
         Args:
-            image: Drawn patches, shape (batch, channels, drawn rows, drawn columns), float32; not changed.
+            image: Drawn patches, shape (batch, channels, drawn rows, drawn columns), float32, at least as large as
+                those returned; not changed.
             label: Their labels, shape (batch, 1, drawn rows, drawn columns), int16; not changed.
             seed: Seed of all that is random.
 
@@ -140,14 +141,20 @@ class Spatial:
     def read(cls, transform: BasicTransform, labels: Sequence[int]) -> "Spatial":
         """Reads nnU-Net's configuration."""
         names = ("patch_size", "p_rotation", "rotation", "p_scaling", "scaling", "padding_value_seg")
-        fixed = {
-            **{"random_crop": False, "p_elastic_deform": 0, "p_rot_per_axis": 1},
-            **{"p_synchronize_scaling_across_axes": 1, "align_corners": False},
-            **{"mode_image": "bilinear", "padding_mode_image": "zeros"},
-            **{"mode_seg": "bilinear", "border_mode_seg": "constant", "seg_tiebreak": "nearest"},
-        }
         (rows, columns), rotates, angle, scales, factor, outside = _options(
-            transform, SpatialTransform, *names, **fixed
+            transform,
+            SpatialTransform,
+            *names,
+            random_crop=False,
+            p_elastic_deform=0,
+            p_rot_per_axis=1,
+            p_synchronize_scaling_across_axes=1,
+            align_corners=False,
+            mode_image="bilinear",
+            padding_mode_image="zeros",
+            mode_seg="bilinear",
+            border_mode_seg="constant",
+            seg_tiebreak="nearest",
         )
         size, inside = (int(rows), int(columns)), tuple(set(labels) - {outside})
         return cls(size, Chance(rotates), _range(angle), Chance(scales), _range(factor), inside, outside)
@@ -167,9 +174,9 @@ class Spatial:
     ) -> tuple[torch.Tensor, torch.Tensor]:
         """Returns new patches."""
         moved, matrices = self.draw(random.host, len(image))
-        where = _on_device_of(image, moved)
         cropped = _cropped(image, self.size), _cropped(label, self.size)
         if moved.size:
+            where = _on_device_of(image, moved)
             grid = sampling_grid(_on_device_of(image, matrices), self.size, image.shape[2:])
             drawn = image.index_select(0, where), label.index_select(0, where)
             for target, source in zip(cropped, resample(*drawn, grid, self.inside, self.outside), strict=True):
@@ -438,29 +445,18 @@ def _for_planes(planes: torch.Tensor, values: Values) -> torch.Tensor:
 
 Step = Callable[[torch.Tensor, torch.Tensor, Randomness], None]
 
+BY_CHANNEL = {"synchronize_channels": False}
 INTENSITIES: dict[type[BasicTransform], tuple[Callable, tuple[str, ...], dict[str, Any]]] = {
     GaussianNoiseTransform: (add_noise, ("noise_variance",), {"synchronize_channels": True}),
-    GaussianBlurTransform: (
-        blur,
-        ("blur_sigma", "blur_sigma"),
-        {"synchronize_channels": False, "synchronize_axes": False},
-    ),
-    MultiplicativeBrightnessTransform: (brighten, ("multiplier_range",), {"synchronize_channels": False}),
-    ContrastTransform: (
-        change_contrast,
-        ("contrast_range",),
-        {"synchronize_channels": False, "preserve_range": True},
-    ),
+    GaussianBlurTransform: (blur, ("blur_sigma", "blur_sigma"), {**BY_CHANNEL, "synchronize_axes": False}),
+    MultiplicativeBrightnessTransform: (brighten, ("multiplier_range",), BY_CHANNEL),
+    ContrastTransform: (change_contrast, ("contrast_range",), {**BY_CHANNEL, "preserve_range": True}),
     SimulateLowResolutionTransform: (
         lower_resolution,
         ("scale",),
-        {"synchronize_channels": False, "synchronize_axes": True, "ignore_axes": None, "allowed_channels": None},
+        {**BY_CHANNEL, "synchronize_axes": True, "ignore_axes": None, "allowed_channels": None},
     ),
-    GammaTransform: (
-        correct_gamma,
-        ("gamma", "p_invert_image", "p_retain_stats"),
-        {"synchronize_channels": False},
-    ),
+    GammaTransform: (correct_gamma, ("gamma", "p_invert_image", "p_retain_stats"), BY_CHANNEL),
 }
 """The arithmetic of each transform, the options its values are drawn from, and those with one value known here."""
 
@@ -479,10 +475,10 @@ def _step(transform: BasicTransform) -> Step:
     if isinstance(transform, MirrorTransform):
         return Mirror(*_options(transform, MirrorTransform, "allowed_axes"))
     if isinstance(transform, MaskImageTransform):
-        fixed = {"channel_idx_in_seg": 0, "set_outside_to": 0}
-        return Mask(*_options(transform, MaskImageTransform, "apply_to_channels", **fixed))
-    fixed = {"segmentation_channels": None}
-    return Relabel(*_options(transform, RemoveLabelTransform, "label_value", "set_to", **fixed))
+        only = {"channel_idx_in_seg": 0, "set_outside_to": 0}
+        return Mask(*_options(transform, MaskImageTransform, "apply_to_channels", **only))
+    names = ("label_value", "set_to")
+    return Relabel(*_options(transform, RemoveLabelTransform, *names, segmentation_channels=None))
 
 
 def _intensity(transform: BasicTransform, of_patch: float) -> Intensity:
@@ -519,9 +515,7 @@ def _options(transform: BasicTransform, expected: type[BasicTransform], *names: 
     if type(transform) is not expected:
         raise ValueError(f"nnU-Net augments with {transform} where only {expected.__name__} is known here")
     options = {name: value for name, value in vars(transform).items() if not name.startswith("_")}
-    unknown = sorted(options.keys() - fixed.keys() - set(names) - IRRELEVANT) + [
-        name for name in names if name not in options
-    ]
+    unknown = sorted((options.keys() - fixed.keys() - IRRELEVANT) ^ set(names))
     unknown += [name for name, value in fixed.items() if name not in options or options[name] != value]
     if unknown:
         raise ValueError(f"nnU-Net augments with {transform}; its {', '.join(unknown)} is not known here")

@@ -24,7 +24,7 @@ class Batch:
     """One training batch.
 
     Attributes:
-        image: Patches, shape (batch, 4, rows, columns).
+        image: Patches, shape (batch, 4, rows, columns), on the device that the source is given.
         targets: Labels at each resolution of deep supervision, shape (batch, 1, rows, columns) and smaller.
     """
 
@@ -146,7 +146,7 @@ def derived_seed(*parts: object) -> int:
 
 
 def seed_global_generators(*parts: object) -> None:
-    """Seeds the global generators that nnU-Net's augmentation and network initialisation draw from."""
+    """Seeds the global generators that nnU-Net's loader and network initialisation draw from."""
     seed = derived_seed(*parts)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)
