@@ -148,7 +148,7 @@ def breakdown_of_training(cases: SlicesOnDisk, plans: Plans, compute: Compute, s
     train(cases, plans, settings, compute, seed=0, track=Watch(profiler))
     operators = shares_of_operators(profiler.key_averages())
     parts = {name: total / iterations for name, total in operators.items()}
-    source = PatchSource(cases, plans, settings.foreground_share, seed=0)
+    source = PatchSource(cases, plans, settings.foreground_share, 0, compute.device)
     torch.set_num_threads(1)
     numbers = iter(range(1000))
     data = median_seconds(lambda: source.batch(next(numbers)), 9)

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from batchgeneratorsv2.transforms.noise import gaussian_blur
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
@@ -22,13 +22,15 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
 from idal_assets.imaging.conventions import LABELS
+from idal_assets.nnunet.augmentation import BatchAugmentation
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.model_folder import CHECKPOINT, load_history, load_weights, save_model
 from idal_assets.nnunet.network import accelerate, build_network
-from idal_assets.nnunet.patches import PatchSource, prefetched, seed_global_generators
+from idal_assets.nnunet.patches import PatchSource, derived_seed, prefetched, seed_global_generators
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Trained, train
+from idal_assets.nnunet.variants import OUTSIDE
 from idal_assets.settings import ComputeSettings, TrainingSettings
 from idal_assets_tests.small_models import (
     FP32,
@@ -142,7 +144,7 @@ class TestLoss:
         """Of the first iteration."""
         torch.set_num_threads(FP32.threads)
         network = fast_network(plans)
-        batch = PatchSource(cases, plans, 1 / 3, seed=3).batch(0)
+        batch = PatchSource(cases, plans, 1 / 3, 3, FP32.device).batch(0)
         with torch.no_grad():
             return network.train()(batch.image), batch.targets
 
@@ -209,7 +211,7 @@ def plain_training(
         optimizer = torch.optim.Adam(network.parameters(), settings.learning_rate, weight_decay=3e-5, fused=True)
         schedule = PolyLRScheduler(optimizer, settings.learning_rate, settings.iterations)
     loss_function = trainer._build_loss()
-    source = PatchSource(cases, plans, settings.foreground_share, seed)
+    source = PatchSource(cases, plans, settings.foreground_share, seed, FP32.device)
     losses, rates = [], []
     for iteration in range(settings.iterations):
         schedule.step(iteration)
@@ -243,7 +245,7 @@ class TestLoop:
     ):
         history = train(cases, plans, training(1), FP32, 7, noise_weights(plans)).history
         network = fast_network(plans)
-        batch = PatchSource(cases, plans, 1 / 3, seed=7).batch(0)
+        batch = PatchSource(cases, plans, 1 / 3, 7, FP32.device).batch(0)
         predicted, truth = network(batch.image)[0].argmax(1).numpy(), batch.targets[0][:, 0].numpy()
         for value, name in LABELS.items():
             sizes = (predicted == value).sum() + (truth == value).sum()
@@ -322,9 +324,10 @@ def pools_of_this_thread() -> set[str]:
 
 class TestBatches:
     def source(self, cases: SlicesOnDisk, plans: Plans, share: float = 0.5, seed: int = 1) -> PatchSource:
-        return PatchSource(cases, plans, share, seed)
+        return PatchSource(cases, plans, share, seed, FP32.device)
 
-    def test_are_those_of_nnunets_loader(self, cases: SlicesOnDisk, plans: Plans, trainer: nnUNetTrainer):
+    def nnunets_transforms(self, trainer: nnUNetTrainer) -> tuple[ComposeTransforms, Sequence[int]]:
+        """What the trainer augments with, and the size of the patches that it draws for that."""
         rotation, dummy_2d, drawn_size, mirror_axes = (
             trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         )
@@ -337,6 +340,10 @@ class TestBatches:
             use_mask_for_norm=trainer.configuration_manager.use_mask_for_norm,
             foreground_labels=trainer.label_manager.foreground_labels,
         )
+        return transforms, drawn_size
+
+    def test_are_drawn_as_by_nnunets_loader(self, cases: SlicesOnDisk, plans: Plans, trainer: nnUNetTrainer):
+        _, drawn_size = self.nnunets_transforms(trainer)
 
         def load_case(name: str) -> tuple:
             case = cases[name]
@@ -349,16 +356,25 @@ class TestBatches:
             trainer.configuration_manager.patch_size,
             trainer.label_manager,
             oversample_foreground_percent=1 / 3,
-            transforms=transforms,
         )
         source = self.source(cases, plans, share=1 / 3)
         for number in range(6):
             seed_global_generators(1, number)
-            expected, batch = loader.generate_train_batch(), source.batch(number)
-            # nnU-Net times two ways to blur and takes the faster one, so its own bits are not always the same
-            torch.testing.assert_close(batch.image, expected["data"], rtol=0, atol=1e-4)
-            for found, target in zip(batch.targets, expected["target"], strict=True):
-                assert torch.equal(found, target)
+            expected, (image, label) = loader.generate_train_batch(), source.draw(number)
+            for found, wanted in ((image, expected["data"]), (label, expected["target"])):
+                assert torch.equal(found, wanted)
+                assert found.dtype == wanted.dtype
+
+    def test_are_augmented_as_the_trainer_of_the_plans_would(
+        self, cases: SlicesOnDisk, plans: Plans, trainer: nnUNetTrainer
+    ):
+        transforms, _ = self.nnunets_transforms(trainer)
+        augment = BatchAugmentation(transforms, [OUTSIDE, *trainer.label_manager.all_labels])
+        source = self.source(cases, plans)
+        seeds = [derived_seed(1, number, "augmentation") for number in range(3)]
+        assert len(set(seeds)) == 3
+        for number, seed in enumerate(seeds):
+            assert_same_batch(source.batch(number), *augment(*source.draw(number), seed))
 
     def test_have_the_shapes_of_the_plans(self, cases: SlicesOnDisk, plans: Plans):
         batch = self.source(cases, plans).batch(0)
@@ -379,19 +395,6 @@ class TestBatches:
         batch = source.batch(3)
         expected = self.source(cases, plans).batch(3)
         assert_same_batch(batch, expected.image, expected.targets)
-
-    def test_do_not_depend_on_the_clock(self, cases: SlicesOnDisk, plans: Plans, monkeypatch: pytest.MonkeyPatch):
-        """nnU-Net's blur takes the faster of two algorithms, whose last bits differ."""
-        monkeypatch.setattr(gaussian_blur, "time", lambda: pytest.fail("the clock was asked"))
-        blurred = []
-        blur = gaussian_blur.blur_dimension
-        monkeypatch.setattr(
-            gaussian_blur, "blur_dimension", lambda *args, **named: blurred.append(1) or blur(*args, **named)
-        )
-        source = self.source(cases, plans)
-        for number in range(10):
-            source.batch(number)
-        assert blurred
 
     def test_differ_by_seed_and_by_number(self, cases: SlicesOnDisk, plans: Plans):
         images = [
@@ -444,7 +447,7 @@ def assert_same_batch(batch: Any, image: torch.Tensor, targets: Sequence[torch.T
 class TestPrefetching:
     @pytest.mark.parametrize("ahead", [0, 1, 3, 20])
     def test_yields_the_same_batches_in_order(self, cases: SlicesOnDisk, plans: Plans, ahead: int):
-        source = PatchSource(cases, plans, 1 / 3, seed=1)
+        source = PatchSource(cases, plans, 1 / 3, 1, FP32.device)
         found = list(prefetched(source, 7, ahead))
         assert len(found) == 7
         for number, batch in enumerate(found):

@@ -1,4 +1,4 @@
-"""Batches of augmented 2D patches, drawn and transformed as nnU-Net's trainer does, from slices in memory."""
+"""Batches of augmented 2D patches, drawn as nnU-Net's loader does from slices in memory."""
 
 import hashlib
 from collections import deque
@@ -10,11 +10,10 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
-from batchgeneratorsv2.transforms.noise.gaussian_blur import GaussianBlurTransform
-from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
+from idal_assets.nnunet.augmentation import BatchAugmentation
 from idal_assets.nnunet.compute import use_threads
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -26,7 +25,7 @@ class Batch:
     """One training batch.
 
     Attributes:
-        image: Patches, shape (batch, 4, rows, columns).
+        image: Patches, shape (batch, 4, rows, columns), on the device that the source is given.
         targets: Labels at each resolution of deep supervision, shape (batch, 1, rows, columns) and smaller.
     """
 
@@ -42,27 +41,31 @@ class PatchSource:
         plans: Patch and batch size.
         foreground_share: Share of a batch that is centred on a tumour voxel.
         seed: Seed of the draws.
+        device: Where batches are augmented and stay.
     """
 
-    def __init__(self, cases: SlicesOnDisk, plans: Plans, foreground_share: float, seed: int) -> None:
+    def __init__(
+        self, cases: SlicesOnDisk, plans: Plans, foreground_share: float, seed: int, device: torch.device
+    ) -> None:
         self._cases = cases
         self._seed = seed
+        self._device = device
         trainer = trainer_stand_in(plans)
         rotation, dummy_2d, drawn_size, mirror_axes = (
             nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
         )
-        scales = nnUNetTrainer._get_deep_supervision_scales(trainer)
-        self._transforms = nnUNetTrainer.get_training_transforms(
+        transforms = nnUNetTrainer.get_training_transforms(
             plans.patch_size,
             rotation,
-            scales,
+            nnUNetTrainer._get_deep_supervision_scales(trainer),
             mirror_axes,
             dummy_2d,
             use_mask_for_norm=plans.configuration.use_mask_for_norm,
             foreground_labels=plans.labels.foreground_labels,
         )
-        _stop_timing(self._transforms)
+        self._augment = BatchAugmentation(transforms, [OUTSIDE, *plans.labels.all_labels])
         self._batch_size = plans.configuration.batch_size
+        self._drawn_size = [int(length) for length in drawn_size]
         self._loader = nnUNetDataLoader(
             SimpleNamespace(identifiers=cases.names),
             self._batch_size,
@@ -73,32 +76,31 @@ class PatchSource:
         )
 
     def batch(self, number: int) -> Batch:
-        """Draws one batch."""
+        """Draws and augments one batch."""
+        image, label = (drawn.to(self._device, non_blocking=True) for drawn in self.draw(number))
+        return Batch(*self._augment(image, label, derived_seed(self._seed, number, "augmentation")))
+
+    def draw(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
+        """Draws the patches of one batch, larger than those of a batch, as rotation needs what is around them.
+
+        Returns:
+            Images of shape (batch, 4, drawn rows, drawn columns) and labels, -1 outside the brain, of shape
+            (batch, 1, drawn rows, drawn columns); on the CPU, ready to be copied to the device without waiting.
+        """
         seed_global_generators(self._seed, number)
         names = np.random.choice(self._cases.names, self._batch_size)  # noqa: NPY002 - as nnU-Net's loader
-        drawn = [self._patch(name, place) for place, name in enumerate(names)]
-        targets = [torch.stack(level) for level in zip(*(labels for _, labels in drawn), strict=True)]
-        return Batch(torch.stack([image for image, _ in drawn]), targets)
-
-    def _patch(self, name: str, place: int) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        case = self._cases[name]
-        on_tumour = self._loader.get_do_oversample(place)
-        low, high = self._loader.get_bbox(case.label.shape, on_tumour, case.foreground)
-        box = [list(edge) for edge in zip(low, high, strict=True)]
-        image = crop_and_pad_nd(case.image, box, 0)[:, 0]
-        label = crop_and_pad_nd(case.label[None], box, OUTSIDE)[:, 0]
-        moved = self._transforms(
-            image=torch.from_numpy(image).float(), segmentation=torch.from_numpy(label).to(torch.int16)
-        )
-        return moved["image"], moved["segmentation"]
-
-
-def _stop_timing(transforms: ComposeTransforms) -> None:
-    """Keeps nnU-Net's blur from choosing between two algorithms by the clock, so that bits repeat."""
-    for step in transforms.transforms:
-        transform = getattr(step, "transform", step)
-        if isinstance(transform, GaussianBlurTransform):
-            transform.benchmark = False
+        pinned = self._device.type == "cuda"
+        size = self._drawn_size
+        image = torch.empty((self._batch_size, 4, *size), pin_memory=pinned)
+        label = torch.empty((self._batch_size, 1, *size), dtype=torch.int16, pin_memory=pinned)
+        for place, name in enumerate(names):
+            case = self._cases[name]
+            on_tumour = self._loader.get_do_oversample(place)
+            low, high = self._loader.get_bbox(case.label.shape, on_tumour, case.foreground)
+            box = [list(edge) for edge in zip(low, high, strict=True)]
+            image[place] = torch.from_numpy(crop_and_pad_nd(case.image, box, 0)[:, 0])
+            label[place] = torch.from_numpy(crop_and_pad_nd(case.label[None], box, OUTSIDE)[:, 0])
+        return image, label
 
 
 def prefetched(source: PatchSource, count: int, ahead: int) -> Iterator[Batch]:
@@ -145,7 +147,7 @@ def derived_seed(*parts: object) -> int:
 
 
 def seed_global_generators(*parts: object) -> None:
-    """Seeds the global generators that nnU-Net's augmentation and network initialisation draw from."""
+    """Seeds the global generators that nnU-Net's loader and network initialisation draw from."""
     seed = derived_seed(*parts)
     np.random.seed(seed)  # noqa: NPY002
     torch.manual_seed(seed)

@@ -79,23 +79,21 @@ def train(
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch)
-    source = PatchSource(cases, plans, settings.foreground_share, seed)
+    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device)
     batches = prefetched(source, settings.iterations, compute.batches_ahead)
     with kept_memory():
         for iteration in track(range(settings.iterations), description):
             for group in optimizer.param_groups:
                 group["lr"] = _poly_rate(settings, iteration)
             batch = next(batches)
-            image = batch.image.to(compute.device, memory_format=order, non_blocking=True)
-            targets = [target.to(compute.device, non_blocking=True) for target in batch.targets]
             with compute.autocast():
-                outputs = network(image)
-            loss = loss_function([output.float() for output in outputs], targets)
+                outputs = network(batch.image.contiguous(memory_format=order))
+            loss = loss_function([output.float() for output in outputs], batch.targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
             optimizer.step()
-            history.add(loss.detach(), outputs[0].detach(), targets[0])
+            history.add(loss.detach(), outputs[0].detach(), batch.targets[0])
     return Trained(_on_cpu(network.state_dict()), history.table())
 
 
