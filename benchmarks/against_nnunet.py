@@ -33,7 +33,9 @@ from workload import (
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.nnunet.model_folder import CHECKPOINT
+from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import load_slices
+from idal_assets.settings import load_profile
 from idal_assets.study import Study
 
 
@@ -218,8 +220,6 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
 
 
 def _write_profile(arguments: argparse.Namespace, path: Path) -> None:
-    from idal_assets.settings import load_profile
-
     base = load_profile(arguments.profile)
     iterations = arguments.iterations or base.case_model.iterations
     plans = {"base_features": arguments.base_features} if arguments.base_features else {}
@@ -229,14 +229,11 @@ def _write_profile(arguments: argparse.Namespace, path: Path) -> None:
 
 
 def _print_work(study: Study, iterations: int, slices: int) -> None:
-    configuration = study.profile
     compute = (study.path("case_model", study.cohort.donors[0]) / "compute.txt").read_text()
-    from idal_assets.nnunet.plans import Plans
-
     plans = Plans.load(study.path("nnunet_plans"))
     CONSOLE.print(
         f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; this project: {compute}\n"
-        f"profile {configuration.name}: patch {plans.patch_size}, batch {plans.configuration.batch_size}, "
+        f"patch {plans.patch_size}, batch {plans.configuration.batch_size}, "
         f"{study.profile.plans.base_features} features, {iterations} iterations, "
         f"{len(study.cohort.receivers)} receivers with {slices} slices"
     )

@@ -19,7 +19,8 @@ nux:
   enabled: false
 concurrency:
   pools:
-    # What trains or segments takes a place in the pool "accelerator". Only the first card is used: one place.
+    # What trains or segments takes a place in the pool "accelerator". With several cards, make it as many places:
+    # each run takes a free card. Then raise max_concurrent_runs too.
     granularity: op
     default_limit: 1
     # One more run may start and wait for the place.
