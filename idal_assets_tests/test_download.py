@@ -602,16 +602,10 @@ def test_a_given_raw_folder_is_taken_instead_of_an_automatic_download(tmp_path: 
     assert Study.open(tmp_path / "data", profile).raw == tmp_path / "data" / "raw" / NAME
 
 
-def test_a_run_downloads_first_when_the_profile_says_so(
-    tmp_path: Path, serving: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from idal_assets.orchestration import runner
-
-    first = [chain for chain in runner.chains() if chain[0].name == "cohort"]
-    monkeypatch.setattr(runner, "chains", lambda: first)
+def test_a_run_downloads_first_when_the_profile_says_so(tmp_path: Path, serving: Server) -> None:
     study = Study.open(tmp_path / "data", write_profile(tmp_path, serving, download__automatic=True))
     with open_instance(study.folder) as instance, terminal_bars() as bars:
-        made = Runner(study, instance, bars).run()
+        made = Runner(study, instance, bars).run({"cohort"})
     assert made.made == {"cohort": 1}
     assert json.loads((study.path("cohort") / "provenance.json").read_text())["asset"] == "cohort"
     assert len(study.cohort.cases) == 6
