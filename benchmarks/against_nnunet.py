@@ -189,9 +189,7 @@ def main() -> None:
     parser.add_argument("--baseline-iterations", type=int, default=100)
     parser.add_argument("--donors", type=int, default=2, help="rows that nnU-Net makes in a round")
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
-        "--same-work-only", action="store_true", help="leave out nnU-Net's defaults, which take long"
-    )
+    parser.add_argument("--same-work-only", action="store_true", help="leave out the second table")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         _benchmark(arguments, Path(folder))
