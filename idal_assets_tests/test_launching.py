@@ -244,12 +244,13 @@ def test_the_configuration_of_an_instance_limits_the_pool_and_is_never_overwritt
     assert configuration.read_text() == "telemetry: {enabled: false}\n"
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["gone", "its parent has not noticed"])
 def test_the_place_of_a_killed_run_becomes_free(
-    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch
+    instance: dg.DagsterInstance, monkeypatch: pytest.MonkeyPatch, noticed: bool
 ) -> None:
     storage = instance.event_log_storage
     dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
+    os.waitid(os.P_PID, dead.pid, os.WEXITED | (0 if noticed else os.WNOWAIT))
     run = instance.create_run_for_job(
         build_definitions(StudyResource(profile="tiny")).resolve_job_def("refresh_matrix"),
         status=dg.DagsterRunStatus.STARTED,
