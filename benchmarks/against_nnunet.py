@@ -106,7 +106,9 @@ class Sides:
         return [self._nnunets_row(donor, lean) for donor in self._donors]
 
     def _nnunets_row(self, donor: str, lean: bool) -> Row:
-        environment = {**os.environ, **self._folders.environment(donor)}
+        # nnU-Net's validation exports with eight processes unless told how many there shall be.
+        processes = {"nnUNet_def_n_proc": str(os.cpu_count())}
+        environment = {**os.environ, **processes, **self._folders.environment(donor)}
         if lean:
             # batches in turn with the network: on few cores faster than in a process that takes a core away
             environment["nnUNet_n_proc_DA"] = "0"

@@ -155,6 +155,7 @@ _NODES = (
         {"nnunet_plans": whole, "case_slices": of_baseline_cases},
         ("baseline", "seed", "compute.precision"),
         learned_from=("case_slices",),
+        code="2",
     ),
     Node("augmented_case", "donors", "donor", {"case_slices": same_key}, ("variants", "seed")),
     Node(
@@ -163,6 +164,7 @@ _NODES = (
         "donor",
         {"baseline_weights": whole, "augmented_case": same_key},
         ("case_model", "seed", "compute.precision"),
+        code="2",
     ),
     Node(
         "dice_row",
@@ -189,6 +191,7 @@ _NODES = (
         "removal_set",
         {"training_set": same_key, "nnunet_plans": whole},
         ("reduced", "seed", "compute.precision"),
+        code="2",
     ),
     Node(
         "reduced_evaluation",
