@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idal_assets.artifacts import Inputs
+from idal_assets.artifacts import Inputs, content_hash
 from idal_assets.study import Study
 
 Partition = Literal["case", "donor", "removal_set"]
@@ -57,6 +57,11 @@ def of_removal_sets(study: Study, asset: str, key: str | None) -> Versions:
     return {name: study.version(asset, name) for name in study.removal_sets}
 
 
+def scanners(study: Study, asset: str, key: str | None) -> Versions:
+    """Which scanner each case comes from, as far as it is known; it changes no image."""
+    return content_hash(dict(study.cohort.scanners))
+
+
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
     """Only this case's content in the cohort, so that another case can come or go without a rerun."""
     return study.cohort.case(str(key)).facts.content_hash
@@ -86,6 +91,7 @@ class Node:
         learned_from: Those upstream assets that hold its training cases; while plans and baseline are pinned, a
             change there calls for no rerun.
         code: Raised by hand when the code changes what it makes; never for a plot's colour.
+        seeded_by_key: Whether the removal set says which seed it is trained with.
     """
 
     name: str
@@ -95,6 +101,7 @@ class Node:
     settings: tuple[str, ...] = ()
     learned_from: tuple[str, ...] = ()
     code: str = "1"
+    seeded_by_key: bool = False
 
     def inputs(self, study: Study, key: str | None = None, without: Collection[str] = ()) -> Inputs:
         """What determines an artifact, as things are now.
@@ -112,11 +119,10 @@ class Node:
         }
         if self.name == "cohort" and RAW_FOLDER not in without:
             made_from[RAW_FOLDER] = raw_folder(study)
-        return Inputs(
-            code=self.code,
-            settings={path: _setting(study.settings, path) for path in self.settings},
-            made_from=made_from,
-        )
+        settings = {path: _setting(study.settings, path) for path in self.settings}
+        if self.seeded_by_key:
+            settings["replicate"] = study.removal_sets[str(key)].replicate
+        return Inputs(code=self.code, settings=settings, made_from=made_from)
 
     def pinned(self, study: Study) -> tuple[str, ...]:
         """The upstream assets whose change calls for no rerun under the profile's policy."""
@@ -144,7 +150,7 @@ def _setting(settings: dict, path: str) -> object:
 
 
 _NODES = (
-    Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes")),
+    Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes"), code="2"),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
     Node("nnunet_plans", "prepare", None, {"raw_case": of_learning_cases}, ("plans",), learned_from=("raw_case",)),
     Node("case_slices", "prepare", "case", {"raw_case": same_key, "nnunet_plans": whole}),
@@ -183,7 +189,14 @@ _NODES = (
         {"dice_matrix": whole, "dendrogram": whole},
         ("similarity.largest_cluster", "removal.sizes"),
     ),
-    Node("removal_plan", "reduction", None, {"case_ranking": whole, "dendrogram": whole}, ("removal",), code="2"),
+    Node(
+        "removal_plan",
+        "reduction",
+        None,
+        {"case_ranking": whole, "dendrogram": whole, "raw_case": of_donors},
+        ("removal", "controls", "seed"),
+        code="3",
+    ),
     Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}, code="2"),
     Node(
         "reduced_model",
@@ -191,7 +204,8 @@ _NODES = (
         "removal_set",
         {"training_set": same_key, "nnunet_plans": whole},
         ("reduced", "seed", "compute.precision"),
-        code="2",
+        code="3",
+        seeded_by_key=True,
     ),
     Node(
         "reduced_evaluation",
@@ -209,6 +223,31 @@ _NODES = (
         ("similarity.scalar",),
     ),
     Node(
+        "evidence",
+        "evidence",
+        None,
+        {
+            "cohort": scanners,
+            "removal_plan": whole,
+            "case_ranking": whole,
+            "dice_matrix": whole,
+            "reduced_evaluation": of_removal_sets,
+        },
+        ("similarity.scalar", "evidence", "seed"),
+    ),
+    Node(
+        "cost",
+        "evidence",
+        None,
+        {
+            "baseline_weights": whole,
+            "case_model": of_donors,
+            "dice_row": of_donors,
+            "reduced_model": of_removal_sets,
+            "reduced_evaluation": of_removal_sets,
+        },
+    ),
+    Node(
         "experiment_report",
         "report",
         None,
@@ -221,7 +260,10 @@ _NODES = (
             "case_ranking": whole,
             "removal_plan": whole,
             "reduction_report": whole,
+            "evidence": whole,
+            "cost": whole,
         },
+        code="2",
     ),
 )
 

@@ -15,13 +15,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
 
-FULL_SET = "all"
-"""The removal set that takes nothing away."""
-
-WORST_CLUSTER = "worst_cluster"
-"""The removal set that takes the worst cluster of the dendrogram away."""
-
-
 class ProfileError(ValueError):
     """A profile that does not exist or has an unknown key or a bad value; the message names it."""
 
@@ -210,21 +203,43 @@ class RemovalSettings(Section):
     sizes: tuple[int, ...] = Field((5, 7, 9), min_length=1)
     order: Literal["score", "leaves"] = "score"
 
-    @property
-    def worst_sets(self) -> dict[str, int]:
-        """Names of the sets that take the worst donors away, with how many each."""
-        return {f"worst_{size}": size for size in self.sizes}
-
-    @property
-    def set_names(self) -> list[str]:
-        """Names of all removal sets."""
-        return [FULL_SET, *self.worst_sets, WORST_CLUSTER]
-
     @model_validator(mode="after")
     def _sizes_rise(self) -> "RemovalSettings":
         if min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
             raise ValueError(f"sizes must be positive and rise strictly, not {list(self.sizes)}")
         return self
+
+
+class ControlSettings(Section):
+    """What the chosen removal sets are compared with; without it nobody can tell a gain from luck.
+
+    Attributes:
+        random: Random removals of the same size for each chosen set. With R of them no p-value is below
+            1 / (R + 1), so it takes at least 20 to claim a gain at the usual 5 percent.
+        matched: As many more whose donors have about the tumour volume and the missing labels of those that they
+            stand for.
+        nearest: From how many of the most similar donors a matched one is drawn.
+        seeds: How often every set is trained, each time with another seed.
+    """
+
+    random: int = Field(0, ge=0)
+    matched: int = Field(0, ge=0)
+    nearest: int = Field(3, ge=1)
+    seeds: int = Field(1, ge=1)
+
+
+class EvidenceSettings(Section):
+    """How the changes are judged.
+
+    Attributes:
+        level: Level of the intervals; one minus it is the largest p-value of a claim.
+        resamples: Bootstrap samples of an interval.
+        rare_share: A subgroup is rare up to this share of the donors.
+    """
+
+    level: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(10_000, ge=100)
+    rare_share: float = Field(0.25, gt=0, lt=1)
 
 
 class ComputeSettings(Section):
@@ -306,7 +321,9 @@ class Profile(Section):
     inference: InferenceSettings = InferenceSettings()
     similarity: SimilaritySettings = SimilaritySettings()
     removal: RemovalSettings = RemovalSettings()
+    controls: ControlSettings = ControlSettings()
     reduced: TrainingSettings
+    evidence: EvidenceSettings = EvidenceSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
 

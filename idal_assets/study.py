@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from idal_assets.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.layout import DataFolder
+from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import Profile, load_profile, with_changes
 
 if TYPE_CHECKING:
@@ -157,10 +158,10 @@ class Study:
 
         return read_unchanged_case(self.cohort, case_id)
 
-    @property
-    def removal_sets(self) -> list[str]:
-        """Names of the removal sets that the profile asks for."""
-        return self.profile.removal.set_names
+    @cached_property
+    def removal_sets(self) -> dict[str, RemovalSet]:
+        """The removal sets that the profile asks for, by name."""
+        return removal_sets(self.profile.removal, self.profile.controls)
 
 
 class StillStudy(Study):

@@ -12,12 +12,15 @@ import pytest
 from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.reduction import (
     differences_to_full_set,
+    draw_controls,
     median_change,
     plan_removals,
+    replicate_scalars,
     scalar_by_set,
     training_set,
 )
-from idal_assets.settings import RemovalSettings
+from idal_assets.removal_sets import RemovalSet, removal_sets
+from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
 from idal_assets.steps.reductions import (
     load_plan,
@@ -38,8 +41,32 @@ SCORES = pd.DataFrame(
 LEAVES = list("acebfd")
 
 
+def sets_of(sizes, **controls):
+    return removal_sets(RemovalSettings(sizes=sizes), ControlSettings(**controls))
+
+
 def plan(**settings):
-    return plan_removals(SCORES, LEAVES, ["b", "e"], RemovalSettings(**settings))
+    removal = RemovalSettings(**settings)
+    sets = removal_sets(removal, ControlSettings(random=1, seeds=2)).values()
+    return plan_removals(sets, SCORES, LEAVES, ["b", "e"], removal)
+
+
+def test_names_say_what_a_set_is():
+    sets = sets_of((2, 4), random=2, matched=1, seeds=2)
+    assert list(sets)[:4] == ["all", "worst_2", "worst_4", "worst_cluster"]
+    first = list(sets)[: len(sets) // 2]
+    assert first[4:7] == ["random_2_r01", "random_2_r02", "matched_2_r01"]
+    assert first[-1] == "matched_cluster_r01"
+    assert list(sets)[len(first) :] == [f"{name}_s2" for name in first]
+    assert sets["random_4_r02_s2"] == RemovalSet(
+        "random_4_r02_s2", "random", "random_4_r02", replicate=2, size=4, controls="worst_4", draw=2
+    )
+    assert sets["matched_cluster_r01"].controls == "worst_cluster"
+    assert not any(one.controls == "all" for one in sets.values())
+
+
+def test_without_controls_there_are_the_chosen_sets_alone():
+    assert list(sets_of((1,))) == ["all", "worst_1", "worst_cluster"]
 
 
 def test_sets_take_the_worst_by_score_and_are_nested():
@@ -60,8 +87,73 @@ def test_leaf_order_takes_from_the_bad_end_inwards():
     assert found["worst_cluster"] == ["b", "e"]
 
 
+TUMOURS = pd.DataFrame(
+    # oedema, non-enhancing, enhancing in ml; c and f have no enhancing tumour
+    {"a": (20, 5, 5), "b": (40, 10, 11), "c": (30, 10, 0), "d": (41, 10, 10), "e": (80, 20, 20), "f": (90, 20, 0)},
+    index=["L1", "L2", "L3"],
+    dtype=float,
+).T
+
+
+def drawn(sets, chosen, nearest=1, seed=0, tumours=TUMOURS):
+    return draw_controls(sets.values(), chosen, tumours, nearest, seed)
+
+
+def test_random_controls_have_the_size_of_what_they_control():
+    sets = sets_of((1, 3), random=4)
+    found = drawn(sets, {"worst_1": ["d"], "worst_3": ["d", "b", "a"], "worst_cluster": []})
+    assert {name: len(removed) for name, removed in found.items()} == {
+        name: {"worst_1": 1, "worst_3": 3, "worst_cluster": 0}[one.controls]
+        for name, one in sets.items()
+        if one.is_control
+    }
+    assert all(
+        len(set(removed)) == len(removed) and set(removed) <= set(TUMOURS.index) for removed in found.values()
+    )
+
+
+def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed():
+    sets = sets_of((1,), random=200)
+    first, second = (drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, seed=seed) for seed in (0, 1))
+    counts = pd.Series([first[name][0] for name in first if name.startswith("random_1_")]).value_counts()
+    # 200 draws of 6 donors: 33 each; five standard deviations of a binomial are 26
+    assert set(counts.index) == set(TUMOURS.index)
+    assert counts.between(33 - 26, 33 + 26).all()
+    assert first != second
+
+
+def test_a_donor_that_leaves_changes_only_the_random_controls_that_had_it():
+    sets = sets_of((2,), random=30)
+    chosen = {"worst_2": ["d", "b"], "worst_cluster": []}
+    before, after = drawn(sets, chosen), drawn(sets, chosen, tumours=TUMOURS.drop("a"))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if "a" in before[name]} != set()
+
+
+def test_a_match_has_the_same_labels_and_the_nearest_volume():
+    sets = sets_of((1, 2, 3), matched=1)
+    chosen = {"worst_1": ["d"], "worst_2": ["c", "d"], "worst_3": ["c", "f", "a"], "worst_cluster": []}
+    found = drawn(sets, chosen)
+    assert found["matched_1_r01"] == ["b"]  # 61 and 61 ml
+    # f is the only other one without enhancing tumour, although d is nearer in volume
+    assert found["matched_2_r01"] == ["f", "b"]
+    # c and f are each other's only likes but both are chosen: a donor with other labels comes before a chosen one
+    assert set(found["matched_3_r01"]) & {"c", "f", "a"} == set()
+
+
+def test_a_match_is_drawn_from_the_nearest():
+    sets = sets_of((1,), matched=60)
+    found = drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, nearest=2)
+    # with enhancing tumour: b (61 ml), then a or e by ratio: 61/30 = 2.03, 120/61 = 1.97
+    assert {found[name][0] for name in found if name.startswith("matched_1_")} == {"b", "e"}
+
+
+def reasons(name, removed, **controls):
+    return training_set(sets_of((3,), **controls)[name], removed, SCORES)
+
+
 def test_a_training_set_tells_rank_score_and_reason_of_every_donor():
-    table = training_set("worst_3", plan(sizes=(3,)), SCORES)
+    table = reasons("worst_3", ["d", "b", "a"])
     assert list(table.columns) == ["removal_set", "case_id", "kept", "rank", "score", "reason"]
     assert set(table["removal_set"]) == {"worst_3"}
     assert table[["case_id", "rank", "score"]].equals(SCORES[["case_id", "rank", "score"]])
@@ -72,13 +164,17 @@ def test_a_training_set_tells_rank_score_and_reason_of_every_donor():
     ]
 
 
-def test_the_full_set_keeps_all_and_the_cluster_says_why():
-    full = training_set("all", plan(sizes=(3,)), SCORES)
+def test_the_full_set_keeps_all_and_the_others_say_why():
+    full = reasons("all", [])
     assert full["kept"].all()
     assert set(full["reason"]) == {"kept"}
-    lost = training_set("worst_cluster", plan(sizes=(3,)), SCORES).set_index("case_id")
+    lost = reasons("worst_cluster", ["b", "e"]).set_index("case_id")
     assert lost.index[~lost["kept"]].tolist() == ["b", "e"]
     assert lost.loc["e", "reason"] == "in the worst cluster, rank 4 of 6"
+    control = reasons("random_3_r01_s2", ["f"], random=1, seeds=2).set_index("case_id")
+    assert control.loc["f", "reason"] == "drawn at random as a control of worst_3, rank 5 of 6"
+    match = reasons("matched_3_r01", ["f"], matched=1).set_index("case_id")
+    assert match.loc["f", "reason"] == "drawn as a match for a case of worst_3, rank 5 of 6"
 
 
 def evaluation(**dice_by_set):
@@ -100,21 +196,33 @@ def evaluation(**dice_by_set):
 SETS = {"all": [], "worst_2": ["a", "b"], "worst_1": ["a"]}
 
 
+def scalars_of(**dice_by_set):
+    """Means over the seeds by set and case."""
+    return scalar_by_set(replicate_scalars(evaluation(**dice_by_set), sets_of((1, 2), seeds=2)))
+
+
+def test_seeds_are_averaged_and_an_undefined_case_stays_undefined():
+    table = scalars_of(all=[0.5, np.nan], worst_2=[0.1, np.nan], all_s2=[0.7, np.nan], worst_2_s2=[0.4, np.nan])
+    assert list(table.index) == ["all", "worst_2"]
+    np.testing.assert_allclose(table["t1"], [0.6, 0.25], atol=ROUND_OFF)
+    assert table["t2"].isna().all()
+
+
 def test_scalars_keep_the_order_of_the_sets():
-    table = scalar_by_set(evaluation(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4]))
+    table = scalars_of(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4])
     assert list(table.index) == ["all", "worst_2", "worst_1"]
     assert table.to_numpy().tolist() == [[0.5, 0.6], [0.1, 0.2], [0.3, 0.4]]
 
 
 def test_difference_is_new_minus_old():
-    scalars = scalar_by_set(evaluation(all=[0.5, 0.75], worst_1=[0.75, 0.5]))
+    scalars = scalars_of(all=[0.5, 0.75], worst_1=[0.75, 0.5])
     differences = differences_to_full_set(scalars)
     assert list(differences.index) == ["worst_1"]
     assert differences.loc["worst_1"].tolist() == [0.25, -0.25]
 
 
 def test_the_two_definitions_of_the_change_may_differ_in_sign():
-    scalars = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8], worst_1=[0.5, 0.6, 0.9]))
+    scalars = scalars_of(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8], worst_1=[0.5, 0.6, 0.9])
     table = median_change(scalars, SETS, donors=6).set_index("removal_set")
     assert table["removed"].to_dict() == {"all": 0, "worst_2": 2, "worst_1": 1}
     assert table["cases_left"].to_dict() == {"all": 6, "worst_2": 4, "worst_1": 5}
@@ -125,8 +233,8 @@ def test_the_two_definitions_of_the_change_may_differ_in_sign():
 
 
 def test_an_undefined_test_case_is_left_out():
-    with_gap = scalar_by_set(evaluation(all=[0.5, np.nan, 0.6, 0.9], worst_2=[0.7, np.nan, 0.5, 0.8]))
-    without = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8]))
+    with_gap = scalars_of(all=[0.5, np.nan, 0.6, 0.9], worst_2=[0.7, np.nan, 0.5, 0.8])
+    without = scalars_of(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8])
     pd.testing.assert_frame_equal(median_change(with_gap, SETS, 6), median_change(without, SETS, 6))
     assert differences_to_full_set(with_gap).isna().to_numpy().tolist() == [[False, True, False, False]]
 
@@ -219,7 +327,9 @@ def test_the_plan_follows_from_the_matrix(decided):
     worst_first = ["case_2", "case_4", "case_3", "case_5", "case_1", "case_0"]
     assert load_ranking(decided)["case_id"].tolist() == worst_first
     found = load_plan(decided.path("removal_plan"))
-    assert list(found) == decided.removal_sets == ["all", "worst_1", "worst_2", "worst_cluster"]
+    chosen = ["all", "worst_1", "worst_2", "worst_cluster"]
+    assert list(found) == list(decided.removal_sets)
+    assert list(found)[:4] == chosen
     assert (found["all"], found["worst_1"], found["worst_2"]) == ([], ["case_2"], ["case_2", "case_4"])
     assert found["worst_cluster"] == ["case_2"]
     assert load_dendrogram(decided.path("dendrogram")).leaves[-1] == "case_2"

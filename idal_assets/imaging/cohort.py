@@ -1,5 +1,6 @@
 """The cohort: which cases take part, and in which role."""
 
+import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
@@ -16,6 +17,9 @@ from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.settings import CohortSettings
 
 COHORT_FILE = "cohort.json"
+CASE_TABLE = "cases.csv"
+"""What is known of the cases beside their images; optional, in the raw folder."""
+
 Role = Literal["donor", "test", "pretraining"]
 
 
@@ -57,6 +61,7 @@ class Cohort(BaseModel):
         left_over: Verified cases without a role.
         refused: Refused cases with their reasons.
         known: Facts of every verified case, so that a later look reads only what changed.
+        scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +72,7 @@ class Cohort(BaseModel):
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
+    scanners: Mapping[str, str] = {}
 
     def _with_role(self, role: Role) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
@@ -145,7 +151,30 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         left_over=tuple(case for case in sorted(report.facts) if case not in roles),
         refused=refused,
         known=report.facts,
+        scanners=read_scanners(report.raw_dir),
     )
+
+
+def read_scanners(raw_dir: Path) -> dict[str, str]:
+    """Reads which scanner each case comes from, where somebody wrote it down.
+
+    Args:
+        raw_dir: The raw folder; its `cases.csv` has the columns `case_id` and `scanner`, and whatever else.
+
+    Returns:
+        Scanner by case id; empty where there is no such file.
+
+    Raises:
+        CohortError: The file has no such columns.
+    """
+    file = raw_dir / CASE_TABLE
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        if not {"case_id", "scanner"} <= set(rows.fieldnames or ()):
+            raise CohortError(f"{file} needs the columns case_id and scanner; add them or rename the file")
+        return {row["case_id"]: row["scanner"] for row in rows if row["scanner"]}
 
 
 def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) -> dict[str, Role]:

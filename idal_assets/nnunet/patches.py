@@ -1,6 +1,5 @@
 """Batches of augmented 2D patches, drawn as nnU-Net's loader does from slices in memory."""
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from idal_assets.nnunet.compute import use_threads
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.variants import OUTSIDE
+from idal_assets.seeds import derived_seed
 
 
 @dataclass(frozen=True)
@@ -139,11 +139,6 @@ def trainer_stand_in(plans: Plans) -> SimpleNamespace:
     )
     stand_in._get_deep_supervision_scales = lambda: nnUNetTrainer._get_deep_supervision_scales(stand_in)
     return stand_in
-
-
-def derived_seed(*parts: object) -> int:
-    """Derives a seed of 32 bits from anything that prints, such as (profile seed, asset, case id)."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 def seed_global_generators(*parts: object) -> None:

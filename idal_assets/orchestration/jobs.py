@@ -57,6 +57,8 @@ PURPOSES: Mapping[str, Purpose] = {
                 "reduced_model",
                 "reduced_evaluation",
                 "reduction_report",
+                "evidence",
+                "cost",
                 "experiment_report",
             }
         ),

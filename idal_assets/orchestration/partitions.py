@@ -18,7 +18,7 @@ def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
     wanted: dict[Partition, list[str]] = {
         "case": [case.case_id for case in cohort.cases],
         "donor": cohort.donors,
-        "removal_set": study.removal_sets,
+        "removal_set": list(study.removal_sets),
     }
     for name, keys in wanted.items():
         present = set(instance.get_dynamic_partitions(name))

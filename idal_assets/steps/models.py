@@ -11,10 +11,10 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
-from idal_assets.nnunet.patches import derived_seed
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
@@ -24,10 +24,11 @@ from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_fig
 from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
+from idal_assets.seeds import derived_seed
 from idal_assets.settings import TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
 from idal_assets.steps.prepare import as_case
-from idal_assets.steps.reductions import load_training_set
+from idal_assets.steps.reductions import load_training_set, training_seed
 from idal_assets.study import Study
 
 SEGMENTATIONS = "segmentations"
@@ -36,7 +37,8 @@ SEGMENTATIONS = "segmentations"
 def train_baseline(study: Study, folder: Path, track: Track) -> None:
     """Trains the baseline on the donors, or on the pretraining cases if there are any."""
     cases = _slices(study, study.cohort.baseline_cases)
-    _train_into(study, folder, cases, study.profile.baseline, "baseline_weights", track)
+    seed = derived_seed(study.profile.seed, "baseline_weights")
+    _train_into(study, folder, cases, study.profile.baseline, seed, track, "baseline")
 
 
 def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
@@ -63,18 +65,20 @@ def train_case_model(study: Study, donor: str, folder: Path, track: Track) -> No
     folders = {place.name: place for place in sorted(variants.iterdir()) if place.is_dir()}
     cases = SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
     initial = load_weights(study.path("baseline_weights"))
-    _train_into(study, folder, cases, study.profile.case_model, "case_model", track, donor, initial)
+    seed = derived_seed(study.profile.seed, "case_model")
+    _train_into(study, folder, cases, study.profile.case_model, seed, track, donor, initial)
 
 
 def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """Trains from scratch on the cases that a removal set keeps.
 
-    All sets share seed and number of iterations and train on all their cases: nnU-Net's five folds would be drawn
-    anew when cases leave, which would hide what the removal did.
+    All sets share their seeds and the number of iterations and train on all their cases: nnU-Net's five folds
+    would be drawn anew when cases leave, which would hide what the removal did.
     """
     rows = load_training_set(study.path("training_set", removal_set))
     cases = _slices(study, sorted(rows.loc[rows["kept"], "case_id"]))
-    _train_into(study, folder, cases, study.profile.reduced, "reduced_model", track, removal_set)
+    seed = training_seed(study, removal_set)
+    _train_into(study, folder, cases, study.profile.reduced, seed, track, removal_set)
 
 
 def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
@@ -88,7 +92,7 @@ def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> No
     # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
     cells = _cells(study, before, "receiver", study.version("case_model", donor), study.cohort.receivers)
     model = study.path("case_model", donor)
-    segmented = _segment(study, model, cells.missing, track, f"segment with {donor}")
+    segmented = _segment(study, model, cells.missing, folder, track, f"segment with {donor}")
     computed = [
         score_table(confusion(truth, predicted)).assign(receiver=name) for name, truth, predicted in segmented
     ]
@@ -113,7 +117,8 @@ def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: 
     plans = Plans.load(study.path("nnunet_plans"))
     model = study.path("reduced_model", removal_set)
     computed = []
-    for name, truth, predicted in _segment(study, model, cells.missing, track, f"segment with {removal_set}"):
+    segmented = _segment(study, model, cells.missing, folder, track, f"segment with {removal_set}")
+    for name, truth, predicted in segmented:
         computed.append(score_table(confusion(truth, predicted)).assign(case_id=name))
         affine = np.asarray(study.cohort.case(name).facts.affine)
         nib.save(nib.Nifti1Image(_as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
@@ -150,28 +155,28 @@ def _train_into(
     folder: Path,
     cases: SlicesOnDisk,
     settings: TrainingSettings,
-    asset: str,
+    seed: int,
     track: Track,
-    key: str | None = None,
+    name: str,
     initial: Weights | None = None,
 ) -> None:
     plans = Plans.load(study.path("nnunet_plans"))
-    seed = derived_seed(study.profile.seed, asset)
     with taken(study.profile.compute) as compute:
-        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {key or asset}")
+        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {name}")
     save_model(folder, trained, plans)
-    (folder / "compute.txt").write_text(str(compute))
+    (folder / COMPUTE_FILE).write_text(str(compute))
     (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
 
 
 def _segment(
-    study: Study, model: Path, names: list[str], track: Track, description: str
+    study: Study, model: Path, names: list[str], folder: Path, track: Track, description: str
 ) -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
     if not names:
         return
     profile = study.profile
     plans = Plans.load(study.path("nnunet_plans"))
     with taken(profile.compute) as compute:
+        (folder / COMPUTE_FILE).write_text(str(compute))
         predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
         segmented = predictor.segment(_slices(study, names), names)
         for name, (case, predicted) in zip(track(names, description), segmented, strict=True):

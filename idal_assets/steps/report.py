@@ -7,14 +7,16 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
+from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
 from idal_assets.plots.style import png_bytes
+from idal_assets.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
-from idal_assets.settings import FULL_SET, WORST_CLUSTER, Profile
+from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.matrix import load_matrix, load_ranking
-from idal_assets.steps.reductions import load_evaluation, load_plan
+from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
 from idal_assets.study import Study
 
 OVERLAY_CASES = 6
@@ -72,14 +74,15 @@ def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
         ("Pretraining cases", str(len(cohort.pretraining)) if cohort.pretraining else "none: the donors train it"),
         ("Scalar of a cell", SCALAR_NAMES[study.profile.similarity.scalar]),
         ("Seed", str(study.profile.seed)),
-        ("Baseline trained on", (study.path("baseline_weights") / "compute.txt").read_text()),
+        ("Baseline trained on", (study.path("baseline_weights") / COMPUTE_FILE).read_text()),
         ("Baseline made", made.written),
         ("Software", ", ".join(f"{name} {version}" for name, version in made.software.items())),
     ]
 
 
 def _reduction_section(study: Study, change: pd.DataFrame) -> ReportSection:
-    plan = load_plan(study.path("removal_plan"))
+    removed = load_plan(study.path("removal_plan"))
+    plan = {name: removed[name] for name in chosen_sets(study)}
     folder = study.path("reduction_report")
     changes = Table(
         "Change of the median Dice (thesis table 3.3)",

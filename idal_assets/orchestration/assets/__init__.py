@@ -3,6 +3,7 @@
 from idal_assets.orchestration.assets.baseline import baseline_weights
 from idal_assets.orchestration.assets.cohort import cohort, raw_case
 from idal_assets.orchestration.assets.donors import augmented_case, case_model
+from idal_assets.orchestration.assets.evidence import cost, evidence
 from idal_assets.orchestration.assets.prepare import case_slices, nnunet_plans
 from idal_assets.orchestration.assets.reduction import (
     reduced_evaluation,
@@ -31,5 +32,7 @@ ALL_ASSETS = [
     reduced_model,
     reduced_evaluation,
     reduction_report,
+    evidence,
+    cost,
     experiment_report,
 ]

@@ -26,7 +26,11 @@ def _describe_plan(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
 
 @study_asset(kinds={"duckdb"}, describe=_describe_plan)
 def removal_plan(study: Study, key: None, folder: Path, track: Track) -> None:
-    """Which donors each removal set takes away (table `removal_plan`): `all` none, `worst_N`, `worst_cluster`."""
+    """Which donors each removal set takes away (table `removal_plan`).
+
+    `all` takes none, `worst_N` the worst N, `worst_cluster` a cluster of the dendrogram; their controls take as
+    many at random (`random_N_r01`) or matched to these (`matched_N_r01`). `_s2` is the same for another seed.
+    """
     from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_plan
 
@@ -68,7 +72,11 @@ def training_set(study: Study, removal_set: str, folder: Path, track: Track) -> 
 
 
 def _describe_model(study: Study, removal_set: str, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.reductions import training_seed
+
     return {
+        "replicate": study.removal_sets[removal_set].replicate,
+        "seed": training_seed(study, removal_set),
         "model_version": study.version("reduced_model", removal_set),
         "training_set_version": study.provenance("reduced_model", removal_set).inputs.made_from["training_set"],
         **describe_training(study, removal_set, folder),

@@ -1,0 +1,153 @@
+"""Judging the retrainings: effects, controls, subgroups, and what follows in plain words."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+
+from idal_assets.analysis.reduction import replicate_scalars
+from idal_assets.analysis.statistics import dice_by_set, difference_of_medians, effects, mean_dice, sentence
+from idal_assets.analysis.subgroups import rare_subtype_warning, subgroup_changes, subgroups_of
+from idal_assets.graph import version_in_the_making
+from idal_assets.imaging.conventions import ENHANCING
+from idal_assets.plots.evidence import control_distribution, forest_plot
+from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
+from idal_assets.plots.style import png_bytes
+from idal_assets.removal_sets import FULL_SET
+from idal_assets.seeds import derived_seed
+from idal_assets.steps.cohort import label_millilitres
+from idal_assets.steps.matrix import load_matrix, load_ranking
+from idal_assets.steps.reductions import chosen_sets, load_evaluations, load_plan
+from idal_assets.study import Study
+
+TABLES = ("effect", "control", "subgroup")
+WARNINGS_FILE = "warnings.json"
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What the retrainings prove.
+
+    Attributes:
+        effects: One row a chosen set: table of `statistics.effects` and its `sentence`.
+        controls: One row a control: `removal_set` that it controls, `control`, `kind`, `difference_of_medians`.
+        subgroups: One row a chosen set and subgroup: table of `subgroups.subgroup_changes`.
+        warnings: Sets that take away a rare subtype whose like among the test cases pays for it.
+    """
+
+    effects: pd.DataFrame
+    controls: pd.DataFrame
+    subgroups: pd.DataFrame
+    warnings: list[str]
+
+    @property
+    def sentences(self) -> list[str]:
+        """What follows, a sentence for each chosen set but the full one."""
+        return list(self.effects.loc[self.effects["removal_set"] != FULL_SET, "sentence"])
+
+
+def make_evidence(study: Study, folder: Path) -> Mapping[str, pd.DataFrame]:
+    """Judges every chosen set; writes a table each of effects, controls and subgroups, warnings and pictures.
+
+    Returns:
+        The rows of the database's tables `effect`, `control` and `subgroup`.
+    """
+    scalars = replicate_scalars(load_evaluations(study), study.removal_sets)
+    plan = load_plan(study.path("removal_plan"))
+    found = Evidence(
+        _effects(study, scalars, plan), _controls(study, scalars), *_subgroups(study, mean_dice(scalars), plan)
+    )
+    tables = dict(zip(TABLES, (found.effects, found.controls, found.subgroups), strict=True))
+    for name, table in tables.items():
+        table.to_parquet(folder / f"{name}.parquet", index=False)
+    (folder / WARNINGS_FILE).write_text(json.dumps(found.warnings, indent=1))
+    judged = found.effects[found.effects["removal_set"] != FULL_SET]
+    figures = {
+        "forest": forest_plot(judged),
+        "controls": control_distribution(found.controls, judged),
+        "subgroups": subgroup_figure(found.subgroups),
+    }
+    for name, figure in figures.items():
+        (folder / f"{name}.png").write_bytes(png_bytes(figure))
+    versions = {
+        "plan_version": study.version("removal_plan"),
+        "evidence_version": version_in_the_making(study, "evidence"),
+    }
+    return {name: table.assign(**versions) for name, table in tables.items()}
+
+
+def load_evidence(study: Study) -> Evidence:
+    """Reads what `make_evidence` wrote."""
+    folder = study.path("evidence")
+    tables = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
+    return Evidence(*tables, json.loads((folder / WARNINGS_FILE).read_text()))
+
+
+def _effects(study: Study, scalars: pd.DataFrame, plan: Mapping[str, list[str]]) -> pd.DataFrame:
+    settings = study.profile.evidence
+    random_controls = {name: _controls_of(study, name, "random") for name in chosen_sets(study)}
+    table = effects(
+        scalars,
+        {name: plan[name] for name in chosen_sets(study)},
+        random_controls,
+        level=settings.level,
+        resamples=settings.resamples,
+        seed=derived_seed(study.profile.seed, "evidence"),
+    )
+    return table.assign(sentence=[sentence(row) for _, row in table.iterrows()])
+
+
+def _controls_of(study: Study, chosen: str, kind: str) -> list[str]:
+    sets = study.removal_sets.values()
+    return [one.name for one in sets if one.name == one.base and (one.controls, one.kind) == (chosen, kind)]
+
+
+def _controls(study: Study, scalars: pd.DataFrame) -> pd.DataFrame:
+    dice = dice_by_set(scalars)
+    rows = [
+        {
+            "removal_set": one.controls,
+            "control": one.name,
+            "kind": one.kind,
+            "difference_of_medians": difference_of_medians(dice[one.name], dice[FULL_SET]),
+        }
+        for one in study.removal_sets.values()
+        if one.is_control and one.name == one.base
+    ]
+    return pd.DataFrame(rows, columns=["removal_set", "control", "kind", "difference_of_medians"])
+
+
+def _subgroups(study: Study, dice: pd.DataFrame, plan: Mapping[str, list[str]]) -> tuple[pd.DataFrame, list[str]]:
+    cohort = study.cohort
+    tests = subgroups_of(_case_facts(study, cohort.tests))
+    donors = subgroups_of(_case_facts(study, cohort.donors))
+    chosen = [name for name in chosen_sets(study) if plan[name]]
+    changes = subgroup_changes(dice.loc[chosen] - dice.loc[FULL_SET], tests)
+    warnings = (
+        rare_subtype_warning(name, plan[name], donors, changes, study.profile.evidence.rare_share)
+        for name in chosen
+    )
+    return changes, [warning for warning in warnings if warning]
+
+
+def _case_facts(study: Study, names: list[str]) -> pd.DataFrame:
+    facts = {name: study.cohort.case(name).facts for name in names}
+    clusters = _clusters(study)
+    return pd.DataFrame(
+        {
+            "case_id": names,
+            "tumour_ml": [sum(label_millilitres(facts[name]).values()) for name in names],
+            "enhancing_voxels": [facts[name].label_voxels.get(str(ENHANCING), 0) for name in names],
+            "scanner": [study.cohort.scanners.get(name) for name in names],
+            "cluster": [clusters[name] for name in names],
+        }
+    )
+
+
+def _clusters(study: Study) -> pd.Series:
+    """Cluster of every case: a donor's own, and for another case the one whose models segment it best."""
+    donors = load_ranking(study).set_index("case_id")["cluster"]
+    means = load_matrix(study).groupby(donors).mean()
+    return pd.concat([means.idxmax(), donors]).groupby(level=0).last()
