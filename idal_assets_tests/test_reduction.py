@@ -16,9 +16,9 @@ from idal_assets.analysis.reduction import (
     median_change,
     plan_removals,
     replicate_scalars,
-    scalar_by_set,
     training_set,
 )
+from idal_assets.analysis.statistics import mean_dice
 from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
@@ -198,7 +198,7 @@ SETS = {"all": [], "worst_2": ["a", "b"], "worst_1": ["a"]}
 
 def scalars_of(**dice_by_set):
     """Means over the seeds by set and case."""
-    return scalar_by_set(replicate_scalars(evaluation(**dice_by_set), sets_of((1, 2), seeds=2)))
+    return mean_dice(replicate_scalars(evaluation(**dice_by_set), sets_of((1, 2), seeds=2)))
 
 
 def test_seeds_are_averaged_and_an_undefined_case_stays_undefined():

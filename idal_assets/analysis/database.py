@@ -103,7 +103,13 @@ TABLES: Mapping[str, Table] = {
         | {"mean_difference": "DOUBLE", "wilcoxon_p": "DOUBLE", "holm_p": "DOUBLE"}
         | {"controls": "INTEGER", "control_gain_median": "DOUBLE", "control_p": "DOUBLE"}
         | {"smallest_control_p": "DOUBLE", "probability_false": "DOUBLE", "level": "DOUBLE"}
-        | {"gain": "BOOLEAN", "harm": "BOOLEAN", "sentence": "VARCHAR", **_EVIDENCE},
+        | {
+            "worst_tenth_difference": "DOUBLE",
+            "gain": "BOOLEAN",
+            "harm": "BOOLEAN",
+            "sentence": "VARCHAR",
+            **_EVIDENCE,
+        },
         version=("evidence_version",),
         key=("removal_set",),
     ),

@@ -146,24 +146,11 @@ def replicate_scalars(evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet]) 
     )
 
 
-def scalar_by_set(scalars: pd.DataFrame) -> pd.DataFrame:
-    """Arranges the scalars of the test cases.
-
-    Args:
-        scalars: Rows of `replicate_scalars`.
-
-    Returns:
-        Means over the seeds, one row a removal set in the order given, one column a test case.
-    """
-    table = scalars.pivot_table(index="removal_set", columns="case_id", values="dice", dropna=False)
-    return table.reindex(list(dict.fromkeys(scalars["removal_set"])))
-
-
 def differences_to_full_set(scalars: pd.DataFrame) -> pd.DataFrame:
     """Difference of every test case to the full set, new minus old (thesis figure 3.6b).
 
     Args:
-        scalars: Table of `scalar_by_set`.
+        scalars: Table of `statistics.mean_dice`.
 
     Returns:
         The same table without the full set.
@@ -175,7 +162,7 @@ def median_change(scalars: pd.DataFrame, plan: Mapping[str, Sequence[str]], dono
     """Change of the median Dice by removal set (thesis table 3.3).
 
     Args:
-        scalars: Table of `scalar_by_set`.
+        scalars: Table of `statistics.mean_dice`.
         plan: Removed donors of every set.
         donors: Number of all donors.
 

@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import hypergeom
 
 from idal_assets.analysis.reduction import differences_to_full_set
-from idal_assets.settings import FULL_SET
+from idal_assets.removal_sets import FULL_SET
 
 THIRDS = ("small tumour", "middle tumour", "large tumour")
 MISSING_ENHANCING = "missing enhancing tumour"
@@ -161,9 +161,9 @@ def rare_subtype_warning(
         chance = hypergeom.sf(gone - 1, len(donors), len(members), len(removed))
         if len(members) <= rare * len(donors) and (chance < significance or gone > len(members) / 2):
             warnings.append(
-                f"{removal_set} may remove a rare but valid subtype: of its {len(removed)} removed donors {gone} are "
-                f"of the subgroup '{change.subgroup}', which has {len(members)} of the {len(donors)} donors (as many "
-                f"by chance: p = {chance:.2g}), and the subgroup's {change.cases} test cases lose "
+                f"{removal_set} may remove a rare but valid subtype: of its {len(removed)} removed donors {gone} "
+                f"are of the subgroup '{change.subgroup}', which has {len(members)} of the {len(donors)} donors "
+                f"(as many by chance: p = {chance:.2g}), and the subgroup's {change.cases} test cases lose "
                 f"{-change.median_of_differences:.3f} of Dice in the median"
             )
     return "\n".join(warnings) or None

@@ -6,7 +6,7 @@ import pandas as pd
 
 from idal_assets.artifacts import COMPUTE_FILE, Provenance
 from idal_assets.graph import GRAPH, version_in_the_making
-from idal_assets.plots.evidence import cost_by_asset
+from idal_assets.plots.cost import cost_by_asset
 from idal_assets.plots.style import png_bytes
 from idal_assets.study import Study
 

@@ -8,8 +8,20 @@ from pathlib import Path
 import pandas as pd
 
 from idal_assets.analysis.reduction import replicate_scalars
-from idal_assets.analysis.statistics import dice_by_set, difference_of_medians, effects, mean_dice, sentence
-from idal_assets.analysis.subgroups import rare_subtype_warning, subgroup_changes, subgroups_of
+from idal_assets.analysis.statistics import (
+    dice_by_set,
+    difference_of_medians,
+    effects,
+    mean_dice,
+    sentence,
+    significance,
+)
+from idal_assets.analysis.subgroups import (
+    rare_subtype_warning,
+    subgroup_changes,
+    subgroups_of,
+    worst_tenth_changes,
+)
 from idal_assets.graph import version_in_the_making
 from idal_assets.imaging.conventions import ENHANCING
 from idal_assets.plots.evidence import control_distribution, forest_plot
@@ -56,8 +68,14 @@ def make_evidence(study: Study, folder: Path) -> Mapping[str, pd.DataFrame]:
     """
     scalars = replicate_scalars(load_evaluations(study), study.removal_sets)
     plan = load_plan(study.path("removal_plan"))
+    dice = mean_dice(scalars).loc[chosen_sets(study)]
+    subgroups = _subgroups(study)
+    changes = subgroup_changes(dice, subgroups)
     found = Evidence(
-        _effects(study, scalars, plan), _controls(study, scalars), *_subgroups(study, mean_dice(scalars), plan)
+        _effects(study, scalars, plan, dice),
+        _controls(study, scalars),
+        changes,
+        _warnings(study, plan, subgroups, changes),
     )
     tables = dict(zip(TABLES, (found.effects, found.controls, found.subgroups), strict=True))
     for name, table in tables.items():
@@ -85,7 +103,9 @@ def load_evidence(study: Study) -> Evidence:
     return Evidence(*tables, json.loads((folder / WARNINGS_FILE).read_text()))
 
 
-def _effects(study: Study, scalars: pd.DataFrame, plan: Mapping[str, list[str]]) -> pd.DataFrame:
+def _effects(
+    study: Study, scalars: pd.DataFrame, plan: Mapping[str, list[str]], dice: pd.DataFrame
+) -> pd.DataFrame:
     settings = study.profile.evidence
     random_controls = {name: _controls_of(study, name, "random") for name in chosen_sets(study)}
     table = effects(
@@ -96,6 +116,8 @@ def _effects(study: Study, scalars: pd.DataFrame, plan: Mapping[str, list[str]])
         resamples=settings.resamples,
         seed=derived_seed(study.profile.seed, "evidence"),
     )
+    worst_tenth = worst_tenth_changes(dice).set_index("removal_set")["difference"]
+    table["worst_tenth_difference"] = table["removal_set"].map(worst_tenth)
     return table.assign(sentence=[sentence(row) for _, row in table.iterrows()])
 
 
@@ -119,35 +141,46 @@ def _controls(study: Study, scalars: pd.DataFrame) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["removal_set", "control", "kind", "difference_of_medians"])
 
 
-def _subgroups(study: Study, dice: pd.DataFrame, plan: Mapping[str, list[str]]) -> tuple[pd.DataFrame, list[str]]:
+def _subgroups(study: Study) -> pd.DataFrame:
+    """Subgroups of donors and test cases."""
     cohort = study.cohort
-    tests = subgroups_of(_case_facts(study, cohort.tests))
-    donors = subgroups_of(_case_facts(study, cohort.donors))
-    chosen = [name for name in chosen_sets(study) if plan[name]]
-    changes = subgroup_changes(dice.loc[chosen] - dice.loc[FULL_SET], tests)
-    warnings = (
-        rare_subtype_warning(name, plan[name], donors, changes, study.profile.evidence.rare_share)
-        for name in chosen
-    )
-    return changes, [warning for warning in warnings if warning]
-
-
-def _case_facts(study: Study, names: list[str]) -> pd.DataFrame:
-    facts = {name: study.cohort.case(name).facts for name in names}
+    names = cohort.donors + cohort.tests
+    facts = [cohort.case(name).facts for name in names]
     clusters = _clusters(study)
-    return pd.DataFrame(
-        {
-            "case_id": names,
-            "tumour_ml": [sum(label_millilitres(facts[name]).values()) for name in names],
-            "enhancing_voxels": [facts[name].label_voxels.get(str(ENHANCING), 0) for name in names],
-            "scanner": [study.cohort.scanners.get(name) for name in names],
-            "cluster": [clusters[name] for name in names],
-        }
+    return subgroups_of(
+        pd.DataFrame(
+            {
+                "case_id": names,
+                "tumour_ml": [sum(label_millilitres(of_case).values()) for of_case in facts],
+                "enhancing_voxels": [of_case.label_voxels.get(str(ENHANCING), 0) for of_case in facts],
+                "scanner": [cohort.scanners.get(name) for name in names],
+                "cluster": [clusters[name] for name in names],
+            }
+        )
     )
+
+
+def _warnings(
+    study: Study, plan: Mapping[str, list[str]], subgroups: pd.DataFrame, changes: pd.DataFrame
+) -> list[str]:
+    settings = study.profile.evidence
+    said = (
+        rare_subtype_warning(
+            name,
+            plan[name],
+            study.cohort.donors,
+            subgroups,
+            changes,
+            settings.rare_share,
+            significance(settings.level),
+        )
+        for name in chosen_sets(study)
+    )
+    return [warning for warning in said if warning]
 
 
 def _clusters(study: Study) -> pd.Series:
     """Cluster of every case: a donor's own, and for another case the one whose models segment it best."""
     donors = load_ranking(study).set_index("case_id")["cluster"]
     means = load_matrix(study).groupby(donors).mean()
-    return pd.concat([means.idxmax(), donors]).groupby(level=0).last()
+    return pd.concat([means.fillna(-1.0).idxmax(), donors]).groupby(level=0).last()

@@ -11,9 +11,9 @@ from idal_assets.analysis.reduction import (
     median_change,
     plan_removals,
     replicate_scalars,
-    scalar_by_set,
 )
 from idal_assets.analysis.reduction import training_set as list_training_set
+from idal_assets.analysis.statistics import mean_dice
 from idal_assets.artifacts import content_hash
 from idal_assets.graph import version_in_the_making
 from idal_assets.plots.reduction import dice_by_set, difference_map
@@ -142,7 +142,7 @@ def make_reduction_report(study: Study, folder: Path) -> pd.DataFrame:
     plan = load_plan(study.path("removal_plan"))
     evaluation = load_evaluations(study)
     trained = replicate_scalars(evaluation, study.removal_sets)
-    scalars = scalar_by_set(trained[~trained["kind"].isin(CONTROLS)])
+    scalars = mean_dice(trained[~trained["kind"].isin(CONTROLS)])
     change = median_change(scalars, plan, len(study.cohort.donors))
     change.to_csv(folder / "median_change.csv", index=False)
     figures = {

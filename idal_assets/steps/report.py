@@ -10,11 +10,14 @@ from idal_assets.analysis.scores import MEAN
 from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
+from idal_assets.plots.cost import human_time
 from idal_assets.plots.style import png_bytes
 from idal_assets.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
 from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
+from idal_assets.steps.cost import load_cost
+from idal_assets.steps.evidence import Evidence, load_evidence
 from idal_assets.steps.matrix import load_matrix, load_ranking
 from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
 from idal_assets.study import Study
@@ -29,16 +32,19 @@ def experiment_content(study: Study) -> ReportContent:
     """Gathers the report of a finished study."""
     cohort = study.cohort
     change = load_median_change(study)
+    found = load_evidence(study)
     return ReportContent(
         title=f"Which cases help, which harm: {study.profile.name}",
-        summary=summary_sentence(change, load_ranking(study), study.profile),
+        summary=summary(change, found, load_ranking(study), study.profile),
         facts=_facts(study, cohort),
         sections=[
+            _evidence_section(study, found),
             _reduction_section(study, change),
             _ranking_section(study),
             _matrix_section(study, cohort),
             _training_section(study),
             _overlay_section(study, cohort),
+            _cost_section(study),
             _cohort_section(study, cohort),
         ],
     )
@@ -49,19 +55,27 @@ def load_median_change(study: Study) -> pd.DataFrame:
     return pd.read_csv(study.path("reduction_report") / "median_change.csv")
 
 
-def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> str:
-    """Says in plain words what came out, and no more than that."""
-    reduced = change[change["removal_set"] != FULL_SET]
-    largest = reduced.loc[reduced["difference_of_medians"].abs().idxmax()]
+def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, profile: Profile) -> str:
+    """Says in plain words what follows, and no more than that."""
     full = change.set_index("removal_set").loc[FULL_SET]
+    judged = found.effects[found.effects["removal_set"] != FULL_SET]
+    largest = judged.loc[judged["difference_of_medians"].abs().idxmax(), "sentence"]
     worst = ", ".join(scores["case_id"].head(3))
     return (
-        f"With all {int(full['cases_left'])} donors the median Dice of the test cases "
-        f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}. The largest change is "
-        f"{largest['difference_of_medians']:+.3f}, after removing {int(largest['removed'])} of them "
-        f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, "
-        "so such a change can be luck: it takes random removals of the same size and several seeds to tell."
+        f"{_verdict(judged)} With all {int(full['cases_left'])} donors the median Dice of the test cases "
+        f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}; {largest}. "
+        f"The donors with the lowest scores are {worst}."
     )
+
+
+def _verdict(judged: pd.DataFrame) -> str:
+    gains = judged.loc[judged["gain"], "removal_set"]
+    if len(gains):
+        return f"Removing donors helps: {', '.join(gains)}."
+    harms = judged.loc[judged["harm"], "removal_set"]
+    if len(harms):
+        return f"No removal is shown to help, and {', '.join(harms)} does harm."
+    return "No removal is shown to help."
 
 
 def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
@@ -78,6 +92,59 @@ def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
         ("Baseline made", made.written),
         ("Software", ", ".join(f"{name} {version}" for name, version in made.software.items())),
     ]
+
+
+def _evidence_section(study: Study, found: Evidence) -> ReportSection:
+    folder = study.path("evidence")
+    effects = Table(
+        "Change of the median Dice, and what it is worth",
+        [
+            *("removal set", "removed", "seeds", "difference of medians", "interval", "Wilcoxon p (Holm)"),
+            *("controls", "p against them", "probability that it is false", "worst tenth of cases"),
+        ],
+        [
+            [
+                *(row.removal_set, row.removed, row.replicates, f"{row.difference_of_medians:+.3f}"),
+                *(f"{row.low:+.3f} to {row.high:+.3f}", row.holm_p),
+                *(row.controls, row.control_p, row.probability_false, f"{row.worst_tenth_difference:+.3f}"),
+            ]
+            for row in found.effects.itertuples()
+            if row.removed
+        ],
+        "The interval holds the spread of the test cases and, with two seeds or more, that of the seeds. The p "
+        "against the controls is the share of removals of as many donors at random that do as well. False means "
+        "that the true change is zero or less, given the spread between seeds.",
+    )
+    sentences = [f"{said[0].upper()}{said[1:]}." for said in found.sentences]
+    warnings = [f"Warning: {line}." for said in found.warnings for line in said.splitlines()]
+    return ReportSection(
+        "Evidence",
+        "evidence",
+        "\n\n".join([*sentences, *warnings]),
+        [effects],
+        [
+            _picture(
+                folder / "forest.png", "Change of the median Dice", "With bootstrap intervals; zero is all donors."
+            ),
+            _picture(
+                folder / "controls.png", "Against removals at random", "Each dot a removal of as many donors."
+            ),
+            _picture(folder / "subgroups.png", "Who pays", "Median change in each subgroup of the test cases."),
+        ],
+    )
+
+
+def _cost_section(study: Study) -> ReportSection:
+    costs = load_cost(study)
+    devices = ", ".join(sorted(set(costs["device"])))
+    return ReportSection(
+        "Cost",
+        "cost",
+        f"The answer took {human_time(costs['seconds'].sum())} on {devices}, and "
+        f"{human_time(costs['cpu_seconds'].sum())} of processor time.",
+        [],
+        [_picture(study.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions.")],
+    )
 
 
 def _reduction_section(study: Study, change: pd.DataFrame) -> ReportSection:
