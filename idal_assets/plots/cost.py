@@ -65,7 +65,7 @@ def convergence(table: pd.DataFrame) -> Figure:
         # The points lie near the top as a rule, where the room is below them.
         below = row.correlation > 0.4
         axes.annotate(
-            f"{row.correlation:.2f}\n{human_time(row.seconds)}",
+            f"{row.correlation:.2f}\n{human_time(row.seconds)}".replace("-", "−"),
             (row.share, row.correlation),
             xytext=(0, -9 if below else 9),
             textcoords="offset points",

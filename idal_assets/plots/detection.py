@@ -36,6 +36,7 @@ def ranking_with_truth(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
     rows, gaps = _rows_and_gaps(shown.index.to_numpy(), len(ranked))
     bottom = max([*rows, *gaps]) + 0.6
     faulty = ranked["colour"] == ALERT
+    cut = rows[(shown.index < faulty.sum()).sum() - 1] + 0.5
     figure = new_figure(PAGE_WIDTH, 0.2 * bottom + 1.2, _headline(faulty))
     measures = {"score": "score (low: harms and is hard)", "label_quality": "label quality"}
     drawn = [x for x in measures if x in ranked]
@@ -45,7 +46,7 @@ def ranking_with_truth(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
         axes.hlines(rows, 0, 1, transform=axes.get_yaxis_transform(), color=GRID, linewidth=0.8, zorder=1)
         axes.set_xlabel(measures[measure])
         if 0 < faulty.sum() < len(ranked):
-            axes.axhline(faulty.sum() - 0.5, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
+            axes.axhline(cut, color=MUTED, linewidth=1, linestyle=(0, (4, 3)), zorder=2)
         tidy(axes)
         row_ticks(axes)
     _write_notes(panels[0], shown, rows)

@@ -1,6 +1,7 @@
 """Figures of the evidence that a removal helped or harmed: its interval, its controls, its subgroups."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,10 +18,8 @@ from idal_assets.plots.style import (
     INK,
     MUTED,
     PAGE_WIDTH,
-    case_ticks,
     draw_cells,
     draw_colour_bar,
-    label_inches,
     new_figure,
     short_labels,
     tidy,
@@ -34,6 +33,9 @@ CONTROLS = {
     "matched": ("D", "white", INK),
 }
 """Marker, face and edge of the controls by kind."""
+
+UPRIGHT_SETS = 8
+"""As many removal sets as fit side by side with their names upright."""
 
 GOLDEN_RATIO = (5**0.5 - 1) / 2
 """Its multiples fall evenly into any interval, so that dots spread without a random number."""
@@ -82,7 +84,10 @@ def control_distribution(controls: pd.DataFrame, effects: pd.DataFrame) -> Figur
     if strangers:
         raise ValueError(f"Controls of {', '.join(strangers)}, of which there is no effect; leave them out")
     kinds = [kind for kind in CONTROLS if (controls["kind"] == kind).any()]
-    columns = {f"above {kind} controls": _places(controls[controls["kind"] == kind], effects) for kind in kinds}
+    columns = {
+        f"above {kind} controls": _places(controls[controls["kind"] == kind], effects)
+        for kind in kinds or ["random"]
+    }
     figure, axes = row_figure(_set_labels(effects), columns, pitch=0.62)
     for kind in kinds:
         _draw_controls(axes, kind, controls[controls["kind"] == kind], place)
@@ -105,29 +110,29 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
     """Draw how Dice changed in each subgroup of the test cases: red better, white the same, blue worse.
 
     Args:
-        table: One row a removal set and subgroup, drawn in this order: `removal_set`; `kind`, what divides the
-            cases; `subgroup`; `cases`, how many test cases are in it; `median_of_differences`, Dice new minus
-            old (-1 to 1 or NaN, which is hatched grey).
+        table: One row a removal set and subgroup, at least one, drawn in this order: `removal_set`; `kind`, what
+            divides the cases; `subgroup`; `cases`, how many test cases are in it; `median_of_differences`, Dice
+            new minus old (-1 to 1 or NaN, which is hatched grey).
     """
     sets, kinds = list(table["removal_set"].unique()), list(table["kind"].unique())
     changes = {kind: _by_subgroup(table[table["kind"] == kind], sets) for kind in kinds}
     labels = [name for block in changes.values() for name in block.index]
-    height = 0.3 * len(labels)
-    width = min(PAGE_WIDTH - label_inches(labels) - 1.3, 0.4 + 1.1 * len(sets))
-    figure = new_figure(width + label_inches(labels) + 1.3, height + 0.34 * len(kinds) + 0.5)
+    room = 0.068 * max(map(len, labels)) + 1.3
+    width = min(PAGE_WIDTH - room, 0.4 + 1.1 * len(sets))
+    figure = new_figure(width + room, max(0.3 * len(labels), 1.2) + 0.34 * len(kinds) + 0.5)
     grid = figure.add_gridspec(
         len(kinds), 2, width_ratios=[width, BAR_WIDTH], height_ratios=[len(x) for x in changes.values()]
     )
     # A floor, so that a picture without any change is white and not an error.
-    largest = max(np.nanmax(table["median_of_differences"].abs(), initial=0.0), 0.01)
+    largest = max(table["median_of_differences"].abs().fillna(0).max(), 0.01)
     for row, (kind, block) in enumerate(changes.items()):
         axes = figure.add_subplot(grid[row, 0])
         picture = draw_cells(axes, block.to_numpy(float), DIFFERENCE_COLOURS, Normalize(-largest, largest), "+.3f")
         axes.set_title(kind, loc="left", fontsize=9, fontweight="bold", color=INK, pad=4)
-        case_ticks(axes.yaxis, list(block.index), 0.3 * len(block))
-        case_ticks(axes.xaxis, sets if row == len(kinds) - 1 else [""] * len(sets), width)
-        axes.tick_params(length=0)
-    draw_colour_bar(figure.add_subplot(grid[:, 1]), picture, "median change of Dice")
+        axes.set_yticks(range(len(block)), list(block.index))
+        axes.set_xticks(range(len(sets)), short_labels(sets), rotation=90 if len(sets) > UPRIGHT_SETS else 0)
+        axes.tick_params(length=0, labelsize=8.5, labelbottom=row == len(kinds) - 1)
+    draw_colour_bar(figure.add_subplot(grid[:, 1]), picture, "median change")
     return figure
 
 
@@ -138,16 +143,17 @@ def _set_labels(effects: pd.DataFrame) -> list[str]:
 
 def _change_axis(axes: Axes, changes: pd.DataFrame) -> None:
     """Put zero in the middle of the x axis and say which side is better."""
-    reach = max(1.1 * np.nanmax(changes.abs().to_numpy(float), initial=0.0), 0.005)
+    reach = max(1.1 * changes.astype(float).abs().fillna(0).max(axis=None), 0.005)
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
+    axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_xlabel("← worse      change of the median Dice      better →")
     tidy(axes)
     row_ticks(axes)
 
 
-def _change(row) -> str:
+def _change(row: Any) -> str:
     if np.isnan(row.difference_of_medians):
         return "not defined"
     change = _signed(row.difference_of_medians)
@@ -156,7 +162,7 @@ def _change(row) -> str:
     return f"{change} ({_signed(row.low)} to {_signed(row.high)})"
 
 
-def _verdict(row, significance: float) -> str:
+def _verdict(row: Any, significance: float) -> str:
     if row.controls == 0:
         return "no controls: cannot tell"
     if np.isnan(row.control_p) or row.smallest_control_p > significance:
