@@ -8,7 +8,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idal_assets.artifacts import Inputs
+from idal_assets.artifacts import Inputs, content_hash
 from idal_assets.study import Study
 
 Partition = Literal["case", "donor", "removal_set"]
@@ -45,6 +45,11 @@ def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
 def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the cases that every model segments: donors and test cases."""
     return {case: study.version(asset, case) for case in study.cohort.receivers}
+
+
+def names_of_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """Only which cases are test cases, for what is measured on these alone."""
+    return content_hash(study.cohort.tests)
 
 
 def of_tests(study: Study, asset: str, key: str | None) -> Versions:
@@ -170,9 +175,9 @@ _NODES = (
         "dice_row",
         "similarity",
         "donor",
-        {"case_model": same_key, "case_slices": of_receivers},
+        {"cohort": names_of_tests, "case_model": same_key, "case_slices": of_receivers},
         ("inference", "compute.precision"),
-        code="2",
+        code="3",
     ),
     Node("dice_matrix", "similarity", None, {"cohort": whole, "dice_row": of_donors}, ("similarity.scalar",)),
     Node("dendrogram", "similarity", None, {"dice_matrix": whole}, ("similarity.distance",)),
@@ -199,7 +204,7 @@ _NODES = (
         "removal_set",
         {"reduced_model": same_key, "case_slices": of_tests},
         ("inference", "compute.precision"),
-        code="2",
+        code="3",
     ),
     Node(
         "reduction_report",
