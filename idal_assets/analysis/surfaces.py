@@ -20,9 +20,9 @@ def hd95_of_regions(
     """HD95 of every region and label of one segmentation.
 
     The surface of a region is its voxels that share a face with a voxel outside it or lie at the edge of the
-    volume. From the centre of each surface voxel the distance goes to the nearest centre of the other surface. HD95
-    is the larger of two numbers: the 95th percentile of these distances from the prediction to the truth, and that
-    from the truth to the prediction, interpolated linearly between ranks.
+    volume. From the centre of each surface voxel the distance goes to the nearest centre of the other surface.
+    HD95 is the larger of two numbers: the 95th percentile of these distances from the prediction to the truth, and
+    that from the truth to the prediction, interpolated linearly between ranks.
 
     Where truth and prediction are both empty, HD95 is not defined (NaN), like the Dice. Where one is empty, it is
     the diagonal of the whole volume, as bad as the volume allows: NaN would hide the failure, and infinity would

@@ -1,9 +1,9 @@
 """The cell cache: what of a row need not be computed again.
 
 A cell is one model on one case. It follows from the version of the model and the version of the case's slices,
-from settings and code of the asset that holds it, and from whether the case's surface distances are asked for. While
-a row is made again, the row before still lies in the data folder; cells of it that are still true are taken over,
-and only the others are segmented.
+from settings and code of the asset that holds it, and from whether the case's surface distances are asked for.
+While a row is made again, the row before still lies in the data folder; cells of it that are still true are taken
+over, and only the others are segmented.
 """
 
 import json
