@@ -101,7 +101,7 @@ def test_a_shifted_cube_is_as_far_as_the_shift(axis, expected):
 def test_the_percentile_is_interpolated_and_the_larger_direction_counts():
     line, with_outlier = box((1, 1, 25), (0, 0, 0), (1, 1, 10)), box((1, 1, 25), (0, 0, 0), (1, 1, 10))
     with_outlier[0, 0, 19] = True
-    # ten distances of 0 and one of 10 voxels: rank 9.5 of 0 to 10 lies half way; the other way there are only zeros
+    # ten distances of 0 and one of 10 voxels: rank 9.5 lies half way between 0 and 10; the other way all are zero
     for pair in ((line, with_outlier), (with_outlier, line)):
         assert of_mask(*pair, (1, 1, 2)) == pytest.approx(10.0, rel=SINGLE)
 
