@@ -64,14 +64,16 @@ def of_mask(truth: NDArray, predicted: NDArray, spacing: Sequence[float] = (1, 1
     return hd95_of_regions(3 * truth.astype(np.uint8), 3 * predicted.astype(np.uint8), spacing)["ET"]
 
 
-def assert_as_by_simpleitk(truth: NDArray, predicted: NDArray, spacing: Sequence[float]) -> None:
+def assert_as_by_simpleitk(
+    truth: NDArray, predicted: NDArray, spacing: Sequence[float], tolerance: float = SINGLE
+) -> None:
     found = hd95_of_regions(truth, predicted, spacing)
     assert list(found) == list(REGION_LABELS)
     for region, labels in REGION_LABELS.items():
         there, said = np.isin(truth, labels), np.isin(predicted, labels)
         assert there.any()
         assert said.any()
-        assert found[region] == pytest.approx(simpleitks(there, said, spacing), rel=SINGLE, abs=SINGLE), region
+        assert found[region] == pytest.approx(simpleitks(there, said, spacing), rel=SINGLE, abs=tolerance), region
 
 
 # --- worked by hand ---
@@ -182,7 +184,8 @@ def test_real_labels_as_by_simpleitk(spacing):
     dilated[binary_dilation(one > 0, iterations=2) & (one == 0)] = 1
     dilated[binary_dilation(one == 3)] = 3
     for predicted in (shifted, dilated, other):
-        assert_as_by_simpleitk(one, predicted, spacing)
+        # the percentile lies between two of ten thousand voxels, in single precision to a thousandth of their gap
+        assert_as_by_simpleitk(one, predicted, spacing, tolerance=1e-3)
 
 
 def voxels(path: Path) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ The distances are MONAI's (`compute_hausdorff_distance`). Here belong the defini
 for empty masks, and what makes it affordable. MONAI is imported where it is needed, as loading it takes a while.
 """
 
+import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,10 +61,14 @@ def hd95_of_regions(
 def _hd95(there: NDArray[np.bool_], found: NDArray[np.bool_], spacing: Sequence[float]) -> float:
     from monai.metrics.hausdorff_distance import compute_hausdorff_distance
 
-    # batch and channel come first; the only channel is no background
-    distance = compute_hausdorff_distance(
-        found[None, None], there[None, None], include_background=True, percentile=PERCENTILE, spacing=list(spacing)
-    )
+    # batch and channel come first; the only channel is no background; MONAI takes no other numbers than floats
+    sizes = [float(size) for size in spacing]
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that it gives to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        distance = compute_hausdorff_distance(
+            found[None, None], there[None, None], include_background=True, percentile=PERCENTILE, spacing=sizes
+        )
     return float(distance)
 
 
