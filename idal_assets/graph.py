@@ -47,6 +47,11 @@ def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
     return {case: study.version(asset, case) for case in study.cohort.receivers}
 
 
+def names_of_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """Only which cases are test cases, for what is measured on these alone."""
+    return content_hash(study.cohort.tests)
+
+
 def of_tests(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the test cases."""
     return {case: study.version(asset, case) for case in study.cohort.tests}
@@ -176,9 +181,9 @@ _NODES = (
         "dice_row",
         "similarity",
         "donor",
-        {"case_model": same_key, "case_slices": of_receivers},
+        {"cohort": names_of_tests, "case_model": same_key, "case_slices": of_receivers},
         ("inference", "compute.precision"),
-        code="2",
+        code="3",
     ),
     Node("dice_matrix", "similarity", None, {"cohort": whole, "dice_row": of_donors}, ("similarity.scalar",)),
     Node("dendrogram", "similarity", None, {"dice_matrix": whole}, ("similarity.distance",)),
@@ -213,7 +218,7 @@ _NODES = (
         "removal_set",
         {"reduced_model": same_key, "case_slices": of_tests},
         ("inference", "compute.precision"),
-        code="2",
+        code="3",
     ),
     Node(
         "reduction_report",

@@ -22,6 +22,8 @@ def dice_rows(count, value=0.5, first="a", version=None):
             "receiver": [f"r{number:03d}" for number in range(count)],
             "region": "mean",
             "dice": value,
+            "iou": value / (2 - value),
+            "hd95": 1.5,
             "tp": pd.array([None] * count, dtype="Int64"),
             "fp": 1,
             "fn": 2,

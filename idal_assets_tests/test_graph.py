@@ -141,6 +141,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
         ("inference.tile_step", 0.25, "dice_row reduced_evaluation"),
+        ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("similarity.scalar", "WT", "dice_matrix reduction_report"),
         ("similarity.distance", "symmetric", "dendrogram"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
@@ -287,6 +288,16 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
     assert after["case_slices", "case_9"] is None
     for asset, keys in (("raw_case", DONORS + TESTS), ("augmented_case", DONORS), ("case_model", DONORS)):
         assert all(after[asset, key] == before[asset, key] for key in keys)
+
+
+def test_a_donor_that_becomes_a_test_case_concerns_every_row(study):
+    before = hashes(study)
+    fewer = with_settings(study, {"cohort.donor_cases": DONORS[:3], "cohort.test_cases": (*TESTS, DONORS[3])})
+    make_the_cohort(fewer)
+    # the receivers and their slices are the same as before, but surface distances are asked for one case more
+    concerned = differences(before, hashes(fewer))
+    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", DONORS)
+    assert {place for place in concerned if place[0] == "reduced_evaluation"} == every("reduced_evaluation", SETS)
 
 
 # --- what the records say of the state ---

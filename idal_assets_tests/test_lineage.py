@@ -136,7 +136,8 @@ def test_models_and_rows_name_the_versions_that_they_came_from(finished_run: Fin
     assert row["model_version"] == study.version("case_model", donor)
     shown = {cell["receiver"]: cell["receiver_version"] for cell in rows_of(row["cells_by_receiver"])}
     assert shown == {case: study.version("case_slices", case) for case in study.cohort.receivers}
-    assert row["made_from"] == {"case_model": row["model_version"], "case_slices": shown}
+    tests = content_hash(study.cohort.tests)
+    assert row["made_from"] == {"cohort": tests, "case_model": row["model_version"], "case_slices": shown}
     assert (row["cells_computed"], row["cells_taken_over"]) == (len(shown), 0)
 
 

@@ -251,7 +251,8 @@ def region_rows(dice, **columns):
     """Counts whose Dice is `dice` times the factor of the region."""
     counts = {region: round(1000 * dice * factor) for region, factor in REGION_FACTORS.items()}
     return [
-        {"region": region, "dice": tp / 1000, "tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
+        {"region": region, "dice": tp / 1000, "iou": tp / (2000 - tp), "hd95": 2.0}
+        | {"tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
         for region, tp in counts.items()
     ]
 
@@ -430,7 +431,8 @@ def write_evaluation(removal_set, values, folder):
         for case, value in zip(("case_6", "case_7"), values, strict=True)
         for region in ("WT", "TC", "ET")
     ]
-    table = pd.DataFrame(rows).assign(tp=1, fp=1, fn=1, model_version="m", receiver_version="r")
+    table = pd.DataFrame(rows).assign(iou=0.5, hd95=2.0, tp=1, fp=1, fn=1)
+    table = table.assign(model_version="m", receiver_version="r")
     table.to_parquet(folder / "evaluation.parquet", index=False)
 
 

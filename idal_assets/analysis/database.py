@@ -42,7 +42,7 @@ class Table:
     by_set: bool = False
 
 
-_SCORES = {"dice": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
+_SCORES = {"dice": "DOUBLE", "iou": "DOUBLE", "hd95": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
 _DECIDED_FROM = {"ranking_version": "VARCHAR", "matrix_version": "VARCHAR"}
 _EVIDENCE = {"plan_version": "VARCHAR", "evidence_version": "VARCHAR"}
 

@@ -86,6 +86,12 @@ def preprocess(case: Case, plans: Plans) -> CaseSlices:
     )
 
 
+def truth_spacing(case: CaseSlices, plans: Plans) -> list[float]:
+    """Voxel size in mm along the axes of `CaseSlices.truth`, which nnU-Net's transposition may have exchanged."""
+    spacing = case.properties["spacing"]
+    return [float(spacing[axis]) for axis in plans.manager.transpose_forward]
+
+
 def foreground_places(label: NDArray[np.int8], labels: list[int]) -> dict[int, NDArray[np.int32]]:
     """Samples the voxels of each label that patches may be centred on, as nnU-Net does.
 

@@ -1,7 +1,7 @@
 """Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
 
 import shutil
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,13 +11,14 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.analysis.surfaces import hd95_of_regions
 from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
+from idal_assets.nnunet.slices import SlicesOnDisk, load_slices, truth_spacing
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.nnunet.variants import make_variants
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
@@ -84,18 +85,17 @@ def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Tra
 def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
     """Segments with one donor's model every donor and test case that the row before has no cell of.
 
-    Writes `row.parquet` with one row a receiver and region: `donor`, `receiver`, `region`, `dice`, `tp`, `fp`,
-    `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it: profile and
-    cohort say what they are when the rows are read.
+    Writes `row.parquet` with one row a receiver and region: `donor`, `receiver`, `region`, `dice`, `iou`, `hd95`,
+    `tp`, `fp`, `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it:
+    profile and cohort say what they are when the rows are read. `hd95` is NaN for donors: among them it would
+    decide nothing and take time.
     """
     before = rows_before(study, "dice_row", donor, ROW_FILE)
     # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
     cells = _cells(study, before, "receiver", study.version("case_model", donor), study.cohort.receivers)
     model = study.path("case_model", donor)
     segmented = _segment(study, model, cells.missing, folder, track, f"segment with {donor}")
-    computed = [
-        score_table(confusion(truth, predicted)).assign(receiver=name) for name, truth, predicted in segmented
-    ]
+    computed = [scores.assign(receiver=name) for name, scores, _ in segmented]
     cells.complete(computed, folder).assign(donor=donor).to_parquet(folder / ROW_FILE, index=False)
 
 
@@ -103,7 +103,7 @@ def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: 
     """Segments with a retrained network every test case that the evaluation before has no cell of.
 
     Writes the segmentations, and `evaluation.parquet` with one row a test case and region: `removal_set`,
-    `case_id`, `region`, `dice`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
+    `case_id`, `region`, `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
     """
     target = folder / SEGMENTATIONS
     target.mkdir()
@@ -118,8 +118,8 @@ def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: 
     model = study.path("reduced_model", removal_set)
     computed = []
     segmented = _segment(study, model, cells.missing, folder, track, f"segment with {removal_set}")
-    for name, truth, predicted in segmented:
-        computed.append(score_table(confusion(truth, predicted)).assign(case_id=name))
+    for name, scores, predicted in segmented:
+        computed.append(scores.assign(case_id=name))
         affine = np.asarray(study.cohort.case(name).facts.affine)
         nib.save(nib.Nifti1Image(_as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
     rows = cells.complete(computed, folder).assign(removal_set=removal_set)
@@ -130,7 +130,12 @@ def _cells(
     study: Study, before: pd.DataFrame | None, case_column: str, model_version: str, names: Iterable[str]
 ) -> Cells:
     versions = {name: study.version("case_slices", name) for name in names}
-    return find_cells(before, case_column, model_version, versions)
+    return find_cells(before, case_column, model_version, versions, _measured(study))
+
+
+def _measured(study: Study) -> Collection[str]:
+    """Cases on which surface distances are measured."""
+    return study.cohort.tests if study.profile.inference.surface_distances else ()
 
 
 def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
@@ -170,18 +175,22 @@ def _train_into(
 
 def _segment(
     study: Study, model: Path, names: list[str], folder: Path, track: Track, description: str
-) -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+) -> Iterable[tuple[str, pd.DataFrame, NDArray[np.uint8]]]:
+    """Names of the cases, with the table of their scores and their segmentation as `Predictor` gives it."""
     if not names:
         return
     profile = study.profile
     plans = Plans.load(study.path("nnunet_plans"))
+    measured = set(_measured(study))
     with taken(profile.compute) as compute:
         (folder / COMPUTE_FILE).write_text(str(compute))
         predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
         segmented = predictor.segment(_slices(study, names), names)
         for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
             assert case.truth is not None
-            yield name, case.truth, predicted
+            spacing = truth_spacing(case, plans)
+            hd95 = hd95_of_regions(case.truth, predicted, spacing) if name in measured else None
+            yield name, score_table(confusion(case.truth, predicted), hd95), predicted
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:

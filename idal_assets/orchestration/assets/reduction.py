@@ -104,13 +104,20 @@ def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mappin
         **_versions(rows, "model_version"),
         "test_cases": len(by_case),
         "median_dice": float(by_case[MEAN].median()),
+        **_median_distance(rows),
         "dice_by_case": table(by_case.reset_index()),
     }
 
 
+def _median_distance(rows: pd.DataFrame) -> Mapping[str, float]:
+    """Nothing where no distance was measured."""
+    distances = rows.loc[rows["region"] == "WT", "hd95"]
+    return {"median_hd95_wt_mm": float(distances.median())} if distances.notna().any() else {}
+
+
 @study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation, pool=ACCELERATOR)
 def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Track) -> None:
-    """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI.
+    """This retrained network on every test case: scores per label and region, and the segmentations as NIfTI.
 
     What network and test case leave unchanged is taken over from the evaluation before.
     """
