@@ -20,7 +20,8 @@ def plan_removals(
         settings: Sizes and order.
 
     Returns:
-        Removed donors by name of the set. `all` removes nothing; the sets `worst_N` are nested.
+        Removed donors by name of the set. `all` removes nothing; the sets `worst_N` are nested; `worst_cluster`
+        removes nothing where there is no worst cluster.
     """
     order = list(scores["case_id"]) if settings.order == "score" else list(reversed(leaves))
     plan: dict[str, list[str]] = {FULL_SET: []}

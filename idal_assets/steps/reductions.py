@@ -19,7 +19,7 @@ from idal_assets.plots.reduction import dice_by_set, difference_map
 from idal_assets.plots.reduction import median_change as median_change_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.cells import EVALUATION_FILE, read_scores
-from idal_assets.steps.matrix import load_dendrogram, load_ranking
+from idal_assets.steps.matrix import load_decision, load_dendrogram, load_ranking
 from idal_assets.study import NotMadeError, Study
 
 PLAN_FILE = "plan.json"
@@ -35,11 +35,14 @@ def make_plan(study: Study, folder: Path) -> pd.DataFrame:
     """
     scores = load_ranking(study)
     leaves = load_dendrogram(study.path("dendrogram")).leaves
-    members = json.loads((study.path("case_ranking") / "worst_cluster.json").read_text())
-    plan = plan_removals(scores, leaves, members, study.profile.removal)
+    decision = load_decision(study.path("case_ranking"))
+    plan = plan_removals(scores, leaves, decision["worst_cluster"], study.profile.removal)
     (folder / PLAN_FILE).write_text(json.dumps(plan, indent=1))
-    ranking = study.provenance("case_ranking")
-    decided_from = {"ranking_version": ranking.version, "matrix_version": ranking.inputs.made_from["dice_matrix"]}
+    # the matrix that there was at the ranking: one of other test cases may have come since
+    decided_from = {
+        "ranking_version": study.version("case_ranking"),
+        "matrix_version": decision["matrix_version"],
+    }
     sets = pd.concat([list_training_set(name, plan, scores) for name in plan], ignore_index=True)
     sets.assign(**decided_from).to_parquet(folder / TRAINING_SETS_FILE, index=False)
     return pd.DataFrame({"removal_set": list(plan), "removed": list(plan.values())}).assign(

@@ -1,6 +1,7 @@
 """What the experiment's report says: facts, tables and pictures, gathered from the finished artifacts."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -13,13 +14,23 @@ from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
 from idal_assets.settings import FULL_SET, WORST_CLUSTER, Profile
 from idal_assets.steps.cohort import cohort_table
-from idal_assets.steps.matrix import load_matrix, load_ranking
+from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
 from idal_assets.steps.reductions import load_evaluation, load_plan
 from idal_assets.study import Study
 
 OVERLAY_CASES = 6
 """Test cases whose segmentations are shown: the best, the worst and some between."""
 
+MODE_NAMES = {
+    "robust": "robust: regions that both cases hold, and what removal does to validation cases",
+    "thesis": "thesis: all regions, donors alone",
+}
+LINKAGE_NAMES = {
+    "average": "average linkage (UPGMA)",
+    "single": "single linkage",
+    "complete": "complete linkage",
+    "weighted": "weighted average linkage (WPGMA)",
+}
 SCALAR_NAMES = {"regions": "mean of WT, TC and ET", "labels": "mean of the three labels", "WT": "whole tumour"}
 
 
@@ -49,7 +60,7 @@ def load_median_change(study: Study) -> pd.DataFrame:
 
 def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> str:
     """Says in plain words what came out, and no more than that."""
-    reduced = change[change["removal_set"] != FULL_SET]
+    reduced = change[change["removed"] > 0]
     largest = reduced.loc[reduced["difference_of_medians"].abs().idxmax()]
     full = change.set_index("removal_set").loc[FULL_SET]
     worst = ", ".join(scores["case_id"].head(3))
@@ -69,8 +80,10 @@ def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
         ("Raw folder", f"{cohort.raw} ({cohort.layout})"),
         ("Donors", str(len(cohort.donors))),
         ("Test cases", str(len(cohort.tests))),
+        ("Validation cases", str(len(cohort.validation)) if cohort.validation else "none"),
         ("Pretraining cases", str(len(cohort.pretraining)) if cohort.pretraining else "none: the donors train it"),
         ("Scalar of a cell", SCALAR_NAMES[study.profile.similarity.scalar]),
+        ("Bad cases chosen by", MODE_NAMES[study.profile.similarity.mode]),
         ("Seed", str(study.profile.seed)),
         ("Baseline trained on", (study.path("baseline_weights") / "compute.txt").read_text()),
         ("Baseline made", made.written),
@@ -137,20 +150,50 @@ def _ranking_section(study: Study) -> ReportSection:
     scores = load_ranking(study)
     table = Table(
         "Donors, the worst first",
-        ["rank", "case", "score", "donor mean", "receiver mean", "cluster"],
+        ["rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"],
         [
-            [row.rank, row.case_id, float(row.score), float(row.donor_mean), float(row.receiver_mean), row.cluster]
+            [
+                row.rank,
+                row.case_id,
+                float(row.score),
+                float(row.donor_mean),
+                float(row.receiver_mean),
+                row.cluster,
+                f"{row.stability:.0%}",
+            ]
             for row in scores.itertuples()
         ],
-        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented.",
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. The "
+        "last column is the share of draws in which a case is in the worst cluster.",
     )
     return ReportSection(
         "Ranking",
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
-        "the models of the other donors segment that case.",
+        f"the models of the other donors segment that case. {_regions_sentence(study)}\n\n"
+        f"{decision_sentences(load_decision(study.path('case_ranking')))}",
         [table],
         [_picture(study.path("case_ranking") / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
+    )
+
+
+def _regions_sentence(study: Study) -> str:
+    if study.profile.similarity.mode == "thesis":
+        return "A cell averages every region that is defined."
+    return "A cell averages only regions that the labels of both its cases hold."
+
+
+def decision_sentences(decision: dict[str, Any]) -> str:
+    """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
+    members = ", ".join(decision["worst_cluster"]) or "none"
+    agreement = decision["adjusted_rand_index"]
+    of_clusters = (
+        "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
+    )
+    return (
+        f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
+        f"{decision['resamples']} times, {of_clusters}the rankings correlate by {decision['rank_correlation']:.2f} "
+        "on average (Spearman); 1 is the same."
     )
 
 
@@ -160,7 +203,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
     return ReportSection(
         "Similarity",
         "similarity",
-        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors and "
+        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors"
+        f"{f', {len(cohort.validation)} validation cases' if cohort.validation else ''} and "
         f"{len(cohort.tests)} test cases.",
         [],
         [
@@ -171,7 +215,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
                 "Dendrogram",
-                "Thesis figure 3.5: average linkage (UPGMA), and the matrix in its leaf order.",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix in its leaf "
+                "order, as it decided.",
             ),
         ],
     )
