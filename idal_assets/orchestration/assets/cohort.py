@@ -58,9 +58,9 @@ def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
     """Which cases take part, and in which role.
 
     Verifies the whole raw folder and refuses bad cases before anything is trained. Gives each case its role
-    (donor, validation, test or pretraining) by the profile's lists or seed, and registers the partitions. A profile
-    with a phantom and no raw folder writes the phantom first; one with an automatic download downloads the cases
-    first.
+    (donor, validation, test or pretraining) by the profile's lists or seed, and registers the partitions. A
+    profile with a phantom and no raw folder writes the phantom first; one with an automatic download downloads the
+    cases first.
     """
     from idal_assets.analysis.database import record
     from idal_assets.steps.cohort import cohort_rows, make_cohort
