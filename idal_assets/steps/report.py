@@ -163,8 +163,8 @@ def _ranking_section(study: Study) -> ReportSection:
             ]
             for row in scores.itertuples()
         ],
-        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. The "
-        "last column is the share of draws in which a case is in the worst cluster.",
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
+        "The last column is the share of draws in which a case is in the worst cluster.",
     )
     return ReportSection(
         "Ranking",
@@ -187,13 +187,11 @@ def decision_sentences(decision: dict[str, Any]) -> str:
     """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
     members = ", ".join(decision["worst_cluster"]) or "none"
     agreement = decision["adjusted_rand_index"]
-    of_clusters = (
-        "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
-    )
+    clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
     return (
         f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
-        f"{decision['resamples']} times, {of_clusters}the rankings correlate by {decision['rank_correlation']:.2f} "
-        "on average (Spearman); 1 is the same."
+        f"{decision['resamples']} times, {clusters}the rankings correlate by {decision['rank_correlation']:.2f} on "
+        "average (Spearman); 1 is the same."
     )
 
 
@@ -215,8 +213,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
                 "Dendrogram",
-                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix in its leaf "
-                "order, as it decided.",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix that decided "
+                "in its leaf order.",
             ),
         ],
     )
