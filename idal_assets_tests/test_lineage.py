@@ -107,7 +107,7 @@ def test_graph_metadata_and_database_agree_on_the_versions(finished_run: Finishe
         "training_set_version": study.version("training_set", name),
         "plan_version": study.version("removal_plan"),
         "ranking_version": made_from(study, "removal_plan", "case_ranking"),
-        "matrix_version": made_from(study, "case_ranking", "dice_matrix"),
+        "matrix_version": study.version("dice_matrix"),
     }
     shown = metadata(finished_run, "training_set", name)
     assert {column: shown[column] for column in expected} == expected

@@ -190,8 +190,8 @@ def decision_sentences(decision: dict[str, Any]) -> str:
     clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
     return (
         f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
-        f"{decision['resamples']} times, {clusters}the rankings correlate by {decision['rank_correlation']:.2f} on "
-        "average (Spearman); 1 is the same."
+        f"{decision['resamples']} times, {clusters}rankings correlate by {decision['rank_correlation']:.2f} "
+        "on average (Spearman); 1 is the same."
     )
 
 
@@ -213,8 +213,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
                 "Dendrogram",
-                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix that decided "
-                "in its leaf order.",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix that "
+                "decided, in its leaf order.",
             ),
         ],
     )
