@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from idal_assets.artifacts import Inputs, content_hash
-from idal_assets.study import Study
+from idal_assets.study import NotMadeError, Study
 
 Partition = Literal["case", "donor", "removal_set"]
 Versions = str | dict[str, str]
@@ -43,7 +43,7 @@ def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
 
 
 def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that every model segments: donors and test cases."""
+    """The upstream artifacts of the cases that every model segments: donors, validation and test cases."""
     return {case: study.version(asset, case) for case in study.cohort.receivers}
 
 
@@ -65,6 +65,41 @@ def of_removal_sets(study: Study, asset: str, key: str | None) -> Versions:
 def scanners(study: Study, asset: str, key: str | None) -> Versions:
     """Which scanner each case comes from, as far as it is known; it changes no image."""
     return content_hash(dict(study.cohort.scanners))
+
+
+def deciding_cells(study: Study, asset: str, key: str | None) -> Versions:
+    """The cells of the matrix that decide, those of donors and validation cases: a hash of what determines them.
+
+    An edited test case makes another matrix, but not another decision. The records of the rows tell what the cells
+    were computed from, where the matrix was made from those very rows; of another row only its version is known
+    until the matrix is made again.
+
+    Raises:
+        NotMadeError: There is no matrix, or it has no row of a donor.
+    """
+    rows = study.provenance(asset).inputs.made_from["dice_row"]
+    assert isinstance(rows, Mapping)
+    cohort = study.cohort
+    receivers = cohort.deciding
+    cells: dict[str, object] = {}
+    for donor in cohort.donors:
+        if donor not in rows:
+            raise NotMadeError(f"{asset} has no row of {donor}; materialize {asset} again")
+        cells[donor] = _cells_of_row(study, donor, rows[donor], receivers)
+    return content_hash({"cells": cells, "validation": cohort.validation})
+
+
+def _cells_of_row(study: Study, donor: str, version: str, receivers: Collection[str]) -> object:
+    try:
+        row = study.provenance("dice_row", donor)
+    except NotMadeError:
+        return version
+    cases = row.inputs.made_from["case_slices"]
+    assert isinstance(cases, Mapping)
+    if row.version != version or not cases.keys() >= set(receivers):
+        return version
+    made_with = [row.inputs.code, row.inputs.settings, row.inputs.made_from["case_model"]]
+    return [*made_with, [cases[name] for name in receivers]]
 
 
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
@@ -185,14 +220,29 @@ _NODES = (
         ("inference", "compute.precision"),
         code="3",
     ),
-    Node("dice_matrix", "similarity", None, {"cohort": whole, "dice_row": of_donors}, ("similarity.scalar",)),
-    Node("dendrogram", "similarity", None, {"dice_matrix": whole}, ("similarity.distance",)),
+    Node(
+        "dice_matrix",
+        "similarity",
+        None,
+        {"cohort": whole, "dice_row": of_donors},
+        ("similarity.scalar",),
+        code="2",
+    ),
+    Node(
+        "dendrogram",
+        "similarity",
+        None,
+        {"dice_matrix": deciding_cells},
+        ("similarity.mode", "similarity.scalar", "similarity.distance", "similarity.linkage"),
+        code="2",
+    ),
     Node(
         "case_ranking",
         "similarity",
         None,
-        {"dice_matrix": whole, "dendrogram": whole},
-        ("similarity.largest_cluster", "removal.sizes"),
+        {"dice_matrix": deciding_cells, "dendrogram": whole},
+        ("similarity", "removal.sizes", "seed"),
+        code="2",
     ),
     Node(
         "removal_plan",

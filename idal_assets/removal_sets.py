@@ -14,7 +14,7 @@ FULL_SET = "all"
 """The removal set that takes nothing away."""
 
 WORST_CLUSTER = "worst_cluster"
-"""The removal set that takes the worst cluster of the dendrogram away."""
+"""The removal set that takes the worst cluster of the dendrogram away; nothing where there is none."""
 
 Kind = Literal["all", "worst", "cluster", "random", "matched"]
 CONTROLS: tuple[Kind, ...] = ("random", "matched")

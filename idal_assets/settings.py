@@ -82,9 +82,12 @@ class CohortSettings(Section):
         test: How many test cases; null takes `test_share` of all cases, at least two.
         test_share: Share of test cases where `test` is null.
         pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it.
+        validation: How many cases every model segments so that the mode `robust` can judge on them which donors
+            may leave; no network learns from them, and no retraining is evaluated on them.
         donor_cases: Donors by name.
         test_cases: Test cases by name.
         pretraining_cases: Pretraining cases by name.
+        validation_cases: Validation cases by name.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -94,9 +97,11 @@ class CohortSettings(Section):
     test: int | None = Field(None, ge=1)
     test_share: float = Field(0.25, gt=0, lt=1)
     pretraining: int = Field(0, ge=0)
+    validation: int = Field(0, ge=0)
     donor_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
     pretraining_cases: tuple[str, ...] = ()
+    validation_cases: tuple[str, ...] = ()
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
 
@@ -180,18 +185,29 @@ class InferenceSettings(Section):
 
 
 class SimilaritySettings(Section):
-    """From voxel counts to one number a cell, and from the matrix to clusters.
+    """From voxel counts to one number a cell, and from the matrix to clusters and a ranking.
 
     Attributes:
+        mode: `thesis` decides from all regions and from the donors alone. `robust` lets a cell count only the
+            regions that the truths of both its cases hold, and takes a cluster for the worst only if the
+            validation cases do not lose by its leaving.
         scalar: The scalar of a cell: mean over WT, TC, ET; mean over the three labels; or WT alone.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
             of a cell and its mirror cell.
+        linkage: How the distance of two clusters follows from those of their members; `average` is UPGMA. Those
+            that need Euclidean distances (Ward's, centroid) are not offered, since `symmetric` is none.
+        smallest_cluster: Fewest donors of the worst cluster; 1 allows a single donor.
         largest_cluster: Largest cluster that may become the worst cluster, as a share of the donors.
+        stability_resamples: How often the receivers are drawn anew to see whether clusters and ranking stay.
     """
 
+    mode: Literal["robust", "thesis"] = "robust"
     scalar: Literal["regions", "labels", "WT"] = "regions"
     distance: Literal["rows", "symmetric"] = "rows"
+    linkage: Literal["average", "single", "complete", "weighted"] = "average"
+    smallest_cluster: int = Field(1, ge=1)
     largest_cluster: float = Field(0.25, gt=0, le=0.5)
+    stability_resamples: int = Field(200, ge=1)
 
 
 class RemovalSettings(Section):

@@ -142,12 +142,17 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("case_model.learning_rate", 0.5, "case_model"),
         ("inference.tile_step", 0.25, "dice_row reduced_evaluation"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
-        ("similarity.scalar", "WT", "dice_matrix reduction_report"),
-        ("similarity.distance", "symmetric", "dendrogram"),
+        ("cohort.validation", 1, "cohort"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking"),
+        ("similarity.scalar", "WT", "dice_matrix dendrogram case_ranking reduction_report"),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking"),
+        ("similarity.linkage", "single", "dendrogram case_ranking"),
+        ("similarity.smallest_cluster", 2, "case_ranking"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
+        ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
-        ("seed", 1, "baseline_weights augmented_case case_model reduced_model"),
+        ("seed", 1, "baseline_weights augmented_case case_model case_ranking reduced_model"),
         ("compute.precision", "fp32", "baseline_weights case_model dice_row reduced_model reduced_evaluation"),
         ("compute.device", "cpu", ""),
         ("compute.threads", 1, ""),
@@ -203,8 +208,8 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
         ("baseline_weights", None, every("case_model", DONORS) | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
         ("case_model", "case_1", every("dice_row", ["case_1"])),
-        ("dice_row", "case_1", every("dice_matrix")),
-        ("dice_matrix", None, every("dendrogram") | every("case_ranking") | every("experiment_report")),
+        ("dice_row", "case_1", every("dice_matrix") | every("dendrogram") | every("case_ranking")),
+        ("dice_matrix", None, every("experiment_report")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
         ("case_ranking", None, every("removal_plan") | every("experiment_report")),
         (
@@ -237,6 +242,51 @@ def test_pretraining_cases_stand_between_the_donors_and_the_baseline(tmp_path):
     before = hashes(study)
     give_new_version(study, "raw_case", "case_4")
     assert differences(before, hashes(study)) == every("nnunet_plans") | every("case_slices", ["case_4"])
+
+
+def rows_again(study):
+    for donor in DONORS:
+        pretend(study, "dice_row", donor)
+
+
+@pytest.mark.parametrize(("case", "decides"), [("case_5", False), ("case_4", True), ("case_1", True)])
+def test_donors_and_validation_cases_decide_and_test_cases_do_not(tmp_path, case, decides):
+    study = make_study(tmp_path, {**LISTS, "cohort.validation_cases": ("case_4",)})
+    pretend_all(study)
+    before = hashes(study)
+    give_new_version(study, "case_slices", case)
+    rows_again(study)
+    pretend(study, "dice_matrix")
+    after = differences(before, hashes(study))
+    assert ("experiment_report", None) in after
+    decisions = every("dendrogram") | every("case_ranking")
+    assert after & decisions == (decisions if decides else set())
+
+
+def test_another_role_of_a_receiver_decides_too(tmp_path):
+    study = make_study(tmp_path, {**LISTS, "cohort.validation_cases": ("case_4",)})
+    pretend_all(study)
+    before = hashes(study)
+    other = with_settings(study, {"cohort.test_cases": (*TESTS, "case_4"), "cohort.validation_cases": ("case_7",)})
+    make_the_cohort(other)
+    pretend(other, "raw_case", "case_7")
+    pretend(other, "case_slices", "case_7")
+    rows_again(other)
+    pretend(other, "dice_matrix")
+    assert every("dendrogram") <= differences(before, hashes(other))
+
+
+def test_a_decision_from_a_matrix_that_is_behind_its_rows_does_not_pass_for_a_later_one(study):
+    def hash_now():
+        return GRAPH["dendrogram"].inputs(study).hash()
+
+    found = [hash_now()]
+    give_new_version(study, "case_slices", "case_1")
+    rows_again(study)
+    found.append(hash_now())
+    pretend(study, "dice_matrix")
+    found.append(hash_now())
+    assert len(set(found)) == 3
 
 
 def test_nothing_can_be_made_before_what_it_is_made_from(tmp_path):

@@ -19,9 +19,19 @@ from idal_assets.analysis.reduction import (
     training_set,
 )
 from idal_assets.analysis.statistics import mean_dice
+from idal_assets.currency import is_kept
+from idal_assets.graph import GRAPH
 from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import ControlSettings, RemovalSettings
-from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
+from idal_assets.steps.matrix import (
+    collect_rows,
+    load_decision,
+    load_dendrogram,
+    load_ranking,
+    make_dendrogram,
+    make_ranking,
+    save_deciding_cells,
+)
 from idal_assets.steps.reductions import (
     load_plan,
     load_training_set,
@@ -268,6 +278,7 @@ def write_row(study, donor, folder):
 def write_matrix(study, folder):
     rows, matrix = collect_rows(study)
     matrix.to_parquet(folder / "matrix.parquet")
+    save_deciding_cells(rows, study.cohort, folder)
     record_in(study, "dice", rows)
 
 
@@ -279,12 +290,20 @@ def record_in(study, table, rows):
 def decided(tmp_path_factory):
     """A study that got as far as the removal plan."""
     study = make_study(tmp_path_factory.mktemp("decided"), LISTS)
+    decide_all(study)
+    return study
+
+
+def decide_all(study):
     make_the_cohort(study)
     pretend_models(study)
+    write_rows(study)
+    decide(study)
+
+
+def write_rows(study):
     for donor in study.cohort.donors:
         make(study, "dice_row", lambda folder, donor=donor: write_row(study, donor, folder), donor)
-    decide(study)
-    return study
 
 
 def pretend_models(study):
@@ -387,6 +406,77 @@ def test_a_training_set_tells_what_decided_it_and_not_what_was_ranked_since(deci
     assert study.version("case_ranking") not in set(before["ranking_version"])
     _, again = make_training_set(study, "worst_1", tmp_path)
     pd.testing.assert_frame_equal(again, before)
+
+
+def test_an_edited_test_case_decides_nothing_anew(decided, tmp_path):
+    study = copy_of(decided, tmp_path, {"removal.order": "leaves"})
+    decided_from = study.version("dice_matrix")
+    give_new_version(study, "case_slices", "case_7")
+    write_rows(study)
+    make(study, "dice_matrix", lambda folder: write_matrix(study, folder))
+    assert study.version("dice_matrix") != decided_from
+    assert all(is_kept(study, GRAPH[asset], None) for asset in ("dendrogram", "case_ranking"))
+    # a plan that is made only now still names the matrix of its ranking, and its cells are known
+    make(study, "removal_plan", lambda folder: record_in(study, "removal_plan", make_plan(study, folder)))
+    assert set(make_training_set(study, "worst_1", tmp_path)[1]["matrix_version"]) == {decided_from}
+    assert set(read_table(study.folder.database, "removal_plan")["matrix_version"]) == {decided_from}
+    known = "SELECT count(*) FROM history.dice JOIN removal_plan USING (matrix_version) WHERE removal_set = 'all'"
+    with duckdb.connect(str(study.folder.database), read_only=True) as connection:
+        assert connection.execute(known).fetchall() == [(6 * 8 * 7,)]
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """The same study, where `case_7` is a validation case that needs every donor."""
+    lists = {"cohort.test_cases": ["case_6"], "cohort.validation_cases": ["case_7"], "cohort.minimum_donors": 2}
+    study = make_study(tmp_path_factory.mktemp("validated"), lists)
+    make_the_cohort(study)
+    pretend_models(study)
+    for donor in study.cohort.donors:
+        make(study, "dice_row", lambda folder, donor=donor: write_helpless_row(study, donor, folder), donor)
+    decide(study)
+    return study
+
+
+def write_helpless_row(study, donor, folder):
+    """The worst donor is the only one that can segment the validation case."""
+    write_row(study, donor, folder)
+    rows = pd.read_parquet(folder / "row.parquet")
+    columns = {"donor": donor, "receiver": "case_7", "model_version": "m", "receiver_version": "r"}
+    needed = region_rows(0.9 if donor == "case_2" else 0.5, **columns)
+    kept = rows[rows["receiver"] != "case_7"]
+    pd.concat([kept, pd.DataFrame(needed)]).to_parquet(folder / "row.parquet", index=False)
+
+
+def test_a_validation_case_keeps_a_donor_that_it_needs(validated):
+    assert load_ranking(validated)["case_id"].iloc[0] == "case_2"
+    decision = load_decision(validated.path("case_ranking"))
+    assert decision["worst_cluster"] == []
+    assert "leaves the validation cases better off" in decision["reason"]
+    assert load_ranking(validated)["stability"].tolist() == [0.0] * 6
+
+
+def test_without_a_worst_cluster_its_set_is_the_full_one(validated):
+    assert load_plan(validated.path("removal_plan"))["worst_cluster"] == []
+    assert validated.version("training_set", "worst_cluster") == validated.version("training_set", "all")
+    assert load_training_set(validated.path("training_set", "worst_cluster"))["kept"].all()
+    scalars = scalars_of(all=[0.5, 0.7], worst_cluster=[0.5, 0.7])
+    change = median_change(scalars, {"all": [], "worst_cluster": []}, 6).set_index("removal_set")
+    assert change.loc["worst_cluster"].tolist() == [0, 6, 0.6, 0.0, 0.0]
+
+
+def test_validation_cases_are_receivers_and_nothing_else(validated):
+    rows, matrix = collect_rows(validated)
+    assert list(matrix.columns) == [*validated.cohort.donors, "case_7", "case_6"]
+    assert set(rows.loc[rows["receiver"] == "case_7", "receiver_role"]) == {"validation"}
+    keys = {name: set(node.keys(validated)) for name, node in GRAPH.items()}
+    assert "case_7" in keys["case_slices"]
+    assert not any("case_7" in keys[name] for name in ("augmented_case", "case_model", "dice_row"))
+    for name in ("baseline_weights", "nnunet_plans"):
+        assert "case_7" not in next(iter(GRAPH[name].inputs(validated).made_from.values()))
+    pretend(validated, "reduced_model", "all")
+    evaluated = GRAPH["reduced_evaluation"].inputs(validated, "all").made_from["case_slices"]
+    assert list(evaluated) == ["case_6"]
 
 
 def test_a_set_that_is_not_in_the_plan_is_not_made(decided, tmp_path):

@@ -1,11 +1,15 @@
 """Profiles: the shipped ones load, a mistake in one is named by its dotted key."""
 
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from idal_assets.imaging.cohort import choose_roles
+from idal_assets.imaging.phantom import plan_cases
 from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, profile_names
 
 TRAINING = {"epochs": 1}
@@ -33,6 +37,7 @@ def test_a_shipped_profile_loads_by_name_and_by_file(name):
 def test_thesis_has_the_numbers_of_the_thesis():
     thesis = load_profile("thesis")
     assert (thesis.cohort.donors, thesis.cohort.test) == (100, 100)
+    assert thesis.similarity.mode == "thesis"
     assert (thesis.baseline.epochs, thesis.baseline.iterations_per_epoch) == (30, 250)
     assert (thesis.case_model.epochs, thesis.case_model.iterations_per_epoch) == (100, 250)
     assert thesis.case_model.iterations == 25_000
@@ -42,6 +47,17 @@ def test_thesis_has_the_numbers_of_the_thesis():
     assert thesis.similarity.distance == "rows"
     assert thesis.raw is None
     assert thesis.phantom is None
+
+
+def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_cases():
+    modes = {name: load_profile(name).similarity.mode for name in profile_names()}
+    assert modes == {"demo": "robust", "mini": "robust", "thesis": "thesis", "tiny": "robust"}
+    validation = {name: load_profile(name).cohort.validation for name in profile_names()}
+    assert validation == {"demo": 0, "mini": 0, "thesis": 50, "tiny": 0}
+    demo = load_profile("demo")
+    found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
+    assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
+    assert all(("test" in name) == (role != "donor") for name, role in found.items())
 
 
 @pytest.mark.parametrize("name", ["mini", "tiny"])

@@ -28,7 +28,8 @@ def plan_removals(
         settings: The order of removal.
 
     Returns:
-        Removed donors by name of the set. `all` removes nothing; the sets `worst_N` are nested.
+        Removed donors by name of the set. `all` removes nothing; the sets `worst_N` are nested; `worst_cluster`
+        removes nothing where there is no worst cluster.
     """
     order = list(scores["case_id"]) if settings.order == "score" else list(reversed(leaves))
     return {

@@ -103,6 +103,28 @@ def score_table(counts: NDArray[np.int64], hd95: Mapping[str, float] | None = No
     return pd.DataFrame(rows)
 
 
+def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out what the truth of donor or receiver does not hold: such a region counts as undefined.
+
+    A case can teach only what its label holds, and only that can be judged on it. Otherwise a model that never saw
+    enhancing tumour would have a Dice of 0 wherever there is some, and a case without any a Dice of 0 wherever
+    some is predicted, which is no fault of either label.
+
+    Args:
+        cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`; every donor is a receiver too.
+            The size of a receiver's truth is TP + FN, the same in all rows of its column.
+
+    Returns:
+        The rows with Dice NaN in regions that are empty in the truth of donor or receiver.
+    """
+    holds = cells.assign(holds=cells["tp"] + cells["fn"] > 0).groupby(["receiver", "region"])["holds"].any()
+    shared = [
+        holds.loc[pd.MultiIndex.from_arrays([cells[side], cells["region"]])].to_numpy(bool)
+        for side in ("donor", "receiver")
+    ]
+    return cells.assign(dice=cells["dice"].where(shared[0] & shared[1]))
+
+
 def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataFrame:
     """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 

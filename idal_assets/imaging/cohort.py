@@ -20,7 +20,7 @@ COHORT_FILE = "cohort.json"
 CASE_TABLE = "cases.csv"
 """What is known of the cases beside their images; optional, in the raw folder."""
 
-Role = Literal["donor", "test", "pretraining"]
+Role = Literal["donor", "test", "pretraining", "validation"]
 
 
 class CohortError(ValueError):
@@ -40,7 +40,8 @@ class CohortCase(BaseModel):
 
     Attributes:
         case_id: Name of the case.
-        role: `donor` (a model is fine-tuned on it), `test` (only segmented), `pretraining` (trains the baseline).
+        role: `donor` (a model is fine-tuned on it), `validation` (segmented to judge which donors may leave),
+            `test` (segmented, decides nothing), `pretraining` (trains the baseline).
         facts: What verification found.
     """
 
@@ -93,14 +94,24 @@ class Cohort(BaseModel):
         return self._with_role("pretraining")
 
     @property
+    def validation(self) -> list[str]:
+        """Names of the validation cases."""
+        return self._with_role("validation")
+
+    @property
     def baseline_cases(self) -> list[str]:
         """Names of the cases that train the baseline: the pretraining cases, or the donors if there are none."""
         return self.pretraining or self.donors
 
     @property
     def receivers(self) -> list[str]:
-        """Names of the cases that every model segments: donors, then test cases."""
-        return self.donors + self.tests
+        """Names of the cases that every model segments: donors, validation cases, then test cases."""
+        return self.deciding + self.tests
+
+    @property
+    def deciding(self) -> list[str]:
+        """Names of the receivers that a decision may look at: donors, then validation cases."""
+        return self.donors + self.validation
 
     def case(self, case_id: str) -> CohortCase:
         """Finds a case.
@@ -197,6 +208,7 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
     lists: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("test", settings.test_cases),
         ("pretraining", settings.pretraining_cases),
+        ("validation", settings.validation_cases),
         ("donor", settings.donor_cases),
     )
     for role, patterns in lists:
@@ -208,6 +220,7 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
     wanted: tuple[tuple[Role, int | None, bool], ...] = (
         ("test", tests, bool(settings.test_cases)),
         ("pretraining", settings.pretraining, bool(settings.pretraining_cases)),
+        ("validation", settings.validation, bool(settings.validation_cases)),
         ("donor", settings.donors, bool(settings.donor_cases)),
     )
     for role, count, is_listed in wanted:

@@ -56,8 +56,13 @@ class Evidence:
 
     @property
     def sentences(self) -> list[str]:
-        """What follows, a sentence for each chosen set but the full one."""
-        return list(self.effects.loc[self.effects["removal_set"] != FULL_SET, "sentence"])
+        """What follows, a sentence for each set that removes a donor."""
+        return list(self.judged["sentence"])
+
+    @property
+    def judged(self) -> pd.DataFrame:
+        """Effects of the sets that remove a donor; a worst cluster may be empty."""
+        return self.effects[self.effects["removed"] > 0]
 
 
 def make_evidence(study: Study, folder: Path) -> Mapping[str, pd.DataFrame]:
@@ -81,10 +86,11 @@ def make_evidence(study: Study, folder: Path) -> Mapping[str, pd.DataFrame]:
     for name, table in tables.items():
         table.to_parquet(folder / f"{name}.parquet", index=False)
     (folder / WARNINGS_FILE).write_text(json.dumps(found.warnings, indent=1))
-    judged = found.effects[found.effects["removal_set"] != FULL_SET]
     figures = {
-        "forest": forest_plot(judged),
-        "controls": control_distribution(found.controls, judged),
+        "forest": forest_plot(found.judged, significance(study.profile.evidence.level)),
+        "controls": control_distribution(
+            found.controls[found.controls["removal_set"].isin(found.judged["removal_set"])], found.judged
+        ),
         "subgroups": subgroup_figure(found.subgroups),
     }
     for name, figure in figures.items():

@@ -83,7 +83,7 @@ def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Tra
 
 
 def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> None:
-    """Segments with one donor's model every donor and test case that the row before has no cell of.
+    """Segments with one donor's model every receiver that the row before has no cell of.
 
     Writes `row.parquet` with one row a receiver and region: `donor`, `receiver`, `region`, `dice`, `iou`, `hd95`,
     `tp`, `fp`, `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it:

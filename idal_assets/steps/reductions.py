@@ -23,7 +23,7 @@ from idal_assets.removal_sets import CONTROLS
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import EVALUATION_FILE, read_scores
 from idal_assets.steps.cohort import label_millilitres
-from idal_assets.steps.matrix import load_dendrogram, load_ranking
+from idal_assets.steps.matrix import load_decision, load_dendrogram, load_ranking
 from idal_assets.study import NotMadeError, Study
 
 PLAN_FILE = "plan.json"
@@ -40,14 +40,17 @@ def make_plan(study: Study, folder: Path) -> pd.DataFrame:
     profile, sets = study.profile, study.removal_sets
     scores = load_ranking(study)
     leaves = load_dendrogram(study.path("dendrogram")).leaves
-    members = json.loads((study.path("case_ranking") / "worst_cluster.json").read_text())
-    removed = plan_removals(sets.values(), scores, leaves, members, profile.removal)
+    decision = load_decision(study.path("case_ranking"))
+    removed = plan_removals(sets.values(), scores, leaves, decision["worst_cluster"], profile.removal)
     tumours = donor_tumours(study)
     removed |= draw_controls(sets.values(), removed, tumours, profile.controls.nearest, profile.seed)
     plan = {name: removed[one.base] for name, one in sets.items()}
     (folder / PLAN_FILE).write_text(json.dumps(plan, indent=1))
-    ranking = study.provenance("case_ranking")
-    decided_from = {"ranking_version": ranking.version, "matrix_version": ranking.inputs.made_from["dice_matrix"]}
+    # the matrix that there was at the ranking: one of other test cases may have come since
+    decided_from = {
+        "ranking_version": study.version("case_ranking"),
+        "matrix_version": decision["matrix_version"],
+    }
     tables = [list_training_set(one, plan[name], scores) for name, one in sets.items()]
     pd.concat(tables, ignore_index=True).assign(**decided_from).to_parquet(
         folder / TRAINING_SETS_FILE, index=False

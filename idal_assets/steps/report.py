@@ -1,6 +1,7 @@
 """What the experiment's report says: facts, tables and pictures, gathered from the finished artifacts."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -18,13 +19,23 @@ from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.cost import load_cost
 from idal_assets.steps.evidence import Evidence, load_evidence
-from idal_assets.steps.matrix import load_matrix, load_ranking
+from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
 from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
 from idal_assets.study import Study
 
 OVERLAY_CASES = 6
 """Test cases whose segmentations are shown: the best, the worst and some between."""
 
+MODE_NAMES = {
+    "robust": "robust: regions that both cases hold, and what removal does to validation cases",
+    "thesis": "thesis: all regions, donors alone",
+}
+LINKAGE_NAMES = {
+    "average": "average linkage (UPGMA)",
+    "single": "single linkage",
+    "complete": "complete linkage",
+    "weighted": "weighted average linkage (WPGMA)",
+}
 SCALAR_NAMES = {"regions": "mean of WT, TC and ET", "labels": "mean of the three labels", "WT": "whole tumour"}
 
 
@@ -58,7 +69,7 @@ def load_median_change(study: Study) -> pd.DataFrame:
 def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, profile: Profile) -> str:
     """Says in plain words what follows, and no more than that."""
     full = change.set_index("removal_set").loc[FULL_SET]
-    judged = found.effects[found.effects["removal_set"] != FULL_SET]
+    judged = found.judged
     largest = judged.loc[judged["difference_of_medians"].abs().idxmax(), "sentence"]
     worst = ", ".join(scores["case_id"].head(3))
     return (
@@ -85,8 +96,10 @@ def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
         ("Raw folder", f"{cohort.raw} ({cohort.layout})"),
         ("Donors", str(len(cohort.donors))),
         ("Test cases", str(len(cohort.tests))),
+        ("Validation cases", str(len(cohort.validation)) if cohort.validation else "none"),
         ("Pretraining cases", str(len(cohort.pretraining)) if cohort.pretraining else "none: the donors train it"),
         ("Scalar of a cell", SCALAR_NAMES[study.profile.similarity.scalar]),
+        ("Bad cases chosen by", MODE_NAMES[study.profile.similarity.mode]),
         ("Seed", str(study.profile.seed)),
         ("Baseline trained on", (study.path("baseline_weights") / COMPUTE_FILE).read_text()),
         ("Baseline made", made.written),
@@ -108,8 +121,7 @@ def _evidence_section(study: Study, found: Evidence) -> ReportSection:
                 *(f"{row.low:+.3f} to {row.high:+.3f}", row.holm_p),
                 *(row.controls, row.control_p, row.probability_false, f"{row.worst_tenth_difference:+.3f}"),
             ]
-            for row in found.effects.itertuples()
-            if row.removed
+            for row in found.judged.itertuples()
         ],
         "The interval holds the spread of the test cases and, with two seeds or more, that of the seeds. The p "
         "against the controls is the share of removals of as many donors at random that do as well. False means "
@@ -207,20 +219,48 @@ def _ranking_section(study: Study) -> ReportSection:
     scores = load_ranking(study)
     table = Table(
         "Donors, the worst first",
-        ["rank", "case", "score", "donor mean", "receiver mean", "cluster"],
+        ["rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"],
         [
-            [row.rank, row.case_id, float(row.score), float(row.donor_mean), float(row.receiver_mean), row.cluster]
+            [
+                row.rank,
+                row.case_id,
+                float(row.score),
+                float(row.donor_mean),
+                float(row.receiver_mean),
+                row.cluster,
+                f"{row.stability:.0%}",
+            ]
             for row in scores.itertuples()
         ],
-        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented.",
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
+        "The last column is the share of draws in which a case is in the worst cluster.",
     )
     return ReportSection(
         "Ranking",
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
-        "the models of the other donors segment that case.",
+        f"the models of the other donors segment that case. {_regions_sentence(study)}\n\n"
+        f"{decision_sentences(load_decision(study.path('case_ranking')))}",
         [table],
         [_picture(study.path("case_ranking") / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
+    )
+
+
+def _regions_sentence(study: Study) -> str:
+    if study.profile.similarity.mode == "thesis":
+        return "A cell averages every region that is defined."
+    return "A cell averages only regions that the labels of both its cases hold."
+
+
+def decision_sentences(decision: dict[str, Any]) -> str:
+    """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
+    members = ", ".join(decision["worst_cluster"]) or "none"
+    agreement = decision["adjusted_rand_index"]
+    clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
+    return (
+        f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
+        f"{decision['resamples']} times, {clusters}rankings correlate by {decision['rank_correlation']:.2f} "
+        "on average (Spearman); 1 is the same."
     )
 
 
@@ -230,7 +270,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
     return ReportSection(
         "Similarity",
         "similarity",
-        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors and "
+        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors"
+        f"{f', {len(cohort.validation)} validation cases' if cohort.validation else ''} and "
         f"{len(cohort.tests)} test cases.",
         [],
         [
@@ -241,7 +282,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
                 "Dendrogram",
-                "Thesis figure 3.5: average linkage (UPGMA), and the matrix in its leaf order.",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix that "
+                "decided, in its leaf order.",
             ),
         ],
     )
