@@ -162,6 +162,11 @@ class Study:
         """Names of the removal sets that the profile asks for."""
         return self.profile.removal.set_names
 
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidates for the baseline that the profile asks for."""
+        return list(self.profile.candidates.names)
+
 
 class StillStudy(Study):
     """A study as it is at one moment: the cohort and every record are read once.

@@ -1,6 +1,7 @@
-"""Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
+"""Training and scoring: baseline and its candidates, variants, case models, rows of the matrix, reduced models."""
 
 import shutil
+import tempfile
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -12,20 +13,22 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.imaging.case import Case
-from idal_assets.nnunet.compute import taken
+from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.patches import derived_seed
-from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
+from idal_assets.nnunet.slices import SlicesOnDisk, load_slices, preprocess
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.nnunet.variants import make_variants
+from idal_assets.nnunet.volumes import volume_predictor, workers
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
 from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
-from idal_assets.settings import TrainingSettings
+from idal_assets.settings import CANDIDATES, ProfileError, TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
+from idal_assets.steps.comparison import HELD_OUT_FILE, best_loss
 from idal_assets.steps.prepare import as_case
 from idal_assets.steps.reductions import load_training_set
 from idal_assets.study import Study
@@ -33,10 +36,69 @@ from idal_assets.study import Study
 SEGMENTATIONS = "segmentations"
 
 
+def train_candidate(study: Study, name: str, folder: Path, track: Track) -> None:
+    """Trains a candidate for the baseline without the held-out cases, and segments these whole.
+
+    Writes `held_out.parquet` with one row a held-out case and region: `case_id`, `region`, `dice`, `tp`, `fp`,
+    `fn`.
+
+    Raises:
+        ProfileError: The candidate is of a kind that nnU-Net did not plan for these cases, or a cascade.
+    """
+    configuration = _planned_configuration(study, name)
+    settings = study.profile.candidates
+    held_out = study.cohort.held_out(settings.held_out_share, study.profile.seed)
+    learned_from = [case for case in study.cohort.baseline_cases if case not in held_out]
+    training = settings.training(name)
+    if configuration == CONFIGURATION:
+        cases = _slices(study, learned_from)
+        _train_into(study, folder, cases, training, "baseline_candidate", track, name)
+        segmented = _segment(study, folder, held_out, track, f"segment with {name}")
+    else:
+        plans = Plans.load(study.path("nnunet_plans")).of(configuration)
+        with tempfile.TemporaryDirectory(dir=folder) as volumes:
+            cases = _preprocessed_volumes(study, learned_from, plans, Path(volumes), track)
+            _train_into(study, folder, cases, training, "baseline_candidate", track, name, plans=plans)
+        segmented = _segment_volumes(study, folder, plans, held_out, track, f"segment with {name}")
+    scores = [score_table(confusion(truth, found)).assign(case_id=case) for case, truth, found in segmented]
+    pd.concat(scores, ignore_index=True).to_parquet(folder / HELD_OUT_FILE, index=False)
+
+
+def _planned_configuration(study: Study, name: str) -> str:
+    plans = Plans.load(study.path("nnunet_plans"))
+    configuration = CANDIDATES[name].configuration
+    if configuration == CASCADE:
+        raise ProfileError(f"candidates.names asks for {name}: {plans.cascade}; take it out of the profile")
+    if configuration not in plans.configurations:
+        raise ProfileError(
+            f"candidates.names asks for {name}, and nnU-Net planned only {', '.join(plans.configurations)} for "
+            "these cases; take it out of the profile"
+        )
+    return configuration
+
+
+def _preprocessed_volumes(
+    study: Study, names: list[str], plans: Plans, folder: Path, track: Track
+) -> SlicesOnDisk:
+    """Preprocesses cases in 3D, which may resample between the slices; the files last as long as the training."""
+    folders = {name: folder / name for name in names}
+    for name in track(names, "preprocess in 3D"):
+        folders[name].mkdir()
+        preprocess(study.read_case(name), plans).save(folders[name])
+    settings = study.profile.compute
+    return SlicesOnDisk(folders, settings.slices_memory_gb / max(1, workers(Compute.choose(settings))))
+
+
 def train_baseline(study: Study, folder: Path, track: Track) -> None:
-    """Trains the baseline on the donors, or on the pretraining cases if there are any."""
+    """Trains the baseline on the donors, or on the pretraining cases if there are any.
+
+    The loss is the profile's, or that of the best 2D candidate where the profile leaves it to the comparison.
+    """
     cases = _slices(study, study.cohort.baseline_cases)
-    _train_into(study, folder, cases, study.profile.baseline, "baseline_weights", track)
+    settings = study.profile.baseline
+    if study.profile.candidates.best_becomes_baseline:
+        settings = settings.model_copy(update={"loss": best_loss(study)})
+    _train_into(study, folder, cases, settings, "baseline_weights", track)
 
 
 def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
@@ -154,8 +216,9 @@ def _train_into(
     track: Track,
     key: str | None = None,
     initial: Weights | None = None,
+    plans: Plans | None = None,
 ) -> None:
-    plans = Plans.load(study.path("nnunet_plans"))
+    plans = plans or Plans.load(study.path("nnunet_plans"))
     seed = derived_seed(study.profile.seed, asset)
     with taken(study.profile.compute) as compute:
         trained = train(cases, plans, settings, compute, seed, initial, track, f"train {key or asset}")
@@ -177,6 +240,17 @@ def _segment(
         for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
             assert case.truth is not None
             yield name, case.truth, predicted
+
+
+def _segment_volumes(
+    study: Study, model: Path, plans: Plans, names: list[str], track: Track, description: str
+) -> Iterable[tuple[str, NDArray[np.uint8], NDArray[np.uint8]]]:
+    with taken(study.profile.compute) as compute:
+        segment = volume_predictor(load_weights(model), plans, study.profile.inference, compute)
+        for name in track(names, description):
+            case = preprocess(study.read_case(name), plans)
+            assert case.truth is not None
+            yield name, case.truth, segment(case)
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:
