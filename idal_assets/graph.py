@@ -4,14 +4,16 @@ This table is the only place that says so. The Dagster assets take their depende
 data version is the hash of what its node names. Nothing here imports Dagster.
 """
 
+import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 from idal_assets.artifacts import Inputs, content_hash
+from idal_assets.settings import CANDIDATES
 from idal_assets.study import NotMadeError, Study
 
-Partition = Literal["case", "donor", "removal_set"]
+Partition = Literal["case", "candidate", "donor", "removal_set"]
 Versions = str | dict[str, str]
 Selector = Callable[[Study, str, str | None], Versions]
 
@@ -40,6 +42,39 @@ def of_learning_cases(study: Study, asset: str, key: str | None) -> Versions:
 def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the cases that train the baseline."""
     return {case: study.version(asset, case) for case in study.cohort.baseline_cases}
+
+
+def of_baseline_cases_in_2d(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline, for a candidate that is 2D; else none."""
+    return of_baseline_cases(study, asset, key) if CANDIDATES[str(key)].is_2d else {}
+
+
+def of_baseline_cases_in_3d(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline, for a candidate that is 3D; else none."""
+    return {} if CANDIDATES[str(key)].is_2d else of_baseline_cases(study, asset, key)
+
+
+def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
+    """Only a candidate's configuration of nnU-Net's plans; the plans' own version is that of 2D."""
+    version = study.version(asset)
+    configuration = CANDIDATES[str(key)].configuration
+    if configuration == "2d":
+        return version
+    planned = json.loads((study.path(asset) / CONFIGURATIONS_FILE).read_text())
+    return planned.get(configuration, "not planned")
+
+
+def of_candidates(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all candidates for the baseline."""
+    return {name: study.version(asset, name) for name in study.candidates}
+
+
+def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
+    """Only the name of the best 2D candidate, where it becomes the baseline; else nothing of the comparison."""
+    if not study.profile.candidates.best_becomes_baseline:
+        return {}
+    study.version(asset)
+    return json.loads((study.path(asset) / COMPARISON_FILE).read_text())["best_2d"]
 
 
 def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
@@ -107,6 +142,12 @@ def own_content(study: Study, asset: str, key: str | None) -> Versions:
     return study.cohort.case(str(key)).facts.content_hash
 
 
+CONFIGURATIONS_FILE = "configurations.json"
+"""Which configurations nnU-Net planned, each with its version."""
+
+COMPARISON_FILE = "comparison.json"
+"""Which candidate for the baseline is the best."""
+
 RAW_FOLDER = "raw folder"
 """The cohort's source, which is no asset."""
 
@@ -116,6 +157,16 @@ def raw_folder(study: Study) -> str:
     from idal_assets.imaging.inspection import folder_signature
 
     return folder_signature(study.raw)
+
+
+def training_in_other_dimensions(key: str | None) -> Collection[str]:
+    """The settings that do not concern a candidate: how those of the other dimensions are trained."""
+    return ("candidates.training_3d",) if CANDIDATES[str(key)].is_2d else ("candidates.training_2d",)
+
+
+def nothing(key: str | None) -> Collection[str]:
+    """No setting: all concern every partition."""
+    return ()
 
 
 @dataclass(frozen=True)
@@ -128,6 +179,7 @@ class Node:
         partition: What it has one artifact for; None where it has only one.
         made_from: Upstream assets, each with the function that says which of its artifacts matter.
         settings: Sections of the profile (`section` or `section.setting`) that determine it.
+        settings_apart: Those of them that do not determine a partition.
         learned_from: Those upstream assets that hold its training cases; while plans and baseline are pinned, a
             change there calls for no rerun.
         code: Raised by hand when the code changes what it makes; never for a plot's colour.
@@ -139,12 +191,13 @@ class Node:
     partition: Partition | None
     made_from: Mapping[str, Selector]
     settings: tuple[str, ...] = ()
+    settings_apart: Callable[[str | None], Collection[str]] = nothing
     learned_from: tuple[str, ...] = ()
     code: str = "1"
     seeded_by_key: bool = False
 
     def inputs(self, study: Study, key: str | None = None, without: Collection[str] = ()) -> Inputs:
-        """What determines an artifact, as things are now.
+        """What determines an artifact, as things are now; an upstream asset of which nothing matters is left out.
 
         Args:
             study: The study.
@@ -154,12 +207,14 @@ class Node:
         Raises:
             NotMadeError: Something upstream has not been made.
         """
-        made_from: dict[str, Versions] = {
+        chosen = {
             asset: select(study, asset, key) for asset, select in self.made_from.items() if asset not in without
         }
+        made_from = {asset: versions for asset, versions in chosen.items() if versions}
         if self.name == "cohort" and RAW_FOLDER not in without:
             made_from[RAW_FOLDER] = raw_folder(study)
-        settings = {path: _setting(study.settings, path) for path in self.settings}
+        apart = self.settings_apart(key)
+        settings = {path: _setting(study.settings, path) for path in self.settings if path not in apart}
         if self.seeded_by_key:
             settings["replicate"] = study.removal_sets[str(key)].replicate
         return Inputs(code=self.code, settings=settings, made_from=made_from)
@@ -176,6 +231,8 @@ class Node:
         """
         if self.partition == "case":
             return [case.case_id for case in study.cohort.cases]
+        if self.partition == "candidate":
+            return [*study.candidates]
         if self.partition == "donor":
             return list(study.cohort.donors)
         if self.partition == "removal_set":
@@ -192,13 +249,42 @@ def _setting(settings: dict, path: str) -> object:
 _NODES = (
     Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes"), code="2"),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
-    Node("nnunet_plans", "prepare", None, {"raw_case": of_learning_cases}, ("plans",), learned_from=("raw_case",)),
+    Node(
+        "nnunet_plans",
+        "prepare",
+        None,
+        {"raw_case": of_learning_cases},
+        ("plans",),
+        learned_from=("raw_case",),
+        code="2",
+    ),
     Node("case_slices", "prepare", "case", {"raw_case": same_key, "nnunet_plans": whole}),
+    Node(
+        "baseline_candidate",
+        "baseline",
+        "candidate",
+        {
+            "nnunet_plans": own_configuration,
+            "case_slices": of_baseline_cases_in_2d,
+            "raw_case": of_baseline_cases_in_3d,
+        },
+        (
+            "candidates.held_out_share",
+            "candidates.training_2d",
+            "candidates.training_3d",
+            "inference",
+            "seed",
+            "compute.precision",
+        ),
+        settings_apart=training_in_other_dimensions,
+        learned_from=("case_slices", "raw_case"),
+    ),
+    Node("baseline_comparison", "baseline", None, {"baseline_candidate": of_candidates}, ("similarity.scalar",)),
     Node(
         "baseline_weights",
         "baseline",
         None,
-        {"nnunet_plans": whole, "case_slices": of_baseline_cases},
+        {"nnunet_plans": whole, "baseline_comparison": best_candidate, "case_slices": of_baseline_cases},
         ("baseline", "seed", "compute.precision"),
         learned_from=("case_slices",),
         code="2",
@@ -309,6 +395,7 @@ _NODES = (
         {
             "cohort": whole,
             "nnunet_plans": whole,
+            "baseline_comparison": whole,
             "baseline_weights": whole,
             "dice_matrix": whole,
             "dendrogram": whole,

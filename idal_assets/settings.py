@@ -5,6 +5,7 @@ belongs in the section of the first step that it changes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -17,6 +18,38 @@ PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
 class ProfileError(ValueError):
     """A profile that does not exist or has an unknown key or a bad value; the message names it."""
+
+
+Loss = Literal["dice_ce", "ce"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a candidate for the baseline is.
+
+    Attributes:
+        configuration: Name of one of nnU-Net's configurations.
+        loss: Its loss.
+    """
+
+    configuration: str
+    loss: Loss
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether it segments slice by slice, as the baseline and all that starts from it."""
+        return self.configuration == "2d"
+
+
+CandidateName = Literal["2d_dice_ce", "2d_ce", "3d_dice_ce", "3d_cascade_dice_ce"]
+
+CANDIDATES: Mapping[str, Candidate] = {
+    "2d_dice_ce": Candidate("2d", "dice_ce"),
+    "2d_ce": Candidate("2d", "ce"),
+    "3d_dice_ce": Candidate("3d_fullres", "dice_ce"),
+    "3d_cascade_dice_ce": Candidate("3d_cascade_fullres", "dice_ce"),
+}
+"""All candidates by name: those of the thesis (Ustsinau 2020, table 3.2), and nnU-Net's cascade."""
 
 
 class Section(BaseModel):
@@ -107,12 +140,12 @@ class CohortSettings(Section):
 
 
 class PlansSettings(Section):
-    """nnU-Net's planning of the 2D configuration.
+    """nnU-Net's planning.
 
     Attributes:
         memory_gb: Memory target that nnU-Net's planner sizes patch and batch for, in GB.
-        base_features: Feature maps of the first stage; nnU-Net's default is 32.
-        batch_size: Slices per batch; null keeps the planner's.
+        base_features: Feature maps of the first stage, in 2D and 3D; nnU-Net's default is 32.
+        batch_size: Slices per batch; null keeps the planner's. A 3D batch is always the planner's.
     """
 
     memory_gb: float = Field(8.0, gt=0)
@@ -120,13 +153,12 @@ class PlansSettings(Section):
     batch_size: int | None = Field(None, ge=1)
 
 
-class TrainingSettings(Section):
-    """One training of fixed length; defaults are nnU-Net's.
+class ScheduleSettings(Section):
+    """One training of fixed length, whatever its loss; defaults are nnU-Net's.
 
     Attributes:
         epochs: Epochs; an epoch is only a unit of counting and plotting here.
         iterations_per_epoch: Batches per epoch.
-        loss: Dice plus cross-entropy, or cross-entropy alone.
         optimizer: SGD with Nesterov momentum, or Adam.
         learning_rate: Initial rate; it falls to zero with `poly_exponent`.
         poly_exponent: Exponent of the polynomial decay.
@@ -138,7 +170,6 @@ class TrainingSettings(Section):
 
     epochs: int = Field(ge=1)
     iterations_per_epoch: int = Field(250, ge=1)
-    loss: Literal["dice_ce", "ce"] = "dice_ce"
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = Field(1e-2, gt=0)
     poly_exponent: float = Field(0.9, gt=0)
@@ -151,6 +182,53 @@ class TrainingSettings(Section):
     def iterations(self) -> int:
         """Batches of the whole training."""
         return self.epochs * self.iterations_per_epoch
+
+
+class TrainingSettings(ScheduleSettings):
+    """One training of fixed length.
+
+    Attributes:
+        loss: Dice plus cross-entropy, or cross-entropy alone.
+    """
+
+    loss: Loss = "dice_ce"
+
+
+class CandidatesSettings(Section):
+    """Candidates for the baseline: networks that are compared on cases they have not seen.
+
+    Their lengths are those of the thesis (Ustsinau 2020, table 3.2).
+
+    Attributes:
+        names: Which candidates are trained; none by default, since the baseline does not need them.
+        held_out_share: Share of the baseline's training cases that candidates are judged on instead of trained
+            on; at least one case, drawn by the profile's seed. Test cases never take part.
+        training_2d: Training of the 2D candidates; the name of each says its loss.
+        training_3d: Training of the 3D candidates.
+        best_becomes_baseline: Whether the baseline is trained with the loss of the best 2D candidate, the one with
+            the highest mean Dice on the held-out cases; else `baseline.loss` names it and no candidate need exist.
+            The loss of the retrainings is `reduced.loss` in any case.
+    """
+
+    names: tuple[CandidateName, ...] = ()
+    held_out_share: float = Field(0.2, gt=0, lt=1)
+    training_2d: ScheduleSettings = ScheduleSettings(epochs=30)
+    training_3d: ScheduleSettings = ScheduleSettings(epochs=16)
+    best_becomes_baseline: bool = False
+
+    def training(self, name: str) -> TrainingSettings:
+        """How a candidate is trained."""
+        candidate = CANDIDATES[name]
+        schedule = self.training_2d if candidate.is_2d else self.training_3d
+        return TrainingSettings(**schedule.model_dump(), loss=candidate.loss)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "CandidatesSettings":
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names must differ, not {list(self.names)}")
+        if self.best_becomes_baseline and not any(CANDIDATES[name].is_2d for name in self.names):
+            raise ValueError("best_becomes_baseline needs a 2D candidate; add 2d_dice_ce or 2d_ce to names")
+        return self
 
 
 class VariantSettings(Section):
@@ -333,6 +411,7 @@ class Profile(Section):
     phantom: PhantomSettings | None = None
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()
+    candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings
     variants: VariantSettings = VariantSettings()
     case_model: TrainingSettings

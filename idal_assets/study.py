@@ -163,6 +163,11 @@ class Study:
         """The removal sets that the profile asks for, by name."""
         return removal_sets(self.profile.removal, self.profile.controls)
 
+    @property
+    def candidates(self) -> list[str]:
+        """Names of the candidates for the baseline that the profile asks for."""
+        return list(self.profile.candidates.names)
+
 
 class StillStudy(Study):
     """A study as it is at one moment: the cohort and every record are read once.

@@ -49,6 +49,7 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
     findings = {
         "raw_case": [verified_content(study, "raw_case", case.case_id) for case in study.cohort.cases],
         "case_slices": [sound_slices(study, "case_slices", case.case_id) for case in study.cohort.cases],
+        "baseline_candidate": [trained_well(study, "baseline_candidate", name) for name in study.candidates],
         "baseline_weights": [trained_well(study, "baseline_weights", None)],
         "case_model": [trained_well(study, "case_model", donor) for donor in study.cohort.donors],
         "reduced_model": [trained_well(study, "reduced_model", name) for name in study.removal_sets],

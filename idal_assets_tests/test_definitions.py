@@ -62,6 +62,8 @@ def test_dagster_dependencies_are_those_of_the_graph() -> None:
     ("asset", "upstream", "mapping"),
     [
         ("case_slices", "raw_case", dg.IdentityPartitionMapping),
+        ("baseline_candidate", "raw_case", dg.AllPartitionMapping),
+        ("baseline_candidate", "case_slices", dg.AllPartitionMapping),
         ("augmented_case", "case_slices", dg.IdentityPartitionMapping),
         ("case_model", "augmented_case", dg.IdentityPartitionMapping),
         ("dice_row", "case_model", dg.IdentityPartitionMapping),

@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 
 from idal_assets.artifacts import content_hash
-from idal_assets.currency import all_states, inputs_unless_incomplete
+from idal_assets.currency import all_states, inputs_unless_incomplete, other_training_cases
 from idal_assets.graph import GRAPH
 from idal_assets.settings import PROFILE_FOLDER
 from idal_assets.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import (
+    READ_BY_THE_GRAPH,
     changed,
     give_new_version,
     make_study,
@@ -27,7 +28,7 @@ from idal_assets_tests.studies import (
 CONTRACT = {
     "cohort": {"cohort": None, "raw_case": "case"},
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
-    "baseline": {"baseline_weights": None},
+    "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
     "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
     "reduction": {
@@ -115,6 +116,7 @@ def test_partitions_follow_from_cohort_and_profile(made):
     keys = {name: node.keys(made) for name, node in GRAPH.items()}
     assert keys["case_slices"] == [*DONORS, *TESTS]
     assert keys["dice_row"] == list(DONORS)
+    assert keys["baseline_candidate"] == []
     assert keys["reduced_model"] == list(SETS)
     assert keys["dice_matrix"] == [None]
 
@@ -148,6 +150,9 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.linkage", "single", "dendrogram case_ranking"),
         ("similarity.smallest_cluster", 2, "case_ranking"),
+        ("candidates.held_out_share", 0.5, ""),
+        ("similarity.scalar", "WT", "baseline_comparison dice_matrix reduction_report"),
+        ("similarity.distance", "symmetric", "dendrogram"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
@@ -205,6 +210,7 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
             | every("training_set", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
+        ("baseline_comparison", None, every("experiment_report")),
         ("baseline_weights", None, every("case_model", DONORS) | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
         ("case_model", "case_1", every("dice_row", ["case_1"])),
@@ -228,6 +234,94 @@ def test_a_new_version_concerns_exactly(study, asset, key, expected):
     before = hashes(study)
     give_new_version(study, asset, key)
     assert differences(before, hashes(study)) == expected
+
+
+# --- candidates for the baseline ---
+
+IN_2D, IN_3D = ("2d_dice_ce", "2d_ce"), ("3d_dice_ce",)
+ALL_CANDIDATES = every("baseline_candidate", IN_2D + IN_3D)
+
+
+@pytest.fixture
+def with_candidates(tmp_path):
+    study = make_study(tmp_path, {**LISTS, "candidates.names": IN_2D + IN_3D})
+    pretend_all(study)
+    return study
+
+
+def rewrite(study, asset, **content):
+    """Changes a file of an artifact that the graph reads, with the version that it has."""
+    name, before = READ_BY_THE_GRAPH[asset]
+    (study.path(asset) / name).write_text(json.dumps({**before, **content}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("candidates.held_out_share", 0.5, ALL_CANDIDATES),
+        ("candidates.training_2d.epochs", 3, every("baseline_candidate", IN_2D)),
+        ("candidates.training_3d.epochs", 3, every("baseline_candidate", IN_3D)),
+        ("baseline.loss", "ce", every("baseline_weights")),
+        ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
+        ("candidates.best_becomes_baseline", True, every("baseline_weights")),
+    ],
+)
+def test_a_setting_of_candidates_concerns_exactly(with_candidates, setting, value, expected):
+    study = with_candidates
+    assert differences(hashes(study), hashes(with_settings(study, {setting: value}))) == expected
+
+
+def test_candidates_are_made_from_the_plans_and_cases_of_their_dimension(with_candidates):
+    study = with_candidates
+    before = hashes(study)
+    rewrite(study, "nnunet_plans", **{"3d_fullres": "3d-2"})
+    assert differences(before, hashes(study)) == every("baseline_candidate", IN_3D)
+    for asset, key, expected in (
+        ("raw_case", "case_1", every("baseline_candidate", IN_3D)),
+        ("case_slices", "case_1", every("baseline_candidate", IN_2D)),
+        ("raw_case", "case_5", set()),
+        ("case_slices", "case_5", set()),
+    ):
+        before = hashes(study)
+        give_new_version(study, asset, key)
+        found = {place for place in differences(before, hashes(study)) if place[0] == "baseline_candidate"}
+        assert found == expected, (asset, key)
+
+
+def test_a_named_baseline_does_not_depend_on_the_comparison(with_candidates):
+    study = with_candidates
+    assert "baseline_comparison" not in GRAPH["baseline_weights"].inputs(study).made_from
+    before = hashes(study)
+    rewrite(study, "baseline_comparison", best_2d="2d_dice_ce")
+    give_new_version(study, "baseline_candidate", "2d_ce")
+    give_new_version(study, "baseline_comparison")
+    assert differences(before, hashes(study)) == every("baseline_comparison") | every("experiment_report")
+    (study.path("baseline_comparison") / "provenance.json").unlink()
+    assert all_states(study)["baseline_weights"] == {None: "current"}
+
+
+def test_the_best_candidate_outdates_the_baseline_only_when_it_is_another_one(with_candidates):
+    study = with_settings(with_candidates, {"candidates.best_becomes_baseline": True})
+    pretend_all(study)
+    assert GRAPH["baseline_weights"].inputs(study).made_from["baseline_comparison"] == "2d_ce"
+    before = hashes(study)
+    give_new_version(study, "baseline_comparison")
+    assert differences(before, hashes(study)) == every("experiment_report")
+    rewrite(study, "baseline_comparison", best_2d="2d_dice_ce")
+    assert differences(before, hashes(study)) == every("experiment_report") | every("baseline_weights")
+    (study.path("baseline_comparison") / "provenance.json").unlink()
+    assert all_states(study)["baseline_weights"] == {None: "outdated"}
+
+
+def test_pinned_candidates_stay_and_say_so(with_candidates):
+    study = with_candidates
+    give_new_version(study, "raw_case", "case_1")
+    pinned = {"nnunet_plans", "baseline_candidate of 3d_dice_ce"}
+    assert other_training_cases(study) == {name: ["case_1"] for name in pinned}
+    assert all_states(study)["baseline_candidate"] == dict.fromkeys(IN_2D + IN_3D, "current")
+    follow = with_settings(study, {"automation.plans_and_baseline": "follow"})
+    assert other_training_cases(follow) == {}
+    assert all_states(follow)["baseline_candidate"]["3d_dice_ce"] == "outdated"
 
 
 def test_pretraining_cases_stand_between_the_donors_and_the_baseline(tmp_path):

@@ -42,6 +42,15 @@ def test_thesis_has_the_numbers_of_the_thesis():
     assert (thesis.case_model.epochs, thesis.case_model.iterations_per_epoch) == (100, 250)
     assert thesis.case_model.iterations == 25_000
     assert thesis.reduced == thesis.baseline
+    assert thesis.candidates.names == ("2d_dice_ce", "2d_ce", "3d_dice_ce")
+    assert [thesis.candidates.training(name).epochs for name in thesis.candidates.names] == [30, 30, 16]
+    assert [thesis.candidates.training(name).loss for name in thesis.candidates.names] == [
+        "dice_ce",
+        "ce",
+        "dice_ce",
+    ]
+    assert thesis.candidates.training("2d_dice_ce") == thesis.baseline
+    assert thesis.candidates.best_becomes_baseline
     assert thesis.removal.sizes == (5, 7, 9)
     assert thesis.variants.count == 5
     assert thesis.similarity.distance == "rows"
@@ -58,6 +67,13 @@ def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_c
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
     assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
     assert all(("test" in name) == (role != "donor") for name, role in found.items())
+
+
+@pytest.mark.parametrize("name", ["demo", "mini", "tiny"])
+def test_other_profiles_train_no_candidates(name):
+    profile = load_profile(name)
+    assert profile.candidates.names == ()
+    assert not profile.candidates.best_becomes_baseline
 
 
 @pytest.mark.parametrize("name", ["mini", "tiny"])
@@ -86,6 +102,13 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
         (
             {"phantom": {"train_cases": 3, "faults": 4}},
             r"phantom: .*faults \(4\) must not exceed train_cases \(3\)",
+        ),
+        ({"candidates": {"names": ["4d"]}}, r"candidates.names.0: .*found '4d'"),
+        ({"candidates": {"names": ["2d_ce", "2d_ce"]}}, "candidates: .*names must differ"),
+        ({"candidates": {"training_2d": {"epochs": 1, "loss": "ce"}}}, "candidates.training_2d.loss: unknown key"),
+        (
+            {"candidates": {"names": ["3d_dice_ce"], "best_becomes_baseline": True}},
+            "candidates: .*best_becomes_baseline needs a 2D candidate",
         ),
         ({"plans": {"memory_gb": float("inf")}}, "plans.memory_gb: .*finite"),
         ({"plans": {"memory_gb": float("nan")}}, "plans.memory_gb: .*finite"),

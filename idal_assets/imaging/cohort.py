@@ -103,6 +103,27 @@ class Cohort(BaseModel):
         """Names of the cases that train the baseline: the pretraining cases, or the donors if there are none."""
         return self.pretraining or self.donors
 
+    def held_out(self, share: float, seed: int) -> list[str]:
+        """Names of the baseline's cases that its candidates are judged on instead of trained on.
+
+        The draw goes by a hash of seed and name, as that of the roles does; test cases are not among those drawn.
+
+        Args:
+            share: Share of the baseline's cases, rounded, at least one.
+            seed: Seed of the draw.
+
+        Raises:
+            CohortError: There would be none left to train on.
+        """
+        cases = self.baseline_cases
+        count = max(1, round(share * len(cases)))
+        if count >= len(cases):
+            raise CohortError(
+                f"The baseline has {len(cases)} training cases, and candidates.held_out_share {share:g} would "
+                "leave none to train its candidates on; lower the share or give the cohort more cases"
+            )
+        return sorted(_in_drawing_order(cases, seed)[:count])
+
     @property
     def receivers(self) -> list[str]:
         """Names of the cases that every model segments: donors, validation cases, then test cases."""

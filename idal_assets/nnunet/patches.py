@@ -25,8 +25,9 @@ class Batch:
     """One training batch.
 
     Attributes:
-        image: Patches, shape (batch, 4, rows, columns), on the device that the source is given.
-        targets: Labels at each resolution of deep supervision, shape (batch, 1, rows, columns) and smaller.
+        image: Patches, shape (batch, 4, rows, columns), in 3D with slices before the rows, on the device that the
+            source is given.
+        targets: Labels at each resolution of deep supervision, with one channel, as large as patches and smaller.
     """
 
     image: torch.Tensor

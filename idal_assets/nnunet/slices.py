@@ -65,7 +65,7 @@ def preprocess(case: Case, plans: Plans) -> CaseSlices:
 
     Args:
         case: The case.
-        plans: The plans to follow.
+        plans: The plans to follow; in 2D the distance of slices stays, in 3D it may be resampled.
 
     Returns:
         The preprocessed case.

@@ -1,4 +1,4 @@
-"""The partitions: cases, donors and removal sets, all dynamic because the data decide what they are."""
+"""The partitions, all dynamic because data and profile decide what they are."""
 
 import dagster as dg
 
@@ -7,6 +7,7 @@ from idal_assets.study import Study
 
 PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
     "case": dg.DynamicPartitionsDefinition(name="case"),
+    "candidate": dg.DynamicPartitionsDefinition(name="candidate"),
     "donor": dg.DynamicPartitionsDefinition(name="donor"),
     "removal_set": dg.DynamicPartitionsDefinition(name="removal_set"),
 }
@@ -17,6 +18,7 @@ def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
     cohort = study.cohort
     wanted: dict[Partition, list[str]] = {
         "case": [case.case_id for case in cohort.cases],
+        "candidate": study.candidates,
         "donor": cohort.donors,
         "removal_set": list(study.removal_sets),
     }

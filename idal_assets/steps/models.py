@@ -1,6 +1,7 @@
-"""Training and scoring: baseline, variants, case models, rows of the matrix, reduced models."""
+"""Training and scoring: baseline and its candidates, variants, case models, rows of the matrix, reduced models."""
 
 import shutil
+import tempfile
 from collections.abc import Collection, Iterable
 from functools import lru_cache
 from pathlib import Path
@@ -14,20 +15,22 @@ from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.analysis.surfaces import hd95_of_regions
 from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.case import Case
-from idal_assets.nnunet.compute import taken
+from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
-from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk, load_slices, truth_spacing
+from idal_assets.nnunet.slices import SlicesOnDisk, load_slices, preprocess, truth_spacing
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.nnunet.variants import make_variants
+from idal_assets.nnunet.volumes import volume_predictor, workers
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
 from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.seeds import derived_seed
-from idal_assets.settings import TrainingSettings
+from idal_assets.settings import CANDIDATES, ProfileError, TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
+from idal_assets.steps.comparison import HELD_OUT_FILE, best_loss
 from idal_assets.steps.prepare import as_case
 from idal_assets.steps.reductions import load_training_set, training_seed
 from idal_assets.study import Study
@@ -35,11 +38,71 @@ from idal_assets.study import Study
 SEGMENTATIONS = "segmentations"
 
 
+def train_candidate(study: Study, name: str, folder: Path, track: Track) -> None:
+    """Trains a candidate for the baseline without the held-out cases, and segments these whole.
+
+    Writes `held_out.parquet` with one row a held-out case and region: `case_id`, `region`, `dice`, `tp`, `fp`,
+    `fn`.
+
+    Raises:
+        ProfileError: The candidate is of a kind that nnU-Net did not plan for these cases, or a cascade.
+    """
+    configuration = _planned_configuration(study, name)
+    settings = study.profile.candidates
+    held_out = study.cohort.held_out(settings.held_out_share, study.profile.seed)
+    learned_from = [case for case in study.cohort.baseline_cases if case not in held_out]
+    training = settings.training(name)
+    seed = derived_seed(study.profile.seed, "baseline_candidate")
+    if configuration == CONFIGURATION:
+        cases = _slices(study, learned_from)
+        _train_into(study, folder, cases, training, seed, track, name)
+        segmented = _segment(study, folder, held_out, folder, track, f"segment with {name}")
+    else:
+        plans = Plans.load(study.path("nnunet_plans")).of(configuration)
+        with tempfile.TemporaryDirectory(dir=folder) as volumes:
+            cases = _preprocessed_volumes(study, learned_from, plans, Path(volumes), track)
+            _train_into(study, folder, cases, training, seed, track, name, plans=plans)
+        segmented = _segment_volumes(study, folder, plans, held_out, track, f"segment with {name}")
+    scores = [table.assign(case_id=case) for case, table, _ in segmented]
+    pd.concat(scores, ignore_index=True).to_parquet(folder / HELD_OUT_FILE, index=False)
+
+
+def _planned_configuration(study: Study, name: str) -> str:
+    plans = Plans.load(study.path("nnunet_plans"))
+    configuration = CANDIDATES[name].configuration
+    if configuration == CASCADE:
+        raise ProfileError(f"candidates.names asks for {name}: {plans.cascade}; take it out of the profile")
+    if configuration not in plans.configurations:
+        raise ProfileError(
+            f"candidates.names asks for {name}, and nnU-Net planned only {', '.join(plans.configurations)} for "
+            "these cases; take it out of the profile"
+        )
+    return configuration
+
+
+def _preprocessed_volumes(
+    study: Study, names: list[str], plans: Plans, folder: Path, track: Track
+) -> SlicesOnDisk:
+    """Preprocesses cases in 3D, which may resample between the slices; the files last as long as the training."""
+    folders = {name: folder / name for name in names}
+    for name in track(names, "preprocess in 3D"):
+        folders[name].mkdir()
+        preprocess(study.read_case(name), plans).save(folders[name])
+    settings = study.profile.compute
+    return SlicesOnDisk(folders, settings.slices_memory_gb / max(1, workers(Compute.choose(settings))))
+
+
 def train_baseline(study: Study, folder: Path, track: Track) -> None:
-    """Trains the baseline on the donors, or on the pretraining cases if there are any."""
+    """Trains the baseline on the donors, or on the pretraining cases if there are any.
+
+    The loss is the profile's, or that of the best 2D candidate where the profile leaves it to the comparison.
+    """
     cases = _slices(study, study.cohort.baseline_cases)
+    settings = study.profile.baseline
+    if study.profile.candidates.best_becomes_baseline:
+        settings = settings.model_copy(update={"loss": best_loss(study)})
     seed = derived_seed(study.profile.seed, "baseline_weights")
-    _train_into(study, folder, cases, study.profile.baseline, seed, track, "baseline")
+    _train_into(study, folder, cases, settings, seed, track, "baseline")
 
 
 def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
@@ -164,8 +227,9 @@ def _train_into(
     track: Track,
     name: str,
     initial: Weights | None = None,
+    plans: Plans | None = None,
 ) -> None:
-    plans = Plans.load(study.path("nnunet_plans"))
+    plans = plans or Plans.load(study.path("nnunet_plans"))
     with taken(study.profile.compute) as compute:
         trained = train(cases, plans, settings, compute, seed, initial, track, f"train {name}")
     save_model(folder, trained, plans)
@@ -191,6 +255,18 @@ def _segment(
             spacing = truth_spacing(case, plans)
             hd95 = hd95_of_regions(case.truth, predicted, spacing) if name in measured else None
             yield name, score_table(confusion(case.truth, predicted), hd95), predicted
+
+
+def _segment_volumes(
+    study: Study, model: Path, plans: Plans, names: list[str], track: Track, description: str
+) -> Iterable[tuple[str, pd.DataFrame, NDArray[np.uint8]]]:
+    with taken(study.profile.compute) as compute:
+        segment = volume_predictor(load_weights(model), plans, study.profile.inference, compute)
+        for name in track(names, description):
+            case = preprocess(study.read_case(name), plans)
+            assert case.truth is not None
+            predicted = segment(case)
+            yield name, score_table(confusion(case.truth, predicted)), predicted
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from idal_assets.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
 from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
+from idal_assets.steps.comparison import load_comparison
 from idal_assets.steps.cost import load_cost
 from idal_assets.steps.evidence import Evidence, load_evidence
 from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
@@ -53,6 +54,7 @@ def experiment_content(study: Study) -> ReportContent:
             _reduction_section(study, change),
             _ranking_section(study),
             _matrix_section(study, cohort),
+            *baseline_sections(study),
             _training_section(study),
             _overlay_section(study, cohort),
             _cost_section(study),
@@ -287,6 +289,53 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             ),
         ],
     )
+
+
+def baseline_sections(study: Study) -> list[ReportSection]:
+    """The comparison of candidates for the baseline, where there are any."""
+    folder = study.path("baseline_comparison")
+    found = load_comparison(folder)
+    if found is None:
+        return []
+    columns = {
+        "candidate": "candidate",
+        "epochs": "epochs",
+        "iterations": "iterations",
+        "pseudo_dice": "pseudo Dice",
+        **{f"dice_{region}": f"Dice {region}" for region in ("WT", "TC", "ET")},
+        "dice": "mean Dice",
+        "seconds": "seconds",
+    }
+    table = Table(
+        "Candidates for the baseline (thesis table 3.2)",
+        list(columns.values()),
+        found.table[list(columns)].to_numpy(object).tolist(),
+        "The pseudo Dice is nnU-Net's measure over random patches, in the last epoch and here of training cases. "
+        "The other Dice are means over whole held-out cases, which no candidate was trained on; the mean Dice is "
+        f"that of the scalar ({SCALAR_NAMES[study.profile.similarity.scalar]}).",
+    )
+    chosen = study.profile.candidates.best_becomes_baseline
+    return [
+        ReportSection(
+            "Baselines compared",
+            "baselines",
+            f"Each candidate was trained once and judged on {len(found.held_out)} held-out cases: "
+            f"{', '.join(found.held_out)}. The best 2D candidate is {found.best_2d or 'none of these'}; "
+            + ("its loss trains the baseline. " if chosen else "the loss of the baseline is the profile's. ")
+            + f"{found.cascade}.",
+            [table],
+            [
+                _picture(
+                    folder / "figure_3_1.png", "Losses", "Thesis figure 3.1. Only losses of one kind compare."
+                ),
+                _picture(
+                    folder / "figure_3_2.png",
+                    "Pseudo Dice, and the true Dice at its end",
+                    "Thesis figure 3.2; mean of the labels for the curves, the scalar of a cell for the diamonds.",
+                ),
+            ],
+        )
+    ]
 
 
 def _training_section(study: Study) -> ReportSection:

@@ -1,6 +1,6 @@
 """All assets, one module for each part of the experiment."""
 
-from idal_assets.orchestration.assets.baseline import baseline_weights
+from idal_assets.orchestration.assets.baseline import baseline_candidate, baseline_comparison, baseline_weights
 from idal_assets.orchestration.assets.cohort import cohort, raw_case
 from idal_assets.orchestration.assets.donors import augmented_case, case_model
 from idal_assets.orchestration.assets.evidence import cost, evidence
@@ -20,6 +20,8 @@ ALL_ASSETS = [
     raw_case,
     nnunet_plans,
     case_slices,
+    baseline_candidate,
+    baseline_comparison,
     baseline_weights,
     augmented_case,
     case_model,
