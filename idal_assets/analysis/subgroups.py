@@ -163,7 +163,7 @@ def rare_subtype_warning(
             warnings.append(
                 f"{removal_set} may remove a rare but valid subtype: of its {len(removed)} removed donors {gone} "
                 f"are of the subgroup '{change.subgroup}', which has {len(members)} of the {len(donors)} donors "
-                f"(as many by chance: p = {chance:.2g}), and the subgroup's {change.cases} test cases lose "
+                f"(as many by chance: p = {chance:.2g}), and the {change.cases} test cases of this subgroup lose "
                 f"{-change.median_of_differences:.3f} of Dice in the median"
             )
     return "\n".join(warnings) or None
