@@ -22,7 +22,16 @@ from pydantic import BaseModel, ConfigDict
 
 PROVENANCE_FILE = "provenance.json"
 REFUSED_FILE = "refused.json"
-RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
+RECORDED_PACKAGES = (
+    "idal-assets",
+    "nnunetv2",
+    "torch",
+    "batchgeneratorsv2",
+    "numpy",
+    "scipy",
+    "cleanlab",
+    "dagster",
+)
 
 
 class Inputs(BaseModel):

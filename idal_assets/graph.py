@@ -11,7 +11,7 @@ from typing import Literal
 from idal_assets.artifacts import Inputs
 from idal_assets.study import Study
 
-Partition = Literal["case", "donor", "removal_set"]
+Partition = Literal["case", "donor", "fold", "removal_set"]
 Versions = str | dict[str, str]
 Selector = Callable[[Study, str, str | None], Versions]
 
@@ -45,6 +45,17 @@ def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
 def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the cases that every model segments: donors and test cases."""
     return {case: study.version(asset, case) for case in study.cohort.receivers}
+
+
+def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the donors that are not in this fold."""
+    inside = study.folds[str(key)]
+    return {case: study.version(asset, case) for case in study.cohort.donors if case not in inside}
+
+
+def of_folds(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all folds."""
+    return {fold: study.version(asset, fold) for fold in study.profile.out_of_fold.names}
 
 
 def of_tests(study: Study, asset: str, key: str | None) -> Versions:
@@ -132,6 +143,8 @@ class Node:
             return [case.case_id for case in study.cohort.cases]
         if self.partition == "donor":
             return list(study.cohort.donors)
+        if self.partition == "fold":
+            return [*study.profile.out_of_fold.names]
         if self.partition == "removal_set":
             return [*study.removal_sets]
         return [None]
@@ -144,7 +157,7 @@ def _setting(settings: dict, path: str) -> object:
 
 
 _NODES = (
-    Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes")),
+    Node("cohort", "cohort", None, {}, ("cohort", "out_of_fold.folds", "removal.sizes")),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
     Node("nnunet_plans", "prepare", None, {"raw_case": of_learning_cases}, ("plans",), learned_from=("raw_case",)),
     Node("case_slices", "prepare", "case", {"raw_case": same_key, "nnunet_plans": whole}),
@@ -174,14 +187,28 @@ _NODES = (
         ("inference", "compute.precision"),
         code="2",
     ),
+    Node(
+        "fold_model",
+        "quality",
+        "fold",
+        {"nnunet_plans": whole, "case_slices": outside_fold},
+        ("out_of_fold.training", "seed", "compute.precision"),
+    ),
+    Node(
+        "label_quality",
+        "quality",
+        None,
+        {"fold_model": of_folds, "case_slices": of_donors},
+        ("inference", "compute.precision"),
+    ),
     Node("dice_matrix", "similarity", None, {"cohort": whole, "dice_row": of_donors}, ("similarity.scalar",)),
     Node("dendrogram", "similarity", None, {"dice_matrix": whole}, ("similarity.distance",)),
     Node(
         "case_ranking",
         "similarity",
         None,
-        {"dice_matrix": whole, "dendrogram": whole},
-        ("similarity.largest_cluster", "removal.sizes"),
+        {"dice_matrix": whole, "dendrogram": whole, "label_quality": whole},
+        ("similarity.scalar", "similarity.largest_cluster", "removal.sizes"),
     ),
     Node("removal_plan", "reduction", None, {"case_ranking": whole, "dendrogram": whole}, ("removal",), code="2"),
     Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}, code="2"),

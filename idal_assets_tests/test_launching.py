@@ -227,7 +227,10 @@ def test_settings_are_laid_over_a_profile_and_validated() -> None:
 def test_what_trains_or_segments_takes_the_pool_and_nothing_else_does() -> None:
     graph = build_definitions(StudyResource(profile="tiny")).resolve_asset_graph()
     pooled = {asset.key.to_user_string() for asset in graph.assets_defs if asset.keys and asset.op.pool}
-    assert pooled == {"baseline_weights", "case_model", "dice_row", "reduced_model", "reduced_evaluation"}
+    assert pooled == {
+        *("baseline_weights", "case_model", "fold_model", "reduced_model"),
+        *("dice_row", "label_quality", "reduced_evaluation"),
+    }
 
 
 def test_the_configuration_of_an_instance_limits_the_pool_and_is_never_overwritten(tmp_path: Path) -> None:

@@ -86,6 +86,7 @@ ALL_CHECKS = [
     ),
     _check("baseline_weights", "trained_well", TRAINED),
     _check("case_model", "trained_well", TRAINED),
+    _check("fold_model", "trained_well", TRAINED),
     _check("dice_row", "complete_row", "Every receiver and region once, in 0 to 1 or undefined, as counted."),
     _check(
         MATRIX,

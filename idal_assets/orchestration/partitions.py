@@ -1,4 +1,4 @@
-"""The partitions: cases, donors and removal sets, all dynamic because the data decide what they are."""
+"""The partitions: cases, donors, folds and removal sets, all dynamic because the data decide most of them."""
 
 import dagster as dg
 
@@ -8,6 +8,7 @@ from idal_assets.study import Study
 PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
     "case": dg.DynamicPartitionsDefinition(name="case"),
     "donor": dg.DynamicPartitionsDefinition(name="donor"),
+    "fold": dg.DynamicPartitionsDefinition(name="fold"),
     "removal_set": dg.DynamicPartitionsDefinition(name="removal_set"),
 }
 
@@ -18,6 +19,7 @@ def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
     wanted: dict[Partition, list[str]] = {
         "case": [case.case_id for case in cohort.cases],
         "donor": cohort.donors,
+        "fold": study.profile.out_of_fold.names,
         "removal_set": study.removal_sets,
     }
     for name, keys in wanted.items():

@@ -13,6 +13,7 @@ from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.cells import ROW_FILE, read_scores
+from idal_assets.steps.quality import load_label_quality
 from idal_assets.study import Study
 
 
@@ -84,6 +85,7 @@ def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
     tree = load_dendrogram(study.path("dendrogram"))
     members, clusters = worst_cluster(tree, list(matrix.index), scores, study.profile.similarity)
     scores["cluster"] = scores["case_id"].map(clusters)
+    scores = scores.merge(_rivals(study), on="case_id", how="left")
     scores.to_parquet(folder / "case_score.parquet", index=False)
     (folder / "worst_cluster.json").write_text(json.dumps(members))
     worst = set(scores["case_id"].head(max(study.profile.removal.sizes)))
@@ -91,6 +93,12 @@ def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
     return scores.assign(
         ranking_version=version_in_the_making(study, "case_ranking"), matrix_version=study.version("dice_matrix")
     )
+
+
+def _rivals(study: Study) -> pd.DataFrame:
+    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
+    labels = load_label_quality(study.path("label_quality"), study.profile.similarity.scalar)
+    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
 
 
 def load_ranking(study: Study) -> pd.DataFrame:

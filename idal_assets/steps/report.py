@@ -137,12 +137,23 @@ def _ranking_section(study: Study) -> ReportSection:
     scores = load_ranking(study)
     table = Table(
         "Donors, the worst first",
-        ["rank", "case", "score", "donor mean", "receiver mean", "cluster"],
+        ["rank", "case", "score", "donor mean", "receiver mean", "cluster", "out-of-fold Dice", "label quality"],
         [
-            [row.rank, row.case_id, float(row.score), float(row.donor_mean), float(row.receiver_mean), row.cluster]
+            [
+                row.rank,
+                row.case_id,
+                float(row.score),
+                float(row.donor_mean),
+                float(row.receiver_mean),
+                row.cluster,
+                float(row.out_of_fold_dice),
+                float(row.label_quality),
+            ]
             for row in scores.itertuples()
         ],
-        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented.",
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
+        "Beside it stand its cheap rivals, from networks that have not learned from the case: their Dice on it "
+        "and cleanlab's softmin over its voxels; both are low where the label is doubtful.",
     )
     return ReportSection(
         "Ranking",
