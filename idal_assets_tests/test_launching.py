@@ -23,6 +23,7 @@ from idal_assets.orchestration import retries
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
 from idal_assets.orchestration.jobs import COST_TAG, PURPOSES
+from idal_assets.orchestration.launchpad import FIXED
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import may_pass
@@ -140,7 +141,7 @@ def test_the_launchpad_of_an_asset_shows_its_settings_with_the_values_of_the_pro
         schema = asset.op.config_schema.config_type
         shown = _defaults(schema)
         for path in node.settings:
-            if path == "removal.sizes":
+            if path in FIXED:
                 continue
             *sections, last = path.split(".")
             expected, found = values, shown
