@@ -24,7 +24,16 @@ PROVENANCE_FILE = "provenance.json"
 REFUSED_FILE = "refused.json"
 COMPUTE_FILE = "compute.txt"
 """Device, precision and threads in words, in an artifact that a network was run for."""
-RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
+RECORDED_PACKAGES = (
+    "idal-assets",
+    "nnunetv2",
+    "torch",
+    "batchgeneratorsv2",
+    "numpy",
+    "scipy",
+    "cleanlab",
+    "dagster",
+)
 
 
 class Inputs(BaseModel):

@@ -13,7 +13,7 @@ from idal_assets.artifacts import Inputs, content_hash
 from idal_assets.settings import CANDIDATES
 from idal_assets.study import NotMadeError, Study
 
-Partition = Literal["case", "candidate", "donor", "removal_set"]
+Partition = Literal["case", "candidate", "donor", "fold", "removal_set"]
 Versions = str | dict[str, str]
 Selector = Callable[[Study, str, str | None], Versions]
 
@@ -85,6 +85,17 @@ def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
 def names_of_tests(study: Study, asset: str, key: str | None) -> Versions:
     """Only which cases are test cases, for what is measured on these alone."""
     return content_hash(study.cohort.tests)
+
+
+def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the donors that are not in this fold."""
+    inside = study.folds[str(key)]
+    return {case: study.version(asset, case) for case in study.cohort.donors if case not in inside}
+
+
+def of_folds(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all folds."""
+    return {fold: study.version(asset, fold) for fold in study.profile.out_of_fold.names}
 
 
 def of_tests(study: Study, asset: str, key: str | None) -> Versions:
@@ -235,6 +246,8 @@ class Node:
             return [*study.candidates]
         if self.partition == "donor":
             return list(study.cohort.donors)
+        if self.partition == "fold":
+            return [*study.profile.out_of_fold.names]
         if self.partition == "removal_set":
             return [*study.removal_sets]
         return [None]
@@ -247,7 +260,7 @@ def _setting(settings: dict, path: str) -> object:
 
 
 _NODES = (
-    Node("cohort", "cohort", None, {}, ("cohort", "removal.sizes"), code="2"),
+    Node("cohort", "cohort", None, {}, ("cohort", "out_of_fold.folds", "removal.sizes"), code="2"),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
     Node(
         "nnunet_plans",
@@ -323,10 +336,24 @@ _NODES = (
         code="2",
     ),
     Node(
+        "fold_model",
+        "quality",
+        "fold",
+        {"nnunet_plans": whole, "case_slices": outside_fold},
+        ("out_of_fold.training", "seed", "compute.precision"),
+    ),
+    Node(
+        "label_quality",
+        "quality",
+        None,
+        {"fold_model": of_folds, "case_slices": of_donors},
+        ("inference", "compute.precision"),
+    ),
+    Node(
         "case_ranking",
         "similarity",
         None,
-        {"dice_matrix": deciding_cells, "dendrogram": whole},
+        {"dice_matrix": deciding_cells, "dendrogram": whole, "label_quality": whole},
         ("similarity", "removal.sizes", "seed"),
         code="2",
     ),

@@ -262,6 +262,30 @@ class InferenceSettings(Section):
     surface_distances: bool = True
 
 
+class OutOfFoldSettings(Section):
+    """Networks that judge the labels of the donors they have not learned from.
+
+    Attributes:
+        folds: Parts that the donors are divided into, each judged by a network of its own; 0 leaves it out.
+        training: Training of each of these networks, from scratch; where a profile does not say, the baseline's.
+    """
+
+    folds: int = Field(5, ge=0)
+    training: TrainingSettings
+
+    @field_validator("folds")
+    @classmethod
+    def _more_than_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("with one fold no donor is left to learn from; take 2 or more, or 0 to leave it out")
+        return folds
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the folds."""
+        return [f"fold_{number}" for number in range(1, self.folds + 1)]
+
+
 class SimilaritySettings(Section):
     """From voxel counts to one number a cell, and from the matrix to clusters and a ranking.
 
@@ -416,6 +440,7 @@ class Profile(Section):
     variants: VariantSettings = VariantSettings()
     case_model: TrainingSettings
     inference: InferenceSettings = InferenceSettings()
+    out_of_fold: OutOfFoldSettings
     similarity: SimilaritySettings = SimilaritySettings()
     removal: RemovalSettings = RemovalSettings()
     controls: ControlSettings = ControlSettings()
@@ -423,6 +448,15 @@ class Profile(Section):
     evidence: EvidenceSettings = EvidenceSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_train_like_the_baseline(cls, values: Any) -> Any:
+        """Fills in the training of the folds where the profile does not say."""
+        section = values.get("out_of_fold", {})
+        if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
+            return {**values, "out_of_fold": {**section, "training": values["baseline"]}}
+        return values
 
 
 def profile_names() -> list[str]:

@@ -168,6 +168,18 @@ class Study:
         """Names of the candidates for the baseline that the profile asks for."""
         return list(self.profile.candidates.names)
 
+    @property
+    def folds(self) -> dict[str, list[str]]:
+        """Donors of each fold, by name of the fold.
+
+        Raises:
+            NotMadeError: The cohort has not been made.
+        """
+        from idal_assets.imaging.cohort import draw_folds
+
+        names = self.profile.out_of_fold.names
+        return dict(zip(names, draw_folds(self.cohort.donors, len(names), self.profile.seed), strict=True))
+
 
 class StillStudy(Study):
     """A study as it is at one moment: the cohort and every record are read once.

@@ -47,6 +47,7 @@ CHANGES: dict[str, Any] = {
     "baseline": LITTLE,
     "case_model": LITTLE,
     "reduced": LITTLE,
+    "out_of_fold": {"folds": 2, "training": LITTLE},
     "variants": {"count": 1},
     "cohort": {"test_cases": ["phantom_test_*"], "minimum_donors": 3},
     "removal": {"sizes": [1]},
@@ -263,6 +264,12 @@ def training_sets(world: World) -> dict[str, str]:
     return {name: world.study.version("training_set", name) for name in SETS}
 
 
+def folds(world: World) -> dict[str, set[str]]:
+    """Donors that the network of each fold is to learn from."""
+    donors = set(world.study.cohort.donors)
+    return {fold: donors - set(inside) for fold, inside in world.study.folds.items()}
+
+
 def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None:
     before, versions = world.materializations(), training_sets(world)
     donor = DONORS[2]
@@ -275,7 +282,8 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
         once("cohort")
         + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
         + once("dice_row", keys=DONORS)
-        + once(*MATRIX, *DECISION)
+        + once("fold_model", keys=[fold for fold, learned_from in folds(world).items() if donor in learned_from])
+        + once("label_quality", *MATRIX, *DECISION)
         + once("training_set", keys=SETS)
         + once("reduced_model", "reduced_evaluation", keys=retrained)
         + once(*REPORTS)
@@ -322,7 +330,7 @@ def test_an_edited_test_case_trains_and_decides_nothing(world: World) -> None:
 
 
 def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
-    before = world.materializations()
+    before, learned_from = world.materializations(), folds(world)
     world.add_case(NEW, like=DONORS[0])
     world.look()
     assert NEW in world.instance.get_dynamic_partitions("donor")
@@ -331,7 +339,8 @@ def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
         once("cohort")
         + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[NEW])
         + once("dice_row", keys=[*DONORS, NEW])
-        + once(*MATRIX, *DECISION)
+        + once("fold_model", keys=[fold for fold, donors in folds(world).items() if donors != learned_from[fold]])
+        + once("label_quality", *MATRIX, *DECISION)
         + once("training_set", "reduced_model", "reduced_evaluation", keys=SETS)
         + once(*REPORTS)
     )
@@ -340,7 +349,7 @@ def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
 
 
 def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
-    before, versions = world.materializations(), training_sets(world)
+    before, versions, learned_from = world.materializations(), training_sets(world), folds(world)
     world.remove_case(DONORS[3])
     world.look()
     assert DONORS[3] not in world.instance.get_dynamic_partitions("donor")
@@ -349,7 +358,8 @@ def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
     assert world.materializations() - before == (
         once("cohort")
         + once("dice_row", keys=DONORS[:3])
-        + once(*MATRIX, *DECISION)
+        + once("fold_model", keys=[fold for fold, donors in folds(world).items() if donors != learned_from[fold]])
+        + once("label_quality", *MATRIX, *DECISION)
         + once("training_set", keys=SETS)
         + once("reduced_model", "reduced_evaluation", keys=retrained)
         + once(*REPORTS)

@@ -52,6 +52,7 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
         "baseline_candidate": [trained_well(study, "baseline_candidate", name) for name in study.candidates],
         "baseline_weights": [trained_well(study, "baseline_weights", None)],
         "case_model": [trained_well(study, "case_model", donor) for donor in study.cohort.donors],
+        "fold_model": [trained_well(study, "fold_model", fold) for fold in study.folds],
         "reduced_model": [trained_well(study, "reduced_model", name) for name in study.removal_sets],
         "dice_row": [complete_row(study, "dice_row", donor) for donor in study.cohort.donors],
         "dice_matrix": [current_matrix(study)],

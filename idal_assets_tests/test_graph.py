@@ -30,6 +30,7 @@ CONTRACT = {
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
+    "quality": {"fold_model": "fold", "label_quality": None},
     "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
     "reduction": {
         "removal_plan": None,
@@ -43,6 +44,7 @@ CONTRACT = {
 
 DONORS = ("case_0", "case_1", "case_2", "case_3")
 TESTS = ("case_5", "case_6")
+FOLDS = {"fold_1": ("case_1", "case_2"), "fold_2": ("case_0", "case_3")}
 SETS = ("all", "worst_1", "worst_2", "worst_cluster")
 LISTS = {"cohort.donor_cases": DONORS, "cohort.test_cases": TESTS}
 """`case_4` trains the baseline in some tests; `case_7` has no role."""
@@ -117,6 +119,8 @@ def test_partitions_follow_from_cohort_and_profile(made):
     assert keys["case_slices"] == [*DONORS, *TESTS]
     assert keys["dice_row"] == list(DONORS)
     assert keys["baseline_candidate"] == []
+    assert keys["fold_model"] == list(FOLDS)
+    assert {fold: tuple(donors) for fold, donors in made.folds.items()} == FOLDS
     assert keys["reduced_model"] == list(SETS)
     assert keys["dice_matrix"] == [None]
 
@@ -142,23 +146,34 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("baseline.epochs", 3, "baseline_weights"),
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
-        ("inference.tile_step", 0.25, "dice_row reduced_evaluation"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
         ("similarity.mode", "thesis", "dendrogram case_ranking"),
-        ("similarity.scalar", "WT", "dice_matrix dendrogram case_ranking reduction_report"),
-        ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.linkage", "single", "dendrogram case_ranking"),
         ("similarity.smallest_cluster", 2, "case_ranking"),
         ("candidates.held_out_share", 0.5, ""),
-        ("similarity.scalar", "WT", "baseline_comparison dice_matrix reduction_report"),
-        ("similarity.distance", "symmetric", "dendrogram"),
+        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation"),
+        ("out_of_fold.training.epochs", 3, "fold_model"),
+        (
+            "similarity.scalar",
+            "WT",
+            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence",
+        ),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
-        ("seed", 1, "baseline_weights augmented_case case_model case_ranking reduced_model"),
-        ("compute.precision", "fp32", "baseline_weights case_model dice_row reduced_model reduced_evaluation"),
+        (
+            "seed",
+            1,
+            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model evidence",
+        ),
+        (
+            "compute.precision",
+            "fp32",
+            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation",
+        ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 1, ""),
         ("compute.slices_memory_gb", 1.0, ""),
@@ -184,6 +199,16 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
     assert more["reduction_report", None] is None
 
 
+def test_other_folds_concern_their_models_and_what_gathers_them(made):
+    other = with_settings(made, {"out_of_fold.folds": 4})
+    concerned = every("cohort") | every("label_quality") | every("fold_model", GRAPH["fold_model"].keys(other))
+    assert differences(hashes(made), hashes(other)) == concerned
+    none = with_settings(made, {"out_of_fold.folds": 0})
+    assert GRAPH["fold_model"].keys(none) == []
+    assert differences(hashes(made), hashes(none)) == concerned - every("fold_model", ["fold_3", "fold_4"])
+    assert hashes(none)["label_quality", None]
+
+
 # --- a new version concerns exactly the assets made from it ---
 
 
@@ -198,6 +223,7 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
             None,
             every("case_slices", DONORS + TESTS)
             | every("baseline_weights")
+            | every("fold_model", FOLDS)
             | every("reduced_model", SETS)
             | every("experiment_report"),
         ),
@@ -207,6 +233,8 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
             every("baseline_weights")
             | every("augmented_case", ["case_1"])
             | every("dice_row", DONORS)
+            | every("fold_model", ["fold_2"])
+            | every("label_quality")
             | every("training_set", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
@@ -216,6 +244,8 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
         ("case_model", "case_1", every("dice_row", ["case_1"])),
         ("dice_row", "case_1", every("dice_matrix") | every("dendrogram") | every("case_ranking")),
         ("dice_matrix", None, every("experiment_report")),
+        ("fold_model", "fold_1", every("label_quality")),
+        ("label_quality", None, every("case_ranking")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
         ("case_ranking", None, every("removal_plan") | every("experiment_report")),
         (

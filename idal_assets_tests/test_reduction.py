@@ -21,6 +21,7 @@ from idal_assets.analysis.reduction import (
 from idal_assets.analysis.statistics import mean_dice
 from idal_assets.currency import is_kept
 from idal_assets.graph import GRAPH
+from idal_assets.progress import silently
 from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.steps.matrix import (
@@ -32,6 +33,7 @@ from idal_assets.steps.matrix import (
     make_ranking,
     save_deciding_cells,
 )
+from idal_assets.steps.models import score_labels
 from idal_assets.steps.reductions import (
     load_plan,
     load_training_set,
@@ -253,7 +255,7 @@ def test_an_undefined_test_case_is_left_out():
 
 QUALITY = {"case_0": 0.9, "case_1": 0.8, "case_2": 0.2, "case_3": 0.7, "case_4": 0.6, "case_5": 0.75}
 EASE = {case: 0.5 + 0.5 * quality for case, quality in QUALITY.items()} | {"case_6": 0.7, "case_7": 0.6}
-LISTS = {"cohort.test_cases": ["case_6", "case_7"]}
+LISTS = {"cohort.test_cases": ["case_6", "case_7"], "out_of_fold.folds": 0}
 REGION_FACTORS = {"WT": 1.0, "TC": 0.5, "ET": 0.25, "L1": 0.8, "L2": 0.6, "L3": 0.4}
 
 
@@ -312,6 +314,7 @@ def pretend_models(study):
     for donor in study.cohort.donors:
         pretend(study, "augmented_case", donor)
         pretend(study, "case_model", donor)
+    make(study, "label_quality", lambda folder: score_labels(study, folder, silently))
 
 
 def decide(study):
@@ -353,6 +356,14 @@ def test_the_plan_follows_from_the_matrix(decided):
     assert (found["all"], found["worst_1"], found["worst_2"]) == ([], ["case_2"], ["case_2", "case_4"])
     assert found["worst_cluster"] == ["case_2"]
     assert load_dendrogram(decided.path("dendrogram")).leaves[-1] == "case_2"
+
+
+def test_without_folds_the_ranking_has_undefined_rivals(decided):
+    ranking = load_ranking(decided)
+    assert len(ranking) == 6
+    assert ranking[["out_of_fold_dice", "label_quality"]].isna().all(axis=None)
+    in_database = read_table(decided.folder.database, "case_score")
+    assert in_database[["out_of_fold_dice", "label_quality"]].isna().all(axis=None)
 
 
 def test_test_cases_take_no_part_in_the_decision(decided):

@@ -41,7 +41,6 @@ def test_thesis_has_the_numbers_of_the_thesis():
     assert (thesis.baseline.epochs, thesis.baseline.iterations_per_epoch) == (30, 250)
     assert (thesis.case_model.epochs, thesis.case_model.iterations_per_epoch) == (100, 250)
     assert thesis.case_model.iterations == 25_000
-    assert thesis.reduced == thesis.baseline
     assert thesis.candidates.names == ("2d_dice_ce", "2d_ce", "3d_dice_ce")
     assert [thesis.candidates.training(name).epochs for name in thesis.candidates.names] == [30, 30, 16]
     assert [thesis.candidates.training(name).loss for name in thesis.candidates.names] == [
@@ -51,6 +50,7 @@ def test_thesis_has_the_numbers_of_the_thesis():
     ]
     assert thesis.candidates.training("2d_dice_ce") == thesis.baseline
     assert thesis.candidates.best_becomes_baseline
+    assert thesis.reduced == thesis.out_of_fold.training == thesis.baseline
     assert thesis.removal.sizes == (5, 7, 9)
     assert thesis.variants.count == 5
     assert thesis.similarity.distance == "rows"
@@ -98,6 +98,9 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
         ({"removal": {"sizes": [7, 5]}}, r"removal: .*rise strictly, not \[7, 5\]"),
         ({"removal": {"sizes": [5, 5]}}, "removal: .*rise strictly"),
         ({"removal": {"sizes": [0, 5]}}, "removal: .*positive"),
+        ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds: .*take 2 or more, or 0.*found 1"),
+        ({"out_of_fold": {"folds": -1}}, "out_of_fold.folds: .*greater than or equal to 0 .*found -1"),
+        ({"out_of_fold": None}, "out_of_fold: .*found None"),
         ({"removal": {"sizes": []}}, "removal.sizes: .*at least 1 item"),
         (
             {"phantom": {"train_cases": 3, "faults": 4}},
@@ -171,6 +174,8 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
     assert profile.baseline.learning_rate == 0.001
     assert profile.baseline.iterations == 21
     assert profile.case_model == profile.reduced == profile.baseline
+    assert profile.out_of_fold.training == profile.baseline
+    assert profile.out_of_fold.names == ["fold_1", "fold_2", "fold_3", "fold_4", "fold_5"]
     assert profile.removal.sizes == (5, 7, 9)
     assert profile.cohort.minimum_donors == 4
 

@@ -64,7 +64,8 @@ TABLES: Mapping[str, Table] = {
     ),
     "case_score": Table(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
-        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", **_DECIDED_FROM},
+        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE"}
+        | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
         version=("ranking_version",),
         key=("case_id",),
     ),

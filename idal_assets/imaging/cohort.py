@@ -5,6 +5,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -151,13 +152,16 @@ class Cohort(BaseModel):
         return content_hash({case.case_id: [case.role, case.facts.content_hash] for case in self.cases})
 
 
-def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes: Sequence[int]) -> Cohort:
+def choose_cohort(
+    report: FolderReport, settings: CohortSettings, removal_sizes: Sequence[int], folds: int = 0
+) -> Cohort:
     """Gives the verified cases their roles.
 
     Args:
         report: The verified raw folder.
         settings: Lists, counts and seed.
         removal_sizes: How many donors the removal sets take away.
+        folds: Parts that the donors are to be divided into.
 
     Returns:
         The cohort.
@@ -173,7 +177,7 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
         raise CohortError(_refusal(report, reasons), refused)
     roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
-    _check_enough_donors(roles, settings, removal_sizes, report.raw_dir)
+    _check_enough_donors(roles, settings, removal_sizes, folds, report.raw_dir)
     return Cohort(
         raw=report.raw_dir,
         layout=report.layout.value,
@@ -279,6 +283,25 @@ def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -
     return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
 
 
+def draw_folds(donors: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Divides the donors into folds.
+
+    The folds are consecutive parts of the drawing order. A donor that comes or goes shifts their ends, so it moves
+    at most one other donor across each.
+
+    Args:
+        donors: The donors.
+        count: How many folds.
+        seed: Seed of the draw.
+
+    Returns:
+        Donors of each fold, sorted; sizes differ by at most one.
+    """
+    order = _in_drawing_order(donors, seed)
+    ends = [number * len(order) // count for number in range(count + 1)] if count else []
+    return [sorted(order[start:end]) for start, end in pairwise(ends)]
+
+
 def save_cohort(cohort: Cohort, folder: Path) -> None:
     """Writes the cohort as JSON."""
     (folder / COHORT_FILE).write_text(cohort.model_dump_json(indent=1))
@@ -326,7 +349,11 @@ def _in_drawing_order(names: Sequence[str], seed: int) -> list[str]:
 
 
 def _check_enough_donors(
-    roles: Mapping[str, Role], settings: CohortSettings, removal_sizes: Sequence[int], raw_dir: Path
+    roles: Mapping[str, Role],
+    settings: CohortSettings,
+    removal_sizes: Sequence[int],
+    folds: int,
+    raw_dir: Path,
 ) -> None:
     donors = sum(role == "donor" for role in roles.values())
     needed = max(settings.minimum_donors, max(removal_sizes) + 2)
@@ -334,6 +361,11 @@ def _check_enough_donors(
         raise CohortError(
             f"{raw_dir}: {donors} donors are too few for this profile, which needs {needed} "
             f"(it removes up to {max(removal_sizes)}); add cases or choose smaller removal.sizes"
+        )
+    if donors < folds:
+        raise CohortError(
+            f"{raw_dir}: {donors} donors cannot be divided into {folds} folds; add cases or choose a smaller "
+            "out_of_fold.folds (0 leaves the folds out)"
         )
 
 

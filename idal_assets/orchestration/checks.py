@@ -87,6 +87,7 @@ ALL_CHECKS = [
     _check("baseline_candidate", "trained_well", TRAINED),
     _check("baseline_weights", "trained_well", TRAINED),
     _check("case_model", "trained_well", TRAINED),
+    _check("fold_model", "trained_well", TRAINED),
     _check("dice_row", "complete_row", "Every receiver and region once, in range or undefined, as counted."),
     _check(
         MATRIX,

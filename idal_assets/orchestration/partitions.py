@@ -9,6 +9,7 @@ PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
     "case": dg.DynamicPartitionsDefinition(name="case"),
     "candidate": dg.DynamicPartitionsDefinition(name="candidate"),
     "donor": dg.DynamicPartitionsDefinition(name="donor"),
+    "fold": dg.DynamicPartitionsDefinition(name="fold"),
     "removal_set": dg.DynamicPartitionsDefinition(name="removal_set"),
 }
 
@@ -20,6 +21,7 @@ def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
         "case": [case.case_id for case in cohort.cases],
         "candidate": study.candidates,
         "donor": cohort.donors,
+        "fold": study.profile.out_of_fold.names,
         "removal_set": list(study.removal_sets),
     }
     for name, keys in wanted.items():

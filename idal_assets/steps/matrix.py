@@ -17,6 +17,7 @@ from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_fi
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, read_scores
+from idal_assets.steps.quality import load_label_quality
 from idal_assets.study import Study
 
 DECIDING_FILE = "deciding_cells.parquet"
@@ -107,6 +108,7 @@ def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
     stays = stability(tree, matrix, found, settings, seed)
     scores["cluster"] = scores["case_id"].map(found.clusters)
     scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
+    scores = scores.merge(_rivals(study), on="case_id", how="left")
     scores.to_parquet(folder / "case_score.parquet", index=False)
     decision = {
         "worst_cluster": found.members,
@@ -129,6 +131,12 @@ def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
 def load_decision(folder: Path) -> dict[str, Any]:
     """Reads what `make_ranking` wrote on the worst cluster, on stability, and which matrix decided."""
     return json.loads((folder / DECISION_FILE).read_text())
+
+
+def _rivals(study: Study) -> pd.DataFrame:
+    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
+    labels = load_label_quality(study.path("label_quality"), study.profile.similarity.scalar)
+    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
 
 
 def load_ranking(study: Study) -> pd.DataFrame:

@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.analysis.quality import label_quality
+from idal_assets.analysis.scores import SCALAR_REGIONS, confusion, score_table
 from idal_assets.analysis.surfaces import hd95_of_regions
 from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.case import Case
@@ -25,6 +26,7 @@ from idal_assets.nnunet.variants import make_variants
 from idal_assets.nnunet.volumes import volume_predictor, workers
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
 from idal_assets.plots.curves import training_curves
+from idal_assets.plots.quality import label_quality_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.seeds import derived_seed
@@ -32,8 +34,9 @@ from idal_assets.settings import CANDIDATES, ProfileError, TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
 from idal_assets.steps.comparison import HELD_OUT_FILE, best_loss
 from idal_assets.steps.prepare import as_case
+from idal_assets.steps.quality import LABELS_FILE, SCORE_COLUMNS, SCORES_FILE
 from idal_assets.steps.reductions import load_training_set, training_seed
-from idal_assets.study import Study
+from idal_assets.study import NotMadeError, Study
 
 SEGMENTATIONS = "segmentations"
 
@@ -133,6 +136,14 @@ def train_case_model(study: Study, donor: str, folder: Path, track: Track) -> No
     _train_into(study, folder, cases, study.profile.case_model, seed, track, donor, initial)
 
 
+def train_fold_model(study: Study, fold: str, folder: Path, track: Track) -> None:
+    """Trains from scratch on the donors that are not in a fold, with the same seed for every fold."""
+    inside = study.folds[fold]
+    cases = _slices(study, [donor for donor in study.cohort.donors if donor not in inside])
+    seed = derived_seed(study.profile.seed, "fold_model")
+    _train_into(study, folder, cases, study.profile.out_of_fold.training, seed, track, fold)
+
+
 def train_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """Trains from scratch on the cases that a removal set keeps.
 
@@ -160,6 +171,58 @@ def score_case_model(study: Study, donor: str, folder: Path, track: Track) -> No
     segmented = _segment(study, model, cells.missing, folder, track, f"segment with {donor}")
     computed = [scores.assign(receiver=name) for name, scores, _ in segmented]
     cells.complete(computed, folder).assign(donor=donor).to_parquet(folder / ROW_FILE, index=False)
+
+
+def score_labels(study: Study, folder: Path, track: Track) -> None:
+    """Segments every donor with the network of its fold and compares that with its label.
+
+    Writes `label_quality.parquet` with one row a donor (`case_id`, `fold`, `label_quality`), `out_of_fold.parquet`
+    with one row a donor and region (`case_id`, `fold`, `region`, `dice`, `tp`, `fp`, `fn`, `model_version`,
+    `receiver_version`; the scalar is not in it, as in the rows of the matrix), and a picture. Without folds the
+    quality of every label is undefined, and there are neither scores nor a picture.
+
+    Raises:
+        NotMadeError: A network has learned from a donor of its own fold.
+    """
+    labels = pd.DataFrame({"case_id": study.cohort.donors, "fold": None, "label_quality": np.nan})
+    scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
+    if study.folds:
+        labels, scores = _judged(study, track)
+        figure = label_quality_figure(labels, scores, SCALAR_REGIONS["regions"])
+        (folder / "label_quality.png").write_bytes(png_bytes(figure))
+    labels.to_parquet(folder / LABELS_FILE, index=False)
+    scores.to_parquet(folder / SCORES_FILE, index=False)
+
+
+def _judged(study: Study, track: Track) -> tuple[pd.DataFrame, pd.DataFrame]:
+    for fold, donors in study.folds.items():
+        _ensure_unseen(study, fold, donors)
+    # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
+    versions = {donor: study.version("case_slices", donor) for donor in study.cohort.donors}
+    cases = _slices(study, versions)
+    labels, scores = [], []
+    with taken(study.profile.compute) as compute:
+        for fold, donors in study.folds.items():
+            version = study.version("fold_model", fold)
+            predictor = _predictor(study, study.path("fold_model", fold), compute)
+            judged = predictor.segment_with_probabilities(cases, donors)
+            for donor, (case, predicted, found) in zip(track(donors, f"judge {fold}"), judged, strict=True):
+                assert case.truth is not None
+                place = {"case_id": donor, "fold": fold}
+                labels.append({**place, "label_quality": label_quality(case.label, found)})
+                counted = score_table(confusion(case.truth, predicted))
+                scores.append(counted.assign(**place, model_version=version, receiver_version=versions[donor]))
+    return pd.DataFrame(labels).sort_values("case_id", ignore_index=True), pd.concat(scores, ignore_index=True)
+
+
+def _ensure_unseen(study: Study, fold: str, donors: Iterable[str]) -> None:
+    """A network from before the folds changed may know a donor of its fold, which would flatter that label."""
+    learned_from = study.provenance("fold_model", fold).inputs.made_from["case_slices"]
+    seen = [donor for donor in donors if donor in learned_from]
+    if seen:
+        raise NotMadeError(
+            f"fold_model of {fold} has learned from {', '.join(seen)}, now in that fold; materialize it again"
+        )
 
 
 def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
@@ -243,12 +306,11 @@ def _segment(
     """Names of the cases, with the table of their scores and their segmentation as `Predictor` gives it."""
     if not names:
         return
-    profile = study.profile
     plans = Plans.load(study.path("nnunet_plans"))
     measured = set(_measured(study))
-    with taken(profile.compute) as compute:
+    with taken(study.profile.compute) as compute:
         (folder / COMPUTE_FILE).write_text(str(compute))
-        predictor = Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
+        predictor = _predictor(study, model, compute)
         segmented = predictor.segment(_slices(study, names), names)
         for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
             assert case.truth is not None
@@ -267,6 +329,12 @@ def _segment_volumes(
             assert case.truth is not None
             predicted = segment(case)
             yield name, score_table(confusion(case.truth, predicted)), predicted
+
+
+def _predictor(study: Study, model: Path, compute: Compute) -> Predictor:
+    profile = study.profile
+    plans = Plans.load(study.path("nnunet_plans"))
+    return Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
 
 
 def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:

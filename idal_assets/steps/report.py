@@ -221,7 +221,10 @@ def _ranking_section(study: Study) -> ReportSection:
     scores = load_ranking(study)
     table = Table(
         "Donors, the worst first",
-        ["rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"],
+        [
+            *("rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"),
+            *("out-of-fold Dice", "label quality"),
+        ],
         [
             [
                 row.rank,
@@ -231,11 +234,15 @@ def _ranking_section(study: Study) -> ReportSection:
                 float(row.receiver_mean),
                 row.cluster,
                 f"{row.stability:.0%}",
+                float(row.out_of_fold_dice),
+                float(row.label_quality),
             ]
             for row in scores.itertuples()
         ],
         "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
-        "The last column is the share of draws in which a case is in the worst cluster.",
+        "In the worst cluster: the share of draws of other receivers in which it is. Beside it stand cheap rivals "
+        "of the score, from networks that have not learned from the case: their Dice on it and cleanlab's softmin "
+        "over its voxels; both are low where the label is doubtful.",
     )
     return ReportSection(
         "Ranking",

@@ -5,6 +5,7 @@ from idal_assets.orchestration.assets.cohort import cohort, raw_case
 from idal_assets.orchestration.assets.donors import augmented_case, case_model
 from idal_assets.orchestration.assets.evidence import cost, evidence
 from idal_assets.orchestration.assets.prepare import case_slices, nnunet_plans
+from idal_assets.orchestration.assets.quality import fold_model, label_quality
 from idal_assets.orchestration.assets.reduction import (
     reduced_evaluation,
     reduced_model,
@@ -26,6 +27,8 @@ ALL_ASSETS = [
     augmented_case,
     case_model,
     dice_row,
+    fold_model,
+    label_quality,
     dice_matrix,
     dendrogram,
     case_ranking,

@@ -93,7 +93,10 @@ def _describe_ranking(study: Study, key: None, folder: Path) -> Mapping[str, Any
 
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_ranking)
 def case_ranking(study: Study, key: None, folder: Path, track: Track) -> None:
-    """Donors from worst to best (table `case_score`): both means, score, rank, cluster and its stability."""
+    """Donors from worst to best (table `case_score`): both means, score, rank, cluster and its stability.
+
+    Beside the score stand its rivals out of fold, Dice and label quality; they have no part in the order.
+    """
     from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import make_ranking
 
