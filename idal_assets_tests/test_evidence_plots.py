@@ -225,8 +225,8 @@ def test_ranking_marks_faults_and_rare_cases_by_colour_and_words():
     np.testing.assert_allclose(dots.get_offsets()[:, 0], np.arange(1, 11) / 10 - 0.5)
     np.testing.assert_array_equal(dots.get_offsets()[:, 1], np.arange(10))
     colours = [to_hex(x) for x in dots.get_facecolor()]
-    assert colours[:4] == [style.ALERT, style.ACCENT, detection.NEUTRAL, style.ALERT]
-    assert set(colours[4:]) == {detection.NEUTRAL}
+    assert colours[:4] == [style.ALERT, style.ACCENT, style.NEUTRAL, style.ALERT]
+    assert set(colours[4:]) == {style.NEUTRAL}
     notes = {x.xy[1]: x.get_text() for x in axes.texts}
     assert notes == {0: "label shifted", 1: "rare: no enhancing", 3: "heavy noise"}
     assert axes.lines[0].get_ydata()[0] == 1.5
@@ -291,8 +291,8 @@ def test_best_detector_is_first_and_emphasised():
     assert tick_labels(axes.yaxis) == ["label quality", "donor mean", "coin", "unknown"]
     assert points(axes) == [
         (0.99, 0, style.ACCENT),
-        (0.91, 1, detection.NEUTRAL),
-        (0.4, 2, detection.NEUTRAL),
+        (0.91, 1, style.NEUTRAL),
+        (0.4, 2, style.NEUTRAL),
     ]
     assert axes.get_xlim()[0] < 0.4
     bold = {x.get_position()[1] for x in beside.texts if x.get_fontweight() == "bold"}

@@ -9,10 +9,9 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from idal_assets.plots.rows import row_figure, row_ticks
-from idal_assets.plots.style import ACCENT, ALERT, GRID, MUTED, PAGE_WIDTH, new_figure, short_labels, tidy
+from idal_assets.plots.style import ACCENT, ALERT, GRID, MUTED, NEUTRAL, PAGE_WIDTH, new_figure, short_labels, tidy
 
 RANKED_ROWS = 30
-NEUTRAL = "#9aa5b1"
 
 
 def ranking_with_truth(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
@@ -51,7 +50,8 @@ def ranking_with_truth(scores: pd.DataFrame, truth: pd.DataFrame) -> Figure:
         row_ticks(axes)
     _write_notes(panels[0], shown, rows)
     _label_ranks(panels[0], shown, rows, gaps)
-    panels[-1].set_xlim(*((-0.04, 1.04) if "label_quality" in drawn else panels[-1].get_xlim()))
+    if "label_quality" in drawn:
+        panels[1].set_xlim(-0.04, 1.04)
     panels[0].set_ylim(bottom, -0.6)
     return figure
 

@@ -17,11 +17,13 @@ from idal_assets.plots.style import (
     GRID,
     INK,
     MUTED,
+    NEUTRAL,
     PAGE_WIDTH,
     draw_cells,
     draw_colour_bar,
     new_figure,
     short_labels,
+    text_inches,
     tidy,
 )
 
@@ -29,7 +31,7 @@ BETTER, WORSE = to_hex(DIFFERENCE_COLOURS(5 / 6)), to_hex(DIFFERENCE_COLOURS(1 /
 """Red and blue, as in the maps of differences."""
 
 CONTROLS = {
-    "random": ("o", "#9aa5b1", "none"),
+    "random": ("o", NEUTRAL, "none"),
     "matched": ("D", "white", INK),
 }
 """Marker, face and edge of the controls by kind."""
@@ -117,7 +119,7 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
     sets, kinds = list(table["removal_set"].unique()), list(table["kind"].unique())
     changes = {kind: _by_subgroup(table[table["kind"] == kind], sets) for kind in kinds}
     labels = [name for block in changes.values() for name in block.index]
-    room = 0.068 * max(map(len, labels)) + 1.3
+    room = text_inches(labels) + 1.3
     width = min(PAGE_WIDTH - room, 0.4 + 1.1 * len(sets))
     figure = new_figure(width + room, max(0.3 * len(labels), 1.2) + 0.34 * len(kinds) + 0.5)
     grid = figure.add_gridspec(
@@ -146,7 +148,6 @@ def _change_axis(axes: Axes, changes: pd.DataFrame) -> None:
     reach = max(1.1 * changes.astype(float).abs().fillna(0).max(axis=None), 0.005)
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
-    axes.locator_params(axis="x", nbins=7)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     axes.set_xlabel("← worse      change of the median Dice      better →")
     tidy(axes)

@@ -6,7 +6,7 @@ from typing import Literal
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from idal_assets.plots.style import INK, MUTED, PAGE_WIDTH, new_figure
+from idal_assets.plots.style import INK, MUTED, PAGE_WIDTH, new_figure, text_inches
 
 SIZE = 8.5
 COLUMN_GAP = 0.25
@@ -34,8 +34,8 @@ def row_figure(
         The figure and the axes to draw the rows in; the texts are in axes of their own.
     """
     figure = new_figure(PAGE_WIDTH, pitch * len(labels) + 1.05)
-    widths = [_inches([heading, *texts]) + COLUMN_GAP for heading, texts in columns.items()]
-    picture = PAGE_WIDTH - _inches(labels) - sum(widths) - 0.4
+    widths = [text_inches([heading, *texts]) + COLUMN_GAP for heading, texts in columns.items()]
+    picture = PAGE_WIDTH - text_inches(labels) - sum(widths) - 0.4
     axes, beside = figure.subplots(1, 2, sharey=True, width_ratios=[max(picture, 2.5), max(sum(widths), 0.01)])
     beside.set_axis_off()
     beside.set_xlim(0, sum(widths) or 1)
@@ -55,10 +55,6 @@ def row_ticks(axes: Axes) -> None:
     """Give the row labels their size and no tick marks; to be called after `tidy`."""
     axes.tick_params(axis="y", length=0, labelsize=SIZE)
     axes.spines["left"].set_visible(False)
-
-
-def _inches(texts: Sequence[str]) -> float:
-    return 0.068 * max(map(len, texts))
 
 
 def _write_column(
