@@ -73,9 +73,12 @@ def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> 
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
+    return once("dice_row", keys=donors) + once(*MATRIX) + after_other_distance(retrained)
+
+
+def after_other_distance(retrained: Sequence[str]) -> Places:
     return (
-        once("dice_row", keys=donors)
-        + once(*MATRIX, *DECISION)
+        once(*DECISION)
         + once("training_set", keys=SETS)
         + once("reduced_model", "reduced_evaluation", keys=retrained)
         + once(*REPORTS)
