@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -59,8 +60,11 @@ class LiveUi:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
         assert "errors" not in found, found["errors"]
         return found["data"]
 
@@ -184,7 +188,7 @@ def processes_of_group(group: int) -> dict[int, str]:
 
 def _answers(live: LiveUi) -> bool:
     assert live.process.poll() is None, "idal ui ended"
-    with suppress(OSError):
+    with suppress(OSError, AssertionError):
         loaded = live.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
         return bool(loaded["repositoriesOrError"].get("nodes"))
     return False

@@ -82,17 +82,19 @@ class Automated:
         def explain() -> str:
             return self._explain(sensors, since)
 
-        wait_until(lambda: self._failed(since) or self._rests(sensors, now), LONGEST, explain)
+        wait_until(lambda: self._rests(sensors, since, now), LONGEST, explain)
         assert not self._failed(since), explain()
 
-    def _rests(self, sensors: Sequence[str], since: float) -> bool:
-        """Whether each sensor looked and asked for nothing after all that was asked for was done."""
+    def _rests(self, sensors: Sequence[str], since: float, now: float) -> bool:
+        """Whether something failed, or each sensor looked and asked for nothing after all was done."""
         instance = self.world.instance
         if unfinished_runs(instance) or instance.get_backfills(UNFINISHED_BACKFILLS):
             return False
+        if self._failed(since):
+            return True
         ends = [record.end_time for record in instance.get_run_records(limit=20)]
         ends += [backfill.backfill_end_timestamp for backfill in instance.get_backfills(limit=5)]
-        quiet = max([since, *(end for end in ends if end)])
+        quiet = max([now, *(end for end in ends if end)])
         return all(any(_asks_for_nothing(tick, quiet) for tick in self._ticks(sensor)) for sensor in sensors)
 
     def _ticks(self, sensor: str) -> Sequence[InstigatorTick]:
@@ -265,15 +267,6 @@ def test_a_removed_case_trains_no_other_case_model(automated: Automated) -> None
     assert world.all_current()
 
 
-def test_more_iterations_of_case_models_rerun_these_and_what_follows(automated: Automated) -> None:
-    world = automated.world
-    versions, donors = training_sets(world), world.study.cohort.donors
-    with automated.rerun(RAW_FOLDER_SENSOR) as reran:
-        world.change_profile(case_model={"iterations_per_epoch": 3})
-    assert reran == after_other_case_models(donors, changed_sets(world, versions))
-    assert world.all_current()
-
-
 # --- the other switches ---
 
 
@@ -296,25 +289,23 @@ def test_under_the_conditions_each_artifact_is_made_once_in_a_run_of_its_own(aut
 
 def test_a_run_by_hand_and_the_conditions_make_nothing_twice(automated: Automated) -> None:
     world = automated.world
-    versions, donors, before = training_sets(world), world.study.cohort.donors, world.made()
+    versions, before = training_sets(world), world.made()
     with automated.rerun(RAW_FOLDER_SENSOR, CONDITIONS):
-        world.edit_label(donors[2])
+        world.change_profile(similarity={"scalar": "WT"})
         automated.live.launch(job="full_experiment")
-    made = world.made() - before
-    assert made == after_edited_donor(donors[2], donors, changed_sets(world, versions))
+    assert world.made() - before == once(*MATRIX) + after_other_distance(changed_sets(world, versions))
     assert world.all_current()
 
 
-def test_the_nightly_run_brings_everything_up_to_date(automated: Automated) -> None:
+def test_the_nightly_run_notices_more_iterations_of_case_models(automated: Automated) -> None:
     world, live = automated.world, automated.live
-    versions, donors = training_sets(world), world.study.cohort.donors
-    before = world.materializations()
+    versions, before = training_sets(world), world.materializations()
     assert live.evaluate_schedule(NIGHTLY)["skipReason"] == "Everything is current"
-    world.edit_label(donors[1])
+    world.change_profile(case_model={"iterations_per_epoch": 3})
     (request,) = live.evaluate_schedule(NIGHTLY)["runRequests"]
     run_id = live.launch(job=request["jobName"], tags={tag["key"]: tag["value"] for tag in request["tags"]})
     wait_until(lambda: not unfinished_runs(world.instance), LONGEST)
     assert world.instance.get_run_by_id(run_id).is_success
-    reran = world.materializations() - before
-    assert reran == after_edited_donor(donors[1], donors, changed_sets(world, versions))
+    expected = after_other_case_models(world.study.cohort.donors, changed_sets(world, versions))
+    assert world.materializations() - before == expected
     assert live.evaluate_schedule(NIGHTLY)["skipReason"] == "Everything is current"
