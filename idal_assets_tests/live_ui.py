@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -22,9 +23,12 @@ QUICK_DAEMON = """
 import sys
 if any("dagster._daemon" in word for word in sys.orig_argv):
     import dagster._daemon.controller
+    import dagster._daemon.sensor
     dagster._daemon.controller.DEFAULT_DAEMON_INTERVAL_SECONDS = 1
+    dagster._daemon.sensor.MIN_INTERVAL_LOOP_TIME = 1
 """
-"""Dagster's daemon looks at a backfill every 30 s, and nothing can be set; only that wait is made shorter here."""
+"""Dagster's daemon looks at a backfill every 30 s and at a sensor every 5 s at most, and nothing can be set; only
+those waits are made shorter here."""
 
 BACKFILL = """mutation($params: LaunchBackfillParams!) { launchPartitionBackfill(backfillParams: $params) {
     __typename ... on LaunchBackfillSuccess { backfillId } ... on PythonError { message } } }"""
@@ -36,6 +40,12 @@ LAUNCH = """mutation($params: ExecutionParams!) { launchRun(executionParams: $pa
     ... on RunConfigValidationInvalid { errors { message } } } }"""
 
 
+SWITCH_ON = """mutation($selector: SensorSelector!) { startSensor(sensorSelector: $selector) { __typename
+    ... on Sensor { sensorState { id } } ... on PythonError { message } } }"""
+SWITCH_OFF = """mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"""
+EVALUATE = """mutation($selector: ScheduleSelector!, $timestamp: Float!) {
+    scheduleDryRun(selectorData: $selector, timestamp: $timestamp) { __typename ... on DryRunInstigationTick {
+        evaluationResult { skipReason runRequests { jobName tags { key value } } error { message } } } } }"""
 LAUNCHPAD = """query($selector: PipelineSelector!) { runConfigSchemaOrError(selector: $selector) { __typename
     ... on RunConfigSchema { rootDefaultYaml } } }"""
 
@@ -50,8 +60,11 @@ class LiveUi:
     def ask(self, query: str, **variables: Any) -> dict[str, Any]:
         body = json.dumps({"query": query, "variables": variables}).encode()
         request = urllib.request.Request(f"{self.url}/graphql", body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            found = json.load(answer)
+        try:
+            with urllib.request.urlopen(request, timeout=60) as answer:
+                found = json.load(answer)
+        except urllib.error.HTTPError as error:
+            raise AssertionError(error.read().decode()) from error
         assert "errors" not in found, found["errors"]
         return found["data"]
 
@@ -61,17 +74,18 @@ class LiveUi:
         partition: str | None = None,
         config: Mapping | None = None,
         job: str = "__ASSET_JOB",
+        tags: Mapping[str, str] | None = None,
     ) -> str:
         """Launches a run as the buttons Materialize and Launch run do; returns its id."""
         selector = {**REPOSITORY, "pipelineName": job}
         if assets:
             selector["assetSelection"] = [{"path": [asset]} for asset in assets]
-        tags = [{"key": "dagster/partition", "value": partition}] if partition else []
+        tags = {**(tags or {}), **({"dagster/partition": partition} if partition else {})}
         params = {
             "selector": selector,
             "runConfigData": json.dumps(config or {}),
             "mode": "default",
-            "executionMetadata": {"tags": tags},
+            "executionMetadata": {"tags": [{"key": key, "value": value} for key, value in tags.items()]},
         }
         launched = self.ask(LAUNCH, params=params)["launchRun"]
         assert launched["__typename"] == "LaunchRunSuccess", launched
@@ -91,6 +105,29 @@ class LiveUi:
 
     def backfill_status(self, backfill: str) -> str:
         return self.ask(STATUS, id=backfill)["partitionBackfillOrError"]["status"]
+
+    @contextmanager
+    def switched_on(self, *sensors: str) -> Iterator[None]:
+        """Turns the switches of sensors on, and off again."""
+        switches = []
+        for sensor in sensors:
+            found = self.ask(SWITCH_ON, selector={**REPOSITORY, "sensorName": sensor})["startSensor"]
+            assert found["__typename"] == "Sensor", found
+            switches.append(found["sensorState"]["id"])
+        try:
+            yield
+        finally:
+            for switch in switches:
+                found = self.ask(SWITCH_OFF, id=switch)["stopSensor"]
+                assert found["__typename"] == "StopSensorMutationResult", found
+
+    def evaluate_schedule(self, schedule: str) -> dict[str, Any]:
+        """What a tick of a schedule would do now, as the button that tests a schedule says."""
+        selector = {**REPOSITORY, "scheduleName": schedule}
+        found = self.ask(EVALUATE, selector=selector, timestamp=time.time())["scheduleDryRun"]
+        assert found["__typename"] == "DryRunInstigationTick", found
+        assert not found["evaluationResult"]["error"], found
+        return found["evaluationResult"]
 
 
 @contextmanager
@@ -151,7 +188,7 @@ def processes_of_group(group: int) -> dict[int, str]:
 
 def _answers(live: LiveUi) -> bool:
     assert live.process.poll() is None, "idal ui ended"
-    with suppress(OSError):
+    with suppress(OSError, AssertionError):
         loaded = live.ask("{ repositoriesOrError { ... on RepositoryConnection { nodes { name } } } }")
         return bool(loaded["repositoriesOrError"].get("nodes"))
     return False

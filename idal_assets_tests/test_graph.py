@@ -39,13 +39,15 @@ CONTRACT = {
         "reduced_evaluation": "removal_set",
         "reduction_report": None,
     },
+    "evidence": {"evidence": None, "cost": None},
     "report": {"experiment_report": None},
 }
 
 DONORS = ("case_0", "case_1", "case_2", "case_3")
 TESTS = ("case_5", "case_6")
 FOLDS = {"fold_1": ("case_1", "case_2"), "fold_2": ("case_0", "case_3")}
-SETS = ("all", "worst_1", "worst_2", "worst_cluster")
+CHOSEN = ("all", "worst_1", "worst_2", "worst_cluster")
+SETS = (*CHOSEN, "random_1_r01", "random_2_r01", "random_cluster_r01")
 LISTS = {"cohort.donor_cases": DONORS, "cohort.test_cases": TESTS}
 """`case_4` trains the baseline in some tests; `case_7` has no role."""
 

@@ -17,6 +17,7 @@ import pandas as pd
 import pytest
 
 from idal_assets.graph import GRAPH
+from idal_assets.orchestration.assembly import LONG_TABLE, long_tables_last, table
 from idal_assets.study import Study
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
 from idal_assets_tests.raw_folders import real_data
@@ -101,6 +102,15 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
         assert isinstance(shown[name][rows], dg.TableMetadataValue)
         assert shown[name][rows].records
     assert all(Path(metadata["path"].value).is_dir() for metadata in shown.values())
+
+
+def test_long_tables_are_shown_below_everything_else() -> None:
+    long, short = (table(pd.DataFrame({"case_id": ["a"] * rows})) for rows in (LONG_TABLE + 1, LONG_TABLE))
+    assert list(long_tables_last({"cases": long, "removed": short, "version": "v"})) == [
+        "removed",
+        "version",
+        "cases",
+    ]
 
 
 def test_nothing_is_a_pickle(finished_run: FinishedRun) -> None:

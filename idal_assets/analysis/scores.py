@@ -129,7 +129,8 @@ def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataF
     """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 
     Args:
-        scores: Rows of `score_table` with columns that say which segmentation they belong to.
+        scores: Rows of `score_table`, perhaps without some measures, with columns that say which segmentation they
+            belong to.
         by: Those columns.
         scalar: Which regions the scalar averages; of each measure the undefined ones are left out, and it is NaN
             if all are.
@@ -138,6 +139,7 @@ def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataF
         The rows with one more a segmentation, whose counts are missing.
     """
     chosen = scores[scores["region"].isin(SCALAR_REGIONS[scalar])]
-    means = chosen.groupby(by, sort=False, as_index=False)[list(MEASURES)].mean()
+    measures = [name for name in MEASURES if name in scores]
+    means = chosen.groupby(by, sort=False, as_index=False)[measures].mean()
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))

@@ -39,6 +39,9 @@ AssetOf = Callable[[Profile], dg.AssetsDefinition]
 LARGEST_PICTURE = 400_000
 """Bytes; a larger picture is linked instead of embedded, since Dagster stores metadata with every event."""
 
+LONG_TABLE = 10
+"""Rows; a longer table is shown below everything else."""
+
 
 def study_asset(
     kinds: set[str],
@@ -94,7 +97,9 @@ def study_asset(
             described = describe(opened, key, folder) if describe else {}
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(provenance.version),
-                metadata={**described, **pictures(folder), **_record(folder, provenance, made_now)},
+                metadata=long_tables_last(
+                    {**described, **pictures(folder), **_record(folder, provenance, made_now)}
+                ),
             )
 
         return asset
@@ -158,6 +163,15 @@ def _cell(value: Any) -> Any:
     if hasattr(value, "item"):
         value = value.item()
     return round(value, 4) if isinstance(value, float) else value
+
+
+def long_tables_last(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The UI shows metadata in the given order; versions and path shall not be below a hundred rows."""
+    return dict(sorted(metadata.items(), key=lambda item: _is_long_table(item[1])))
+
+
+def _is_long_table(value: Any) -> bool:
+    return isinstance(value, dg.TableMetadataValue) and len(value.records) > LONG_TABLE
 
 
 def pictures(folder: Path) -> dict[str, dg.MetadataValue]:

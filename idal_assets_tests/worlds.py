@@ -1,0 +1,249 @@
+"""A study with its instance in the smallest experiment that shows every rerun, and what each change must rerun."""
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import dagster as dg
+import nibabel as nib
+import numpy as np
+import yaml
+
+from idal_assets.currency import all_states
+from idal_assets.graph import GRAPH
+from idal_assets.imaging.phantom import write_phantom
+from idal_assets.orchestration.automation import AUTOMATIC_TAG
+from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.instance import open_instance
+from idal_assets.orchestration.partitions import PARTITIONS
+from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.runner import QUIET
+from idal_assets.progress import silently
+from idal_assets.settings import PROFILE_FOLDER, PhantomSettings
+from idal_assets.study import Study
+from idal_assets_tests.raw_folders import msd_entry
+
+DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 5))
+TESTS = ("phantom_test_01", "phantom_test_02")
+SETS = ("all", "worst_1", "worst_cluster")
+NEW = "phantom_train_99"
+Places = Counter[tuple[str, str | None]]
+
+LITTLE = {"epochs": 1, "iterations_per_epoch": 2, "optimizer": "adam", "learning_rate": 0.003}
+CHANGES: dict[str, Any] = {
+    "baseline": LITTLE,
+    "case_model": LITTLE,
+    "reduced": LITTLE,
+    "variants": {"count": 1},
+    "cohort": {"test_cases": ["phantom_test_*"], "minimum_donors": 3},
+    "removal": {"sizes": [1]},
+    "automation": {"settle_seconds": 0},
+}
+
+MATRIX = ("dice_matrix",)
+DECISION = ("dendrogram", "case_ranking", "removal_plan")
+REPORTS = ("reduction_report", "experiment_report")
+
+
+def once(*assets: str, keys: Sequence[str | None] = (None,)) -> Places:
+    return Counter({(asset, key): 1 for asset in assets for key in keys})
+
+
+# --- what each change must rerun ---
+
+
+def after_edited_donor(donor: str, donors: Sequence[str], retrained: Sequence[str]) -> Places:
+    """Also after one has arrived; `retrained` are the sets whose training cases changed."""
+    return (
+        once("cohort")
+        + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
+        + after_other_rows(donors, retrained)
+    )
+
+
+def after_removed_case(donors_left: Sequence[str], retrained: Sequence[str]) -> Places:
+    return once("cohort") + after_other_rows(donors_left, retrained)
+
+
+def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> Places:
+    return once("case_model", keys=donors) + after_other_rows(donors, retrained)
+
+
+def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
+    return once("dice_row", keys=donors) + once(*MATRIX) + after_other_distance(retrained)
+
+
+def after_other_distance(retrained: Sequence[str]) -> Places:
+    return (
+        once(*DECISION)
+        + once("training_set", keys=SETS)
+        + once("reduced_model", "reduced_evaluation", keys=retrained)
+        + once(*REPORTS)
+    )
+
+
+# --- the study ---
+
+
+def new_world(root: Path) -> "World":
+    """A study of which there is only the raw folder and the profile."""
+    tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
+    write_phantom(root / "raw", PhantomSettings(**{**tiny["phantom"], "train_cases": len(DONORS)}), silently)
+    (root / "own.yaml").write_text(yaml.safe_dump({**tiny, **CHANGES}))
+    return World(root)
+
+
+class World:
+    """A study with its instance, driven as the daemon drives it: looks, conditions, runs."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.raw = root / "raw"
+        self.profile = root / "own.yaml"
+        self.resource = StudyResource(data_dir=str(root / "data"), profile=str(self.profile), raw=str(self.raw))
+        self.instance = open_instance(self.study.folder)
+        self.reload()
+        self._cursor: Any = None
+        self._look: str | None = None
+
+    @property
+    def study(self) -> Study:
+        return self.resource.open()
+
+    def reload(self) -> None:
+        """Loads the code location again, which reads how the switches are delivered."""
+        self.definitions = build_definitions(self.resource, Progress(silently))
+        self._job = self.definitions.resolve_implicit_global_asset_job_def()
+
+    def change_profile(self, **sections: dict[str, Any]) -> None:
+        values = yaml.safe_load(self.profile.read_text())
+        for name, changes in sections.items():
+            values[name] = {**values.get(name, {}), **changes}
+        self.profile.write_text(yaml.safe_dump(values))
+
+    # --- what a tick does ---
+
+    def tick(self) -> dg.SensorResult:
+        """One look of the raw folder's sensor."""
+        sensor = self.definitions.resolve_sensor_def("raw_folder")
+        found = sensor(dg.build_sensor_context(instance=self.instance, cursor=self._look))
+        self._look = found.cursor or self._look
+        return found
+
+    def look(self) -> None:
+        """Two looks alike, and the run that they request."""
+        self.tick()
+        for request in self.tick().run_requests or []:
+            done = self.definitions.resolve_job_def(request.job_name).execute_in_process(
+                instance=self.instance, tags=request.tags, run_config={**QUIET}
+            )
+            assert done.success
+
+    def requested(self) -> list[tuple[str, str | None]]:
+        """What the conditions request at one tick, in dependency order."""
+        keys = {name: self.instance.get_dynamic_partitions(name) for name in PARTITIONS}
+        # Outside of a daemon each evaluation would read the partitions some thousand times from the database.
+        with mock.patch.object(
+            self.instance, "get_dynamic_partitions", lambda partitions_def_name: keys[partitions_def_name]
+        ):
+            found = dg.evaluate_automation_conditions(self.definitions, self.instance, cursor=self._cursor)
+        self._cursor = found.cursor
+        return [
+            (name, key)
+            for name in GRAPH
+            for key in sorted(found.get_requested_partitions(dg.AssetKey(name)), key=str)
+        ]
+
+    def materialize(self, name: str, key: str | None = None, by_itself: bool = False) -> bool:
+        return self._job.execute_in_process(
+            instance=self.instance,
+            partition_key=key,
+            asset_selection=[dg.AssetKey(name)],
+            run_config=QUIET,
+            tags={AUTOMATIC_TAG: "true"} if by_itself else {},
+            raise_on_error=False,
+        ).success
+
+    def settle(self) -> None:
+        """Ticks, and runs what is requested, until nothing is."""
+        for _ in range(30):
+            places = self.requested()
+            if not places:
+                return
+            for name, key in places:
+                assert self.materialize(name, key, by_itself=True)
+        raise AssertionError("the conditions never come to rest")
+
+    # --- what happened ---
+
+    def materializations(self) -> Places:
+        return Counter(place for place, _ in self._events())
+
+    def made(self) -> Places:
+        """Artifacts that were made and not found to be current."""
+        return Counter(place for place, reused in self._events() if not reused)
+
+    def _events(self) -> Iterator[tuple[tuple[str, str | None], bool]]:
+        for name in GRAPH:
+            for record in self.instance.fetch_materializations(dg.AssetKey(name), limit=1000).records:
+                event = record.asset_materialization
+                yield (name, record.partition_key), bool(event.metadata["reused"].value)
+
+    def cells_computed(self, asset: str) -> dict[str, int]:
+        """Cells that the last run of each partition computed instead of taking them over."""
+        records = self.instance.fetch_materializations(dg.AssetKey(asset), limit=1000).records
+        newest_last = sorted(records, key=lambda record: record.storage_id)
+        return {
+            record.partition_key: record.asset_materialization.metadata["cells_computed"].value
+            for record in newest_last
+        }
+
+    def all_current(self) -> bool:
+        return {state for states in all_states(self.study).values() for state in states.values()} == {"current"}
+
+    # --- what a person does ---
+
+    def edit_label(self, case: str) -> None:
+        path = self.raw / "labelsTr" / f"{case}.nii.gz"
+        image = nib.load(path)
+        label = np.asarray(image.dataobj).copy()
+        places = np.flatnonzero(label == 1)[:40]
+        label.flat[places] = 2
+        nib.save(nib.Nifti1Image(label, image.affine, image.header), path)
+
+    def move(self, case: str) -> None:
+        """Another place in the scanner is another content, which teaches a network the same."""
+        for folder in ("imagesTr", "labelsTr"):
+            path = self.raw / folder / f"{case}.nii.gz"
+            image = nib.load(path)
+            moved = np.asarray(image.dataobj).copy(), image.affine + np.outer([1, 1, 1, 0], [0, 0, 0, 1])
+            nib.save(nib.Nifti1Image(*moved), path)
+
+    def add_case(self, case: str, like: str) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            image = nib.load(self.raw / folder / f"{like}.nii.gz")
+            turned = np.flip(np.asarray(image.dataobj), axis=0)
+            nib.save(nib.Nifti1Image(turned, image.affine, image.header), self.raw / folder / f"{case}.nii.gz")
+        self._list(lambda entries: [*entries, msd_entry(case)])
+
+    def remove_case(self, case: str) -> None:
+        for folder in ("imagesTr", "labelsTr"):
+            (self.raw / folder / f"{case}.nii.gz").unlink()
+        self._list(lambda entries: [entry for entry in entries if case not in entry["image"]])
+
+    def _list(self, change) -> None:
+        path = self.raw / "dataset.json"
+        values = json.loads(path.read_text())
+        values["training"] = change(values["training"])
+        path.write_text(json.dumps(values))
+
+
+def changed_sets(world: World, versions: dict[str, str]) -> list[str]:
+    return [name for name in SETS if world.study.version("training_set", name) != versions[name]]
+
+
+def training_sets(world: World) -> dict[str, str]:
+    return {name: world.study.version("training_set", name) for name in SETS}
