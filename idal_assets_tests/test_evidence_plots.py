@@ -178,9 +178,12 @@ def test_sets_without_any_control_are_drawn_alone():
     assert fits_the_page(figure)
 
 
-def test_control_of_an_unknown_set_is_refused():
-    table = controls_table([("worst_9", "a", "random", 0.0)])
-    with pytest.raises(ValueError, match="worst_9"):
+@pytest.mark.parametrize(
+    ("removal_set", "kind", "named"), [("worst_9", "random", "worst_9"), ("worst_5", "odd", "odd")]
+)
+def test_control_of_an_unknown_set_or_kind_is_refused(removal_set, kind, named):
+    table = controls_table([(removal_set, "a", kind, 0.0)])
+    with pytest.raises(ValueError, match=named):
         evidence.control_distribution(table, effects_table())
 
 

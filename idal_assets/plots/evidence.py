@@ -79,12 +79,15 @@ def control_distribution(controls: pd.DataFrame, effects: pd.DataFrame) -> Figur
             `difference_of_medians`.
 
     Raises:
-        ValueError: A control belongs to a set that is not among the effects.
+        ValueError: A control belongs to a set that is not among the effects, or is of another kind.
     """
     place = {name: row for row, name in enumerate(effects["removal_set"])}
     strangers = sorted(set(controls["removal_set"]) - set(place))
     if strangers:
         raise ValueError(f"Controls of {', '.join(strangers)}, of which there is no effect; leave them out")
+    unknown = sorted(set(controls["kind"]) - set(CONTROLS))
+    if unknown:
+        raise ValueError(f"Controls cannot be of kind {', '.join(unknown)}; take one of {', '.join(CONTROLS)}")
     kinds = [kind for kind in CONTROLS if (controls["kind"] == kind).any()]
     columns = {
         f"above {kind} controls": _places(controls[controls["kind"] == kind], effects)
