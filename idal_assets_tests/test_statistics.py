@@ -1,6 +1,7 @@
 """Effects, intervals and tests against hand-worked numbers, enumerations and simulated experiments."""
 
 import itertools
+from dataclasses import fields
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from scipy import stats
 
 from idal_assets.analysis.reduction import median_change
 from idal_assets.analysis.statistics import (
+    Effect,
     IncompleteScalarsError,
     SeedSpread,
     bootstrap_intervals,
@@ -421,6 +423,25 @@ def test_a_set_without_dice_is_refused_with_its_name(lost):
         effects(scalars[scalars["removal_set"] != lost], removed, controls)
 
 
+def claims(**numbers):
+    """Gain and harm of an effect whose other numbers do not matter."""
+    effect = Effect(**{field.name: NAN for field in fields(Effect)} | {"level": 0.95, "replicates": 2} | numbers)
+    return effect.gain, effect.harm
+
+
+def test_each_number_of_a_claim_is_needed():
+    gain = {"low": 0.001, "high": 0.02, "holm_p": 0.049, "control_p": 0.049}
+    assert claims(**gain) == (True, False)
+    assert claims(**gain, replicates=1) == (True, False)
+    for lacking in ({"low": 0.0}, {"holm_p": 0.05}, {"control_p": 0.05}, {"control_p": NAN}, {"level": 0.96}):
+        assert claims(**gain | lacking) == (False, False)
+    harm = {"low": -0.02, "high": -0.001, "holm_p": 0.049, "control_p": 1.0}
+    assert claims(**harm) == (False, True)
+    assert claims(**harm | {"control_p": NAN}) == (False, True)
+    for lacking in ({"high": 0.0}, {"holm_p": 0.05}, {"holm_p": NAN}, {"replicates": 1}, {"level": 0.96}):
+        assert claims(**harm | lacking) == (False, False)
+
+
 def test_a_gain_needs_enough_controls():
     # with 19 the smallest p is 0.05, and 1 - 0.95 is a little more than that
     nineteen, twenty = row_of(0.1, controls=19), row_of(0.1, controls=20)
@@ -537,10 +558,10 @@ AROUND_TEXT = "removing 7 cases (worst_7) changes the median Dice by +0.012 (95 
         (
             ABOVE | {"control_p": 0.0004},
             ABOVE_TEXT
-            + "better than removing 7 at random, p < 0.001, but not a gain throughout the test cases, p = 0.3",
+            + "better than removing 7 at random, p < 0.001, but not consistent over the test cases, p = 0.3",
         ),
-        (BELOW | {"harm": True, "holm_p": 0.002}, BELOW_TEXT + "a loss throughout the test cases, p = 0.002"),
-        (BELOW, BELOW_TEXT + "but not a loss throughout the test cases, p = 0.3"),
+        (BELOW | {"harm": True, "holm_p": 0.002}, BELOW_TEXT + "a loss consistent over the test cases, p = 0.002"),
+        (BELOW, BELOW_TEXT + "but not consistent over the test cases, p = 0.3"),
         (
             {"removed": 0, "removal_set": "all", "low": NAN, "high": NAN},
             "removing nothing (all) gives a median Dice of 0.812",
@@ -570,5 +591,5 @@ def test_a_sentence_has_no_negative_zero():
 def test_sentences_follow_the_claims():
     gained, harmed = row_of(0.1), row_of(-0.1)
     assert ", a gain: better than removing 1 at random, p = 0.048" in sentence(gained)
-    assert ", a loss throughout the test cases, p < 0.001" in sentence(harmed)
+    assert ", a loss consistent over the test cases, p < 0.001" in sentence(harmed)
     assert "cannot be told from luck" in sentence(row_of(0.1, controls=19))
