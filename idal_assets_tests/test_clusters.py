@@ -181,8 +181,20 @@ def test_without_validation_cases_the_other_donors_judge():
 def test_no_cluster_is_the_worst_where_every_leaving_costs():
     found = found_in(judged_by(v=(0.4, 0.6, 0.85)), mode="robust")
     assert (found.members, found.gain) == ([], None)
-    assert found.reason == "none of the 2 clusters of 1 to 2 donors leaves the validation cases better off"
+    assert found.reason == (
+        "none of the 2 clusters of 1 to 2 donors scores below average and leaves the validation cases better off"
+    )
     assert found.clusters.nunique() == 3
+
+
+def test_a_good_cluster_is_not_the_worst_although_its_leaving_gains():
+    # the best donor by far fails on the validation case, which the bad one alone can segment
+    matrix = with_bad_donors(bad=["c05"])
+    matrix.loc["c00", matrix.columns] += 0.15
+    matrix["v"] = 0.5
+    matrix.loc[["c00", "c05"], "v"] = 0.1, 0.9
+    found = found_in(matrix, mode="robust", largest_cluster=0.1)
+    assert found.members == []
 
 
 def test_a_leaving_that_changes_nothing_is_no_gain():
