@@ -71,9 +71,9 @@ def worst_cluster(
     In the mode `robust` only those take part that score below average and whose leaving does not cost the
     validation cases: their gain, the mean over validation cases of the mean Dice of the donors left minus that of
     all donors, must be above zero. So a group of valid cases of a rare kind stays, as long as some validation case
-    is of its kind. Where there are no validation cases, the donors outside the cluster serve, without the diagonal.
-    That is optimistic: a rare kind that leaves is no longer there to be missed. Cells that are undefined are left
-    out of all means, and so is a receiver of which none is left.
+    is of its kind. Where there are no validation cases, the donors outside the cluster serve, without the
+    diagonal. That is optimistic: a rare kind that leaves is no longer there to be missed. Cells that are undefined
+    are left out of all means, and so is a receiver of which none is left.
 
     Args:
         tree: SciPy's linkage matrix of the donors, heights rising.
@@ -264,8 +264,8 @@ class _Decision:
             return f"no cluster of the dendrogram has {sizes}"
         if not chosen.members.any():
             return (
-                f"none of the {chosen.candidates} clusters of {sizes} scores below average and leaves the {judges} "
-                "better off"
+                f"none of the {chosen.candidates} clusters of {sizes} scores below average and leaves the "
+                f"{judges} better off"
             )
         lowest = f"lowest score for its size of {chosen.candidates} clusters of {sizes}"
         if chosen.gain is None:
