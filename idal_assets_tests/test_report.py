@@ -160,14 +160,14 @@ DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score 
 def test_the_decision_is_told_with_its_stability():
     text = decision_sentences({**DECISION, "worst_cluster": ["b", "a"], "adjusted_rand_index": 0.876})
     assert text == (
-        "Worst cluster: b, a (lowest score of 9). Where the receivers are drawn anew 50 times, the clusters agree by "
-        "an adjusted Rand index of 0.88 and rankings correlate by 0.91 on average (Spearman); 1 is the same."
+        "Worst cluster: b, a (lowest score of 9). Where the receivers are drawn anew 50 times, the clusters agree "
+        "by an adjusted Rand index of 0.88 and rankings correlate by 0.91 on average (Spearman); 1 is the same."
     )
 
 
 def test_a_decision_for_no_cluster_is_told_too():
     text = decision_sentences({**DECISION, "worst_cluster": [], "adjusted_rand_index": None, "reason": "no gain"})
     assert text == (
-        "Worst cluster: none (no gain). Where the receivers are drawn anew 50 times, rankings correlate by 0.91 on "
-        "average (Spearman); 1 is the same."
+        "Worst cluster: none (no gain). Where the receivers are drawn anew 50 times, rankings correlate by 0.91 "
+        "on average (Spearman); 1 is the same."
     )
