@@ -423,6 +423,7 @@ def test_what_a_killed_extraction_left_is_not_used(tmp_path: Path, archive: Path
     [
         ({"donors": 5, "test": 3}, 8),
         ({"donors": 5, "test": 3, "pretraining": 4}, 12),
+        ({"donors": 5, "test": 3, "validation": 2, "pretraining": 4}, 14),
         ({"donor_cases": ("c0[0-5]",), "test_cases": ("c10", "c11")}, 8),
         ({"donors": 5, "test_cases": ("c1*",)}, 15),
         ({"donors": None, "test": 3}, 40),

@@ -3,6 +3,7 @@ import re
 from html.parser import HTMLParser
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from idal_assets.plots.style import new_figure, png_bytes
@@ -15,6 +16,8 @@ from idal_assets.report.html import (
     Table,
     render_report,
 )
+from idal_assets.settings import load_profile
+from idal_assets.steps.report import decision_sentences, summary_sentence
 
 ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -133,3 +136,38 @@ def test_paragraphs_are_apart_and_notes_stand_at_the_end():
     notes = text[text.index('id="how-to-read"') :]
     for words in ("both are empty it is not defined", "new minus old", "random removals", "optimistic"):
         assert words in re.sub(r"\s+", " ", notes)
+
+
+def test_a_set_that_removes_nothing_is_no_reduction():
+    change = pd.DataFrame(
+        {
+            "removal_set": ["all", "worst_1", "worst_cluster"],
+            "removed": [0, 1, 0],
+            "cases_left": [5, 4, 5],
+            "median_dice": [0.5, 0.51, 0.7],
+            "difference_of_medians": [0.0, 0.01, 0.2],
+        }
+    )
+    text = summary_sentence(change, pd.DataFrame({"case_id": list("cab")}), load_profile("tiny"))
+    assert "With all 5 donors the median Dice of the test cases (mean of WT, TC and ET) is 0.500." in text
+    assert "+0.010, after removing 1 of them (worst_1)" in text
+    assert "lowest scores are c, a, b" in text
+
+
+DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score of 9"}
+
+
+def test_the_decision_is_told_with_its_stability():
+    text = decision_sentences({**DECISION, "worst_cluster": ["b", "a"], "adjusted_rand_index": 0.876})
+    assert text == (
+        "Worst cluster: b, a (lowest score of 9). Where the receivers are drawn anew 50 times, the clusters agree "
+        "by an adjusted Rand index of 0.88 and rankings correlate by 0.91 on average (Spearman); 1 is the same."
+    )
+
+
+def test_a_decision_for_no_cluster_is_told_too():
+    text = decision_sentences({**DECISION, "worst_cluster": [], "adjusted_rand_index": None, "reason": "no gain"})
+    assert text == (
+        "Worst cluster: none (no gain). Where the receivers are drawn anew 50 times, rankings correlate by 0.91 "
+        "on average (Spearman); 1 is the same."
+    )

@@ -68,12 +68,12 @@ def worst_cluster(
     n scores spreads with 1/sqrt(n), so a small and a large cluster are judged alike. Ties go to the cut into fewer
     clusters, then by case id.
 
-    In the mode `robust` only those take part whose leaving does not cost the validation cases: their gain, the
-    mean over validation cases of the mean Dice of the donors left minus that of all donors, must be above zero. So
-    a group of valid cases of a rare kind stays, as long as some validation case is of its kind. Where there are no
-    validation cases, the donors outside the cluster serve, without the diagonal. That is optimistic: a rare kind
-    that leaves is no longer there to be missed. Cells that are undefined are left out of all means, and so is a
-    receiver of which none is left.
+    In the mode `robust` only those take part that score below average and whose leaving does not cost the
+    validation cases: their gain, the mean over validation cases of the mean Dice of the donors left minus that of
+    all donors, must be above zero. So a group of valid cases of a rare kind stays, as long as some validation case
+    is of its kind. Where there are no validation cases, the donors outside the cluster serve, without the
+    diagonal. That is optimistic: a rare kind that leaves is no longer there to be missed. Cells that are undefined
+    are left out of all means, and so is a receiver of which none is left.
 
     Args:
         tree: SciPy's linkage matrix of the donors, heights rising.
@@ -82,7 +82,8 @@ def worst_cluster(
         settings: Mode and sizes.
 
     Returns:
-        The worst cluster; it is empty where no cluster has an allowed size or none has a gain.
+        The worst cluster; it is empty where no cluster has an allowed size or, in the mode `robust`, none that
+        scores below average has a gain.
     """
     donors = list(matrix.index)
     by_case = scores.set_index("case_id")["score"]
@@ -237,7 +238,7 @@ class _Decision:
             chosen = worst_first[0]
             return _Choice(parts[chosen], int(counts[chosen]), None, len(parts))
         gains = self._gains(parts, weights)
-        for chosen in worst_first[gains[worst_first] > 0]:
+        for chosen in worst_first[(gains[worst_first] > 0) & (badness[worst_first] < 0)]:
             return _Choice(parts[chosen], int(counts[chosen]), float(gains[chosen]), len(parts))
         return _Choice(nobody, int(counts[worst_first[0]]), None, len(parts))
 
@@ -262,7 +263,10 @@ class _Decision:
         if not chosen.candidates:
             return f"no cluster of the dendrogram has {sizes}"
         if not chosen.members.any():
-            return f"none of the {chosen.candidates} clusters of {sizes} leaves the {judges} better off"
+            return (
+                f"none of the {chosen.candidates} clusters of {sizes} scores below average and leaves the "
+                f"{judges} better off"
+            )
         lowest = f"lowest score for its size of {chosen.candidates} clusters of {sizes}"
         if chosen.gain is None:
             return lowest
