@@ -85,7 +85,7 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
     tabled = {
         "cohort": "cases",
         "dice_row": "cells_by_receiver",
-        "label_quality": "label_quality",
+        "label_quality": "scores",
         "case_ranking": "scores",
         "training_set": "cases",
     }

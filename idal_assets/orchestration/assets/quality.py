@@ -34,7 +34,7 @@ def _describe_quality(study: Study, key: None, folder: Path) -> Mapping[str, Any
 
     labels = load_label_quality(folder, study.profile.similarity.scalar)
     labels = labels.sort_values(["label_quality", "case_id"])
-    return {"folds": labels["fold"].nunique(), "label_quality": table(labels)}
+    return {"folds": labels["fold"].nunique(), "scores": table(labels)}
 
 
 @study_asset(kinds={"pytorch", "parquet"}, describe=_describe_quality, pool=ACCELERATOR)
