@@ -231,7 +231,14 @@ def _write_profile(arguments: argparse.Namespace, path: Path) -> None:
     iterations = arguments.iterations or base.case_model.iterations
     plans = {"base_features": arguments.base_features} if arguments.base_features else {}
     baseline = {"epochs": 1, "iterations_per_epoch": arguments.baseline_iterations}
-    sections = {"case_model": like_nnunet(iterations), "plans": plans, "baseline": baseline}
+    # nnU-Net scores what it segmented by voxel counts alone
+    inference = {"surface_distances": False}
+    sections = {
+        "case_model": like_nnunet(iterations),
+        "plans": plans,
+        "baseline": baseline,
+        "inference": inference,
+    }
     write_profile(path, arguments.profile, sections)
 
 

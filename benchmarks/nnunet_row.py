@@ -99,6 +99,8 @@ def main() -> None:
     segmenting.add_argument("--receivers", type=Path, required=True)
     segmenting.add_argument("--output", type=Path, required=True)
     arguments = parser.parse_args()
+    # Its workers hand over tensors by file descriptors, which now and then waits for ever; files do not.
+    torch.multiprocessing.set_sharing_strategy("file_system")
     found = {"train": train, "predict": predict}[arguments.action](arguments)
     print(json.dumps({**found, "peak_memory_gb": peak_memory_gb()}))
 

@@ -22,7 +22,18 @@ from pydantic import BaseModel, ConfigDict
 
 PROVENANCE_FILE = "provenance.json"
 REFUSED_FILE = "refused.json"
-RECORDED_PACKAGES = ("idal-assets", "nnunetv2", "torch", "batchgeneratorsv2", "numpy", "scipy", "dagster")
+COMPUTE_FILE = "compute.txt"
+"""Device, precision and threads in words, in an artifact that a network was run for."""
+RECORDED_PACKAGES = (
+    "idal-assets",
+    "nnunetv2",
+    "torch",
+    "batchgeneratorsv2",
+    "numpy",
+    "scipy",
+    "cleanlab",
+    "dagster",
+)
 
 
 class Inputs(BaseModel):
@@ -60,6 +71,7 @@ class Provenance(BaseModel):
         inputs: What determined it.
         inputs_hash: Hash of `inputs`; the artifact is current as long as its inputs still hash to this.
         seconds: Seconds that making it took.
+        cpu_seconds: Seconds of processor time that this process spent on it, of all cores; null in older records.
         written: When it was finished, UTC, ISO 8601.
         software: Versions of the packages it was made with.
     """
@@ -70,6 +82,7 @@ class Provenance(BaseModel):
     inputs: Inputs
     inputs_hash: str
     seconds: float
+    cpu_seconds: float | None = None
     written: str
     software: dict[str, str]
 
@@ -139,7 +152,7 @@ def build(
         if present is not None and present.inputs_hash == inputs_hash:
             return present, False
         with emptied(unfinished / name) as draft:
-            started = time.perf_counter()
+            started, spent = time.perf_counter(), time.process_time()
             version = work(draft)
             provenance = Provenance(
                 asset=asset,
@@ -148,6 +161,7 @@ def build(
                 inputs=inputs,
                 inputs_hash=inputs_hash,
                 seconds=round(time.perf_counter() - started, 3),
+                cpu_seconds=round(time.process_time() - spent, 3),
                 written=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 software=software_versions(),
             )

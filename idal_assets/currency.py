@@ -73,7 +73,7 @@ def survey(study: Study, look_at_raw_folder: bool = True) -> Survey:
 def due(found: Survey) -> dict[str, str]:
     """What is due, by asset and partition in one name."""
     return {
-        asset if key is None else f"{asset} of {key}": standing.due
+        _named(asset, key): standing.due
         for asset, standings in found.items()
         for key, standing in standings.items()
         if standing.due
@@ -97,18 +97,33 @@ def other_training_cases(study: Study) -> dict[str, list[str]]:
     study = StillStudy(study)
     found = {}
     for node in GRAPH.values():
-        for source in node.pinned(study):
-            present = read_provenance(study.path(node.name))
-            inputs = inputs_unless_incomplete(study, node, None)
+        sources = node.pinned(study)
+        for key in _known_keys(study, node) if sources else ():
+            present = read_provenance(study.path(node.name, key))
+            inputs = inputs_unless_incomplete(study, node, key)
             if present and inputs:
-                found[node.name] = _differing(present.inputs.made_from[source], inputs.made_from[source])
+                found[_named(node.name, key)] = _differing(present.inputs, inputs, sources)
     return {asset: cases for asset, cases in found.items() if cases}
 
 
-def _differing(before: str | Mapping[str, str], now: str | Mapping[str, str]) -> list[str]:
-    if isinstance(before, str) or isinstance(now, str):
-        return []
-    return sorted({case for case, _ in before.items() ^ now.items()})
+def _named(asset: str, key: str | None) -> str:
+    return asset if key is None else f"{asset} of {key}"
+
+
+def _differing(before: Inputs, now: Inputs, sources: Collection[str]) -> list[str]:
+    versions = [
+        {
+            (source, case, version)
+            for source in sources
+            for case, version in _by_case(inputs.made_from.get(source, {})).items()
+        }
+        for inputs in (before, now)
+    ]
+    return sorted({case for _, case, _ in versions[0] ^ versions[1]})
+
+
+def _by_case(versions: str | Mapping[str, str]) -> Mapping[str, str]:
+    return {} if isinstance(versions, str) else versions
 
 
 def _known_keys(study: Study, node: Node) -> list[str | None]:

@@ -5,6 +5,7 @@ belongs in the section of the first step that it changes.
 """
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -15,15 +16,40 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
 
-FULL_SET = "all"
-"""The removal set that takes nothing away."""
-
-WORST_CLUSTER = "worst_cluster"
-"""The removal set that takes the worst cluster of the dendrogram away."""
-
-
 class ProfileError(ValueError):
     """A profile that does not exist or has an unknown key or a bad value; the message names it."""
+
+
+Loss = Literal["dice_ce", "ce"]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a candidate for the baseline is.
+
+    Attributes:
+        configuration: Name of one of nnU-Net's configurations.
+        loss: Its loss.
+    """
+
+    configuration: str
+    loss: Loss
+
+    @property
+    def is_2d(self) -> bool:
+        """Whether it segments slice by slice, as the baseline and all that starts from it."""
+        return self.configuration == "2d"
+
+
+CandidateName = Literal["2d_dice_ce", "2d_ce", "3d_dice_ce", "3d_cascade_dice_ce"]
+
+CANDIDATES: Mapping[str, Candidate] = {
+    "2d_dice_ce": Candidate("2d", "dice_ce"),
+    "2d_ce": Candidate("2d", "ce"),
+    "3d_dice_ce": Candidate("3d_fullres", "dice_ce"),
+    "3d_cascade_dice_ce": Candidate("3d_cascade_fullres", "dice_ce"),
+}
+"""All candidates by name: those of the thesis (Ustsinau 2020, table 3.2), and nnU-Net's cascade."""
 
 
 class Section(BaseModel):
@@ -89,9 +115,12 @@ class CohortSettings(Section):
         test: How many test cases; null takes `test_share` of all cases, at least two.
         test_share: Share of test cases where `test` is null.
         pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it.
+        validation: How many cases every model segments so that the mode `robust` can judge on them which donors
+            may leave; no network learns from them, and no retraining is evaluated on them.
         donor_cases: Donors by name.
         test_cases: Test cases by name.
         pretraining_cases: Pretraining cases by name.
+        validation_cases: Validation cases by name.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -101,20 +130,22 @@ class CohortSettings(Section):
     test: int | None = Field(None, ge=1)
     test_share: float = Field(0.25, gt=0, lt=1)
     pretraining: int = Field(0, ge=0)
+    validation: int = Field(0, ge=0)
     donor_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
     pretraining_cases: tuple[str, ...] = ()
+    validation_cases: tuple[str, ...] = ()
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
 
 
 class PlansSettings(Section):
-    """nnU-Net's planning of the 2D configuration.
+    """nnU-Net's planning.
 
     Attributes:
         memory_gb: Memory target that nnU-Net's planner sizes patch and batch for, in GB.
-        base_features: Feature maps of the first stage; nnU-Net's default is 32.
-        batch_size: Slices per batch; null keeps the planner's.
+        base_features: Feature maps of the first stage, in 2D and 3D; nnU-Net's default is 32.
+        batch_size: Slices per batch; null keeps the planner's. A 3D batch is always the planner's.
     """
 
     memory_gb: float = Field(8.0, gt=0)
@@ -122,13 +153,12 @@ class PlansSettings(Section):
     batch_size: int | None = Field(None, ge=1)
 
 
-class TrainingSettings(Section):
-    """One training of fixed length; defaults are nnU-Net's.
+class ScheduleSettings(Section):
+    """One training of fixed length, whatever its loss; defaults are nnU-Net's.
 
     Attributes:
         epochs: Epochs; an epoch is only a unit of counting and plotting here.
         iterations_per_epoch: Batches per epoch.
-        loss: Dice plus cross-entropy, or cross-entropy alone.
         optimizer: SGD with Nesterov momentum, or Adam.
         learning_rate: Initial rate; it falls to zero with `poly_exponent`.
         poly_exponent: Exponent of the polynomial decay.
@@ -140,7 +170,6 @@ class TrainingSettings(Section):
 
     epochs: int = Field(ge=1)
     iterations_per_epoch: int = Field(250, ge=1)
-    loss: Literal["dice_ce", "ce"] = "dice_ce"
     optimizer: Literal["sgd", "adam"] = "sgd"
     learning_rate: float = Field(1e-2, gt=0)
     poly_exponent: float = Field(0.9, gt=0)
@@ -153,6 +182,53 @@ class TrainingSettings(Section):
     def iterations(self) -> int:
         """Batches of the whole training."""
         return self.epochs * self.iterations_per_epoch
+
+
+class TrainingSettings(ScheduleSettings):
+    """One training of fixed length.
+
+    Attributes:
+        loss: Dice plus cross-entropy, or cross-entropy alone.
+    """
+
+    loss: Loss = "dice_ce"
+
+
+class CandidatesSettings(Section):
+    """Candidates for the baseline: networks that are compared on cases they have not seen.
+
+    Their lengths are those of the thesis (Ustsinau 2020, table 3.2).
+
+    Attributes:
+        names: Which candidates are trained; none by default, since the baseline does not need them.
+        held_out_share: Share of the baseline's training cases that candidates are judged on instead of trained
+            on; at least one case, drawn by the profile's seed. Test cases never take part.
+        training_2d: Training of the 2D candidates; the name of each says its loss.
+        training_3d: Training of the 3D candidates.
+        best_becomes_baseline: Whether the baseline is trained with the loss of the best 2D candidate, the one with
+            the highest mean Dice on the held-out cases; else `baseline.loss` names it and no candidate need exist.
+            The loss of the retrainings is `reduced.loss` in any case.
+    """
+
+    names: tuple[CandidateName, ...] = ()
+    held_out_share: float = Field(0.2, gt=0, lt=1)
+    training_2d: ScheduleSettings = ScheduleSettings(epochs=30)
+    training_3d: ScheduleSettings = ScheduleSettings(epochs=16)
+    best_becomes_baseline: bool = False
+
+    def training(self, name: str) -> TrainingSettings:
+        """How a candidate is trained."""
+        candidate = CANDIDATES[name]
+        schedule = self.training_2d if candidate.is_2d else self.training_3d
+        return TrainingSettings(**schedule.model_dump(), loss=candidate.loss)
+
+    @model_validator(mode="after")
+    def _names_fit(self) -> "CandidatesSettings":
+        if len(set(self.names)) < len(self.names):
+            raise ValueError(f"names must differ, not {list(self.names)}")
+        if self.best_becomes_baseline and not any(CANDIDATES[name].is_2d for name in self.names):
+            raise ValueError("best_becomes_baseline needs a 2D candidate; add 2d_dice_ce or 2d_ce to names")
+        return self
 
 
 class VariantSettings(Section):
@@ -179,24 +255,61 @@ class InferenceSettings(Section):
 
     Attributes:
         tile_step: Step between tiles where a slice is larger than the patch, as a share of the patch.
+        surface_distances: Measure HD95 on the test cases; without it rows and evaluations take less time.
     """
 
     tile_step: float = Field(0.5, gt=0, le=1)
+    surface_distances: bool = True
+
+
+class OutOfFoldSettings(Section):
+    """Networks that judge the labels of the donors they have not learned from.
+
+    Attributes:
+        folds: Parts that the donors are divided into, each judged by a network of its own; 0 leaves it out.
+        training: Training of each of these networks, from scratch; where a profile does not say, the baseline's.
+    """
+
+    folds: int = Field(5, ge=0)
+    training: TrainingSettings
+
+    @field_validator("folds")
+    @classmethod
+    def _more_than_one(cls, folds: int) -> int:
+        if folds == 1:
+            raise ValueError("with one fold no donor is left to learn from; take 2 or more, or 0 to leave it out")
+        return folds
+
+    @property
+    def names(self) -> list[str]:
+        """Names of the folds."""
+        return [f"fold_{number}" for number in range(1, self.folds + 1)]
 
 
 class SimilaritySettings(Section):
-    """From voxel counts to one number a cell, and from the matrix to clusters.
+    """From voxel counts to one number a cell, and from the matrix to clusters and a ranking.
 
     Attributes:
+        mode: `thesis` decides from all regions and from the donors alone. `robust` lets a cell count only the
+            regions that the truths of both its cases hold, and takes a cluster for the worst only if the
+            validation cases do not lose by its leaving.
         scalar: The scalar of a cell: mean over WT, TC, ET; mean over the three labels; or WT alone.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
             of a cell and its mirror cell.
+        linkage: How the distance of two clusters follows from those of their members; `average` is UPGMA. Those
+            that need Euclidean distances (Ward's, centroid) are not offered, since `symmetric` is none.
+        smallest_cluster: Fewest donors of the worst cluster; 1 allows a single donor.
         largest_cluster: Largest cluster that may become the worst cluster, as a share of the donors.
+        stability_resamples: How often the receivers are drawn anew to see whether clusters and ranking stay.
     """
 
+    mode: Literal["robust", "thesis"] = "robust"
     scalar: Literal["regions", "labels", "WT"] = "regions"
     distance: Literal["rows", "symmetric"] = "rows"
+    linkage: Literal["average", "single", "complete", "weighted"] = "average"
+    smallest_cluster: int = Field(1, ge=1)
     largest_cluster: float = Field(0.25, gt=0, le=0.5)
+    stability_resamples: int = Field(200, ge=1)
 
 
 class RemovalSettings(Section):
@@ -210,21 +323,43 @@ class RemovalSettings(Section):
     sizes: tuple[int, ...] = Field((5, 7, 9), min_length=1)
     order: Literal["score", "leaves"] = "score"
 
-    @property
-    def worst_sets(self) -> dict[str, int]:
-        """Names of the sets that take the worst donors away, with how many each."""
-        return {f"worst_{size}": size for size in self.sizes}
-
-    @property
-    def set_names(self) -> list[str]:
-        """Names of all removal sets."""
-        return [FULL_SET, *self.worst_sets, WORST_CLUSTER]
-
     @model_validator(mode="after")
     def _sizes_rise(self) -> "RemovalSettings":
         if min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
             raise ValueError(f"sizes must be positive and rise strictly, not {list(self.sizes)}")
         return self
+
+
+class ControlSettings(Section):
+    """What the chosen removal sets are compared with; without it nobody can tell a gain from luck.
+
+    Attributes:
+        random: Random removals of the same size for each chosen set. With R of them no p-value is below
+            1 / (R + 1), so it takes at least 20 to claim a gain at the usual 5 percent.
+        matched: As many more whose donors have about the tumour volume and the missing labels of those that they
+            stand for.
+        nearest: From how many of the most similar donors a matched one is drawn.
+        seeds: How often every set is trained, each time with another seed.
+    """
+
+    random: int = Field(0, ge=0)
+    matched: int = Field(0, ge=0)
+    nearest: int = Field(3, ge=1)
+    seeds: int = Field(1, ge=1)
+
+
+class EvidenceSettings(Section):
+    """How the changes are judged.
+
+    Attributes:
+        level: Level of the intervals; one minus it is the largest p-value of a claim.
+        resamples: Bootstrap samples of an interval.
+        rare_share: A subgroup is rare up to this share of the donors.
+    """
+
+    level: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(10_000, ge=100)
+    rare_share: float = Field(0.25, gt=0, lt=1)
 
 
 class ComputeSettings(Section):
@@ -300,15 +435,28 @@ class Profile(Section):
     phantom: PhantomSettings | None = None
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()
+    candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings
     variants: VariantSettings = VariantSettings()
     case_model: TrainingSettings
     inference: InferenceSettings = InferenceSettings()
+    out_of_fold: OutOfFoldSettings
     similarity: SimilaritySettings = SimilaritySettings()
     removal: RemovalSettings = RemovalSettings()
+    controls: ControlSettings = ControlSettings()
     reduced: TrainingSettings
+    evidence: EvidenceSettings = EvidenceSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_train_like_the_baseline(cls, values: Any) -> Any:
+        """Fills in the training of the folds where the profile does not say."""
+        section = values.get("out_of_fold", {})
+        if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
+            return {**values, "out_of_fold": {**section, "training": values["baseline"]}}
+        return values
 
 
 def profile_names() -> list[str]:

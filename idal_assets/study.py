@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from idal_assets.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.layout import DataFolder
+from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import Profile, load_profile, with_changes
 
 if TYPE_CHECKING:
@@ -157,10 +158,27 @@ class Study:
 
         return read_unchanged_case(self.cohort, case_id)
 
+    @cached_property
+    def removal_sets(self) -> dict[str, RemovalSet]:
+        """The removal sets that the profile asks for, by name."""
+        return removal_sets(self.profile.removal, self.profile.controls)
+
     @property
-    def removal_sets(self) -> list[str]:
-        """Names of the removal sets that the profile asks for."""
-        return self.profile.removal.set_names
+    def candidates(self) -> list[str]:
+        """Names of the candidates for the baseline that the profile asks for."""
+        return list(self.profile.candidates.names)
+
+    @property
+    def folds(self) -> dict[str, list[str]]:
+        """Donors of each fold, by name of the fold.
+
+        Raises:
+            NotMadeError: The cohort has not been made.
+        """
+        from idal_assets.imaging.cohort import draw_folds
+
+        names = self.profile.out_of_fold.names
+        return dict(zip(names, draw_folds(self.cohort.donors, len(names), self.profile.seed), strict=True))
 
 
 class StillStudy(Study):

@@ -1,5 +1,6 @@
 """Studies on small raw folders, and artifacts that exist only as records, for tests of what depends on what."""
 
+import json
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
@@ -43,9 +44,22 @@ def make_the_cohort(study: Study) -> Provenance:
     return make(study, "cohort", lambda folder: make_cohort(study, folder, silently).version)
 
 
+READ_BY_THE_GRAPH = {
+    "nnunet_plans": ("configurations.json", {"2d": "2d-1", "3d_fullres": "3d-1"}),
+    "baseline_comparison": ("comparison.json", {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
+}
+"""Files that decide what other artifacts are made from, beside the records."""
+
+
 def pretend(study: Study, asset: str, key: str | None = None) -> Provenance:
     """Makes an artifact that holds nothing but the record of what it would be made from now."""
-    return make(study, asset, lambda folder: None, key)
+
+    def work(folder: Path) -> None:
+        if asset in READ_BY_THE_GRAPH:
+            name, content = READ_BY_THE_GRAPH[asset]
+            (folder / name).write_text(json.dumps(content))
+
+    return make(study, asset, work, key)
 
 
 def pretend_all(study: Study) -> None:

@@ -25,11 +25,13 @@ def scores(case, number):
     return score_table(np.full((4, 4), number)).assign(receiver=case)
 
 
-def row(folder, versions=VERSIONS, before=None, model="m-1", numbers=None):
+def row(folder, versions=VERSIONS, before=None, model="m-1", numbers=None, measured=()):
     """Makes a row as a step does; the numbers of what is computed rise from call to call."""
-    cells = find_cells(before, "receiver", model, versions)
+    cells = find_cells(before, "receiver", model, versions, measured)
     numbers = numbers or count(1)
-    rows = cells.complete([scores(name, next(numbers)) for name in cells.missing], folder)
+    computed = [scores(name, next(numbers)) for name in cells.missing]
+    computed = [table.assign(hd95=7.5 if table["receiver"].iloc[0] in measured else np.nan) for table in computed]
+    rows = cells.complete(computed, folder)
     return cells.missing, rows
 
 
@@ -85,6 +87,34 @@ def test_a_version_that_another_case_had_is_no_reason_to_take_over(tmp_path):
     _, before = row(tmp_path)
     missing, _ = row(tmp_path, {"b": "a-1", "a": "b-1", "c": "c-1"}, before)
     assert missing == ["b", "a"]
+
+
+def test_a_cell_without_distances_is_computed_once_they_are_asked_for(tmp_path):
+    _, before = row(tmp_path, measured=["b"])
+    missing, rows = row(tmp_path, before=before, measured=["b", "c"])
+    assert missing == ["c"]
+    assert set(rows.loc[rows["hd95"].notna(), "receiver"]) == {"b", "c"}
+    assert row(tmp_path, before=rows, measured=["b", "c"])[0] == []
+
+
+def test_a_single_region_without_its_distance_is_reason_enough(tmp_path):
+    _, before = row(tmp_path, measured=["b", "c"])
+    before.loc[(before["receiver"] == "b") & (before["region"] == "TC"), "hd95"] = np.nan
+    assert row(tmp_path, before=before, measured=["b", "c"])[0] == ["b"]
+
+
+def test_a_cell_in_which_nothing_is_defined_is_not_computed_again_and_again(tmp_path):
+    cells = find_cells(None, "receiver", "m-1", {"b": "b-1"}, ["b"])
+    empty = cells.complete([scores("b", 0)], tmp_path)
+    assert empty[["dice", "hd95"]].isna().all(axis=None)
+    assert row(tmp_path, {"b": "b-1"}, empty, measured=["b"])[0] == []
+
+
+def test_distances_that_are_asked_for_no_longer_are_dropped(tmp_path):
+    _, before = row(tmp_path, measured=["b", "c"])
+    missing, rows = row(tmp_path, before=before, measured=["c"])
+    assert missing == []
+    pd.testing.assert_frame_equal(rows, row(tmp_path, measured=["c"])[1])
 
 
 def test_counts_are_those_of_the_run_that_asks(tmp_path):
@@ -163,6 +193,40 @@ def test_a_changed_model_segments_all_again(study, segmented):
     give_new_version(study, "case_model", donor)
     make_row(study, donor)
     assert segmented == ["a network was loaded", *study.cohort.receivers]
+
+
+def test_distances_are_measured_on_test_cases_alone(finished_run):
+    study = finished_run.study()
+    for donor in study.cohort.donors:
+        rows = pd.read_parquet(study.path("dice_row", donor) / "row.parquet")
+        of_test = rows["receiver"].isin(study.cohort.tests)
+        assert (rows["hd95"].notna() == (of_test & rows["dice"].notna())).all()
+        assert rows.loc[of_test, "hd95"].notna().any()
+
+
+def with_roles(study, **roles):
+    cases = [case.model_copy(update={"role": roles.get(case.case_id, case.role)}) for case in study.cohort.cases]
+    return study.cohort.model_copy(update={"cases": tuple(cases)})
+
+
+def test_a_donor_that_becomes_a_test_case_costs_one_cell_a_row(study, segmented, monkeypatch):
+    donor, other = study.cohort.donors[:2]
+    before = pd.read_parquet(study.path("dice_row", donor) / "row.parquet").set_index(["receiver", "region"])
+    as_it_was = study.cohort
+    monkeypatch.setattr(Study, "cohort", with_roles(study, **{other: "test"}))
+    after = make_row(study, donor).set_index(["receiver", "region"])
+    assert segmented == ["a network was loaded", other]
+    assert after.loc[other, "hd95"].notna().equals(after.loc[other, "dice"].notna())
+    pd.testing.assert_frame_equal(after.drop(columns="hd95").loc[before.index], before.drop(columns="hd95"))
+    monkeypatch.setattr(Study, "cohort", as_it_was)
+    pd.testing.assert_frame_equal(make_row(study, donor).set_index(["receiver", "region"]), before)
+    assert len(segmented) == 2
+
+
+def test_without_surface_distances_none_is_measured(study, segmented):
+    study = with_settings(study, {"inference.surface_distances": False})
+    assert make_row(study, study.cohort.donors[0])["hd95"].isna().all()
+    assert make_evaluation(study, "all")["hd95"].isna().all()
 
 
 @pytest.mark.parametrize("change", [{"inference.tile_step": 0.25}, {"compute.precision": "fp32"}])

@@ -49,8 +49,10 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
     findings = {
         "raw_case": [verified_content(study, "raw_case", case.case_id) for case in study.cohort.cases],
         "case_slices": [sound_slices(study, "case_slices", case.case_id) for case in study.cohort.cases],
+        "baseline_candidate": [trained_well(study, "baseline_candidate", name) for name in study.candidates],
         "baseline_weights": [trained_well(study, "baseline_weights", None)],
         "case_model": [trained_well(study, "case_model", donor) for donor in study.cohort.donors],
+        "fold_model": [trained_well(study, "fold_model", fold) for fold in study.folds],
         "reduced_model": [trained_well(study, "reduced_model", name) for name in study.removal_sets],
         "dice_row": [complete_row(study, "dice_row", donor) for donor in study.cohort.donors],
         "dice_matrix": [current_matrix(study)],
@@ -231,6 +233,13 @@ def test_a_training_too_short_to_judge_is_not_judged_by_its_loss(study: Study) -
         (lambda rows: rows.assign(dice=rows["dice"].where(rows.index != 0, -0.5)), "outside 0 to 1"),
         (lambda rows: rows.assign(dice=rows["dice"] / 2), "voxel counts"),
         (lambda rows: rows.assign(dice=np.nan), "voxel counts"),
+        (lambda rows: rows.assign(iou=rows["iou"].where(rows.index != 0, 1.5)), "IoU are outside 0 to 1"),
+        (lambda rows: rows.assign(iou=rows["dice"]), "IoU are not what their voxel counts say"),
+        (lambda rows: rows.drop(columns="iou"), "cannot be read"),
+        (lambda rows: rows.assign(hd95=-rows["hd95"] - 1), "HD95 are negative or infinite"),
+        (lambda rows: rows.assign(hd95=np.inf), "HD95 are negative or infinite"),
+        (lambda rows: rows.assign(hd95=np.nan), "HD95 of test cases are missing"),
+        (lambda rows: rows.assign(hd95=rows["hd95"].fillna(1.0)), "not defined or not asked for"),
     ],
 )
 def test_damaged_rows_are_found(study: Study, change: Callable, problem: str) -> None:
@@ -238,6 +247,19 @@ def test_damaged_rows_are_found(study: Study, change: Callable, problem: str) ->
     file = study.path("dice_row", donor) / "row.parquet"
     change(pd.read_parquet(file).reset_index(drop=True)).to_parquet(file, index=False)
     assert problem in "; ".join(complete_row(study, "dice_row", donor).problems)
+
+
+def test_a_row_that_was_to_be_made_without_distances_must_have_none(study: Study) -> None:
+    donor = study.cohort.donors[0]
+    place = study.path("dice_row", donor) / "provenance.json"
+    record = json.loads(place.read_text())
+    record["inputs"]["settings"]["inference"]["surface_distances"] = False
+    place.unlink()
+    place.write_text(json.dumps(record))
+    assert "not defined or not asked for" in complete_row(study, "dice_row", donor).problems[0]
+    file = place.with_name("row.parquet")
+    pd.read_parquet(file).assign(hd95=np.nan).to_parquet(file, index=False)
+    assert not complete_row(study, "dice_row", donor).problems
 
 
 def test_an_unreadable_row_is_found(study: Study) -> None:

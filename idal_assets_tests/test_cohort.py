@@ -110,6 +110,31 @@ def test_a_list_is_case_sensitive_and_must_name_a_case():
         roles(donor_cases=("absent",))
 
 
+def test_validation_cases_are_drawn_after_the_test_cases_and_before_the_donors():
+    without = roles(seed=1, test=10, pretraining=5)
+    found = roles(seed=1, test=10, pretraining=5, validation=6)
+    assert Counter(found.values()) == {"test": 10, "pretraining": 5, "validation": 6, "donor": 19}
+    for role in ("test", "pretraining"):
+        assert with_role(found, role) == with_role(without, role)
+    assert set(with_role(found, "donor")) | set(with_role(found, "validation")) == set(with_role(without, "donor"))
+    more = roles(seed=1, test=10, pretraining=5, validation=7)
+    assert set(with_role(found, "validation")) < set(with_role(more, "validation"))
+
+
+def test_no_validation_cases_leave_the_draws_as_they_are():
+    assert roles(seed=4, test=8, donors=20, validation=0) == roles(seed=4, test=8, donors=20)
+    assert "validation" not in set(roles(seed=4).values())
+
+
+def test_validation_cases_by_name_are_not_drawn():
+    found = roles(validation_cases=("c1[0-3]",), test=4, validation=30)
+    assert with_role(found, "validation") == NAMES[10:14]
+    with pytest.raises(CohortError, match=r"no case is called 'x\*', which cohort\.validation_cases lists"):
+        roles(validation_cases=("x*",))
+    with pytest.raises(CohortError, match=r"35 validation cases are asked for and only 30 .* cohort\.validation "):
+        roles(test=10, validation=35)
+
+
 def test_a_case_has_one_role():
     with pytest.raises(CohortError, match="c05 is listed as test and as donor"):
         roles(test_cases=("c05",), donor_cases=("c0*",))
@@ -139,6 +164,12 @@ def test_a_cohort_lists_everybody(tmp_path):
     assert len(found.donors) == 4
     assert sorted([*found.donors, *found.left_over]) == list("ABCDEF")
     assert found.receivers == [*found.donors, "G", "H"]
+    assert found.deciding == found.donors
+    validated = choose(raw, test_cases=("G",), validation_cases=("H", "A"))
+    assert validated.validation == ["A", "H"]
+    assert validated.deciding == [*validated.donors, "A", "H"]
+    assert validated.receivers == [*validated.deciding, "G"]
+    assert not {"A", "H"} & set(validated.baseline_cases)
     assert found.baseline_cases == found.donors
     assert (found.raw, found.layout, found.refused) == (raw, "MSD", {})
     assert found.case("G").facts.label_voxels == {"1": 6, "2": 4, "3": 2}

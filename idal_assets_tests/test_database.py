@@ -22,6 +22,8 @@ def dice_rows(count, value=0.5, first="a", version=None):
             "receiver": [f"r{number:03d}" for number in range(count)],
             "region": "mean",
             "dice": value,
+            "iou": value / (2 - value),
+            "hd95": 1.5,
             "tp": pd.array([None] * count, dtype="Int64"),
             "fp": 1,
             "fn": 2,
@@ -35,7 +37,8 @@ def dice_rows(count, value=0.5, first="a", version=None):
 
 def score_rows(*cases, version=None):
     table = pd.DataFrame({"case_id": list(cases), "donor_mean": 0.5, "receiver_mean": 0.25, "score": -1.5})
-    table = table.assign(rank=range(1, len(cases) + 1), cluster=1, matrix_version="m")
+    table = table.assign(rank=range(1, len(cases) + 1), cluster=1, stability=0.5, matrix_version="m")
+    table = table.assign(out_of_fold_dice=0.5, label_quality=0.25)
     return table.assign(ranking_version=version or "".join(cases))
 
 

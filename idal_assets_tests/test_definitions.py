@@ -62,10 +62,13 @@ def test_dagster_dependencies_are_those_of_the_graph() -> None:
     ("asset", "upstream", "mapping"),
     [
         ("case_slices", "raw_case", dg.IdentityPartitionMapping),
+        ("baseline_candidate", "raw_case", dg.AllPartitionMapping),
+        ("baseline_candidate", "case_slices", dg.AllPartitionMapping),
         ("augmented_case", "case_slices", dg.IdentityPartitionMapping),
         ("case_model", "augmented_case", dg.IdentityPartitionMapping),
         ("dice_row", "case_model", dg.IdentityPartitionMapping),
         ("dice_row", "case_slices", dg.AllPartitionMapping),
+        ("fold_model", "case_slices", dg.AllPartitionMapping),
         ("training_set", "case_slices", dg.AllPartitionMapping),
         ("reduced_model", "training_set", dg.IdentityPartitionMapping),
         ("reduced_evaluation", "case_slices", dg.AllPartitionMapping),

@@ -9,12 +9,13 @@ from dataclasses import replace
 import pytest
 
 from idal_assets.artifacts import content_hash
-from idal_assets.currency import all_states, inputs_unless_incomplete
+from idal_assets.currency import all_states, inputs_unless_incomplete, other_training_cases
 from idal_assets.graph import GRAPH
 from idal_assets.settings import PROFILE_FOLDER
 from idal_assets.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import (
+    READ_BY_THE_GRAPH,
     changed,
     give_new_version,
     make_study,
@@ -27,8 +28,9 @@ from idal_assets_tests.studies import (
 CONTRACT = {
     "cohort": {"cohort": None, "raw_case": "case"},
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
-    "baseline": {"baseline_weights": None},
+    "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
+    "quality": {"fold_model": "fold", "label_quality": None},
     "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
     "reduction": {
         "removal_plan": None,
@@ -42,6 +44,7 @@ CONTRACT = {
 
 DONORS = ("case_0", "case_1", "case_2", "case_3")
 TESTS = ("case_5", "case_6")
+FOLDS = {"fold_1": ("case_1", "case_2"), "fold_2": ("case_0", "case_3")}
 SETS = ("all", "worst_1", "worst_2", "worst_cluster")
 LISTS = {"cohort.donor_cases": DONORS, "cohort.test_cases": TESTS}
 """`case_4` trains the baseline in some tests; `case_7` has no role."""
@@ -115,6 +118,9 @@ def test_partitions_follow_from_cohort_and_profile(made):
     keys = {name: node.keys(made) for name, node in GRAPH.items()}
     assert keys["case_slices"] == [*DONORS, *TESTS]
     assert keys["dice_row"] == list(DONORS)
+    assert keys["baseline_candidate"] == []
+    assert keys["fold_model"] == list(FOLDS)
+    assert {fold: tuple(donors) for fold, donors in made.folds.items()} == FOLDS
     assert keys["reduced_model"] == list(SETS)
     assert keys["dice_matrix"] == [None]
 
@@ -140,14 +146,34 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("baseline.epochs", 3, "baseline_weights"),
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
-        ("inference.tile_step", 0.25, "dice_row reduced_evaluation"),
-        ("similarity.scalar", "WT", "dice_matrix reduction_report"),
-        ("similarity.distance", "symmetric", "dendrogram"),
+        ("inference.surface_distances", False, "dice_row reduced_evaluation"),
+        ("cohort.validation", 1, "cohort"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking"),
+        ("similarity.linkage", "single", "dendrogram case_ranking"),
+        ("similarity.smallest_cluster", 2, "case_ranking"),
+        ("candidates.held_out_share", 0.5, ""),
+        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation"),
+        ("out_of_fold.training.epochs", 3, "fold_model"),
+        (
+            "similarity.scalar",
+            "WT",
+            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence",
+        ),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
+        ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
-        ("seed", 1, "baseline_weights augmented_case case_model reduced_model"),
-        ("compute.precision", "fp32", "baseline_weights case_model dice_row reduced_model reduced_evaluation"),
+        (
+            "seed",
+            1,
+            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model evidence",
+        ),
+        (
+            "compute.precision",
+            "fp32",
+            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation",
+        ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 1, ""),
         ("compute.slices_memory_gb", 1.0, ""),
@@ -173,6 +199,16 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
     assert more["reduction_report", None] is None
 
 
+def test_other_folds_concern_their_models_and_what_gathers_them(made):
+    other = with_settings(made, {"out_of_fold.folds": 4})
+    concerned = every("cohort") | every("label_quality") | every("fold_model", GRAPH["fold_model"].keys(other))
+    assert differences(hashes(made), hashes(other)) == concerned
+    none = with_settings(made, {"out_of_fold.folds": 0})
+    assert GRAPH["fold_model"].keys(none) == []
+    assert differences(hashes(made), hashes(none)) == concerned - every("fold_model", ["fold_3", "fold_4"])
+    assert hashes(none)["label_quality", None]
+
+
 # --- a new version concerns exactly the assets made from it ---
 
 
@@ -187,6 +223,7 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
             None,
             every("case_slices", DONORS + TESTS)
             | every("baseline_weights")
+            | every("fold_model", FOLDS)
             | every("reduced_model", SETS)
             | every("experiment_report"),
         ),
@@ -196,14 +233,19 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
             every("baseline_weights")
             | every("augmented_case", ["case_1"])
             | every("dice_row", DONORS)
+            | every("fold_model", ["fold_2"])
+            | every("label_quality")
             | every("training_set", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
+        ("baseline_comparison", None, every("experiment_report")),
         ("baseline_weights", None, every("case_model", DONORS) | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
         ("case_model", "case_1", every("dice_row", ["case_1"])),
-        ("dice_row", "case_1", every("dice_matrix")),
-        ("dice_matrix", None, every("dendrogram") | every("case_ranking") | every("experiment_report")),
+        ("dice_row", "case_1", every("dice_matrix") | every("dendrogram") | every("case_ranking")),
+        ("dice_matrix", None, every("experiment_report")),
+        ("fold_model", "fold_1", every("label_quality")),
+        ("label_quality", None, every("case_ranking")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
         ("case_ranking", None, every("removal_plan") | every("experiment_report")),
         (
@@ -224,6 +266,94 @@ def test_a_new_version_concerns_exactly(study, asset, key, expected):
     assert differences(before, hashes(study)) == expected
 
 
+# --- candidates for the baseline ---
+
+IN_2D, IN_3D = ("2d_dice_ce", "2d_ce"), ("3d_dice_ce",)
+ALL_CANDIDATES = every("baseline_candidate", IN_2D + IN_3D)
+
+
+@pytest.fixture
+def with_candidates(tmp_path):
+    study = make_study(tmp_path, {**LISTS, "candidates.names": IN_2D + IN_3D})
+    pretend_all(study)
+    return study
+
+
+def rewrite(study, asset, **content):
+    """Changes a file of an artifact that the graph reads, with the version that it has."""
+    name, before = READ_BY_THE_GRAPH[asset]
+    (study.path(asset) / name).write_text(json.dumps({**before, **content}))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "expected"),
+    [
+        ("candidates.held_out_share", 0.5, ALL_CANDIDATES),
+        ("candidates.training_2d.epochs", 3, every("baseline_candidate", IN_2D)),
+        ("candidates.training_3d.epochs", 3, every("baseline_candidate", IN_3D)),
+        ("baseline.loss", "ce", every("baseline_weights")),
+        ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
+        ("candidates.best_becomes_baseline", True, every("baseline_weights")),
+    ],
+)
+def test_a_setting_of_candidates_concerns_exactly(with_candidates, setting, value, expected):
+    study = with_candidates
+    assert differences(hashes(study), hashes(with_settings(study, {setting: value}))) == expected
+
+
+def test_candidates_are_made_from_the_plans_and_cases_of_their_dimension(with_candidates):
+    study = with_candidates
+    before = hashes(study)
+    rewrite(study, "nnunet_plans", **{"3d_fullres": "3d-2"})
+    assert differences(before, hashes(study)) == every("baseline_candidate", IN_3D)
+    for asset, key, expected in (
+        ("raw_case", "case_1", every("baseline_candidate", IN_3D)),
+        ("case_slices", "case_1", every("baseline_candidate", IN_2D)),
+        ("raw_case", "case_5", set()),
+        ("case_slices", "case_5", set()),
+    ):
+        before = hashes(study)
+        give_new_version(study, asset, key)
+        found = {place for place in differences(before, hashes(study)) if place[0] == "baseline_candidate"}
+        assert found == expected, (asset, key)
+
+
+def test_a_named_baseline_does_not_depend_on_the_comparison(with_candidates):
+    study = with_candidates
+    assert "baseline_comparison" not in GRAPH["baseline_weights"].inputs(study).made_from
+    before = hashes(study)
+    rewrite(study, "baseline_comparison", best_2d="2d_dice_ce")
+    give_new_version(study, "baseline_candidate", "2d_ce")
+    give_new_version(study, "baseline_comparison")
+    assert differences(before, hashes(study)) == every("baseline_comparison") | every("experiment_report")
+    (study.path("baseline_comparison") / "provenance.json").unlink()
+    assert all_states(study)["baseline_weights"] == {None: "current"}
+
+
+def test_the_best_candidate_outdates_the_baseline_only_when_it_is_another_one(with_candidates):
+    study = with_settings(with_candidates, {"candidates.best_becomes_baseline": True})
+    pretend_all(study)
+    assert GRAPH["baseline_weights"].inputs(study).made_from["baseline_comparison"] == "2d_ce"
+    before = hashes(study)
+    give_new_version(study, "baseline_comparison")
+    assert differences(before, hashes(study)) == every("experiment_report")
+    rewrite(study, "baseline_comparison", best_2d="2d_dice_ce")
+    assert differences(before, hashes(study)) == every("experiment_report") | every("baseline_weights")
+    (study.path("baseline_comparison") / "provenance.json").unlink()
+    assert all_states(study)["baseline_weights"] == {None: "outdated"}
+
+
+def test_pinned_candidates_stay_and_say_so(with_candidates):
+    study = with_candidates
+    give_new_version(study, "raw_case", "case_1")
+    pinned = {"nnunet_plans", "baseline_candidate of 3d_dice_ce"}
+    assert other_training_cases(study) == {name: ["case_1"] for name in pinned}
+    assert all_states(study)["baseline_candidate"] == dict.fromkeys(IN_2D + IN_3D, "current")
+    follow = with_settings(study, {"automation.plans_and_baseline": "follow"})
+    assert other_training_cases(follow) == {}
+    assert all_states(follow)["baseline_candidate"]["3d_dice_ce"] == "outdated"
+
+
 def test_pretraining_cases_stand_between_the_donors_and_the_baseline(tmp_path):
     study = make_study(tmp_path, {**LISTS, "cohort.pretraining_cases": ("case_4",)})
     pretend_all(study)
@@ -236,6 +366,51 @@ def test_pretraining_cases_stand_between_the_donors_and_the_baseline(tmp_path):
     before = hashes(study)
     give_new_version(study, "raw_case", "case_4")
     assert differences(before, hashes(study)) == every("nnunet_plans") | every("case_slices", ["case_4"])
+
+
+def rows_again(study):
+    for donor in DONORS:
+        pretend(study, "dice_row", donor)
+
+
+@pytest.mark.parametrize(("case", "decides"), [("case_5", False), ("case_4", True), ("case_1", True)])
+def test_donors_and_validation_cases_decide_and_test_cases_do_not(tmp_path, case, decides):
+    study = make_study(tmp_path, {**LISTS, "cohort.validation_cases": ("case_4",)})
+    pretend_all(study)
+    before = hashes(study)
+    give_new_version(study, "case_slices", case)
+    rows_again(study)
+    pretend(study, "dice_matrix")
+    after = differences(before, hashes(study))
+    assert ("experiment_report", None) in after
+    decisions = every("dendrogram") | every("case_ranking")
+    assert after & decisions == (decisions if decides else set())
+
+
+def test_another_role_of_a_receiver_decides_too(tmp_path):
+    study = make_study(tmp_path, {**LISTS, "cohort.validation_cases": ("case_4",)})
+    pretend_all(study)
+    before = hashes(study)
+    other = with_settings(study, {"cohort.test_cases": (*TESTS, "case_4"), "cohort.validation_cases": ("case_7",)})
+    make_the_cohort(other)
+    pretend(other, "raw_case", "case_7")
+    pretend(other, "case_slices", "case_7")
+    rows_again(other)
+    pretend(other, "dice_matrix")
+    assert every("dendrogram") <= differences(before, hashes(other))
+
+
+def test_a_decision_from_a_matrix_that_is_behind_its_rows_does_not_pass_for_a_later_one(study):
+    def hash_now():
+        return GRAPH["dendrogram"].inputs(study).hash()
+
+    found = [hash_now()]
+    give_new_version(study, "case_slices", "case_1")
+    rows_again(study)
+    found.append(hash_now())
+    pretend(study, "dice_matrix")
+    found.append(hash_now())
+    assert len(set(found)) == 3
 
 
 def test_nothing_can_be_made_before_what_it_is_made_from(tmp_path):
@@ -287,6 +462,16 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
     assert after["case_slices", "case_9"] is None
     for asset, keys in (("raw_case", DONORS + TESTS), ("augmented_case", DONORS), ("case_model", DONORS)):
         assert all(after[asset, key] == before[asset, key] for key in keys)
+
+
+def test_a_donor_that_becomes_a_test_case_concerns_every_row(study):
+    before = hashes(study)
+    fewer = with_settings(study, {"cohort.donor_cases": DONORS[:3], "cohort.test_cases": (*TESTS, DONORS[3])})
+    make_the_cohort(fewer)
+    # the receivers and their slices are the same as before, but surface distances are asked for one case more
+    concerned = differences(before, hashes(fewer))
+    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", DONORS)
+    assert {place for place in concerned if place[0] == "reduced_evaluation"} == every("reduced_evaluation", SETS)
 
 
 # --- what the records say of the state ---

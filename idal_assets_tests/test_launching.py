@@ -23,6 +23,7 @@ from idal_assets.orchestration import retries
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
 from idal_assets.orchestration.jobs import COST_TAG, PURPOSES
+from idal_assets.orchestration.launchpad import FIXED
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import may_pass
@@ -140,7 +141,7 @@ def test_the_launchpad_of_an_asset_shows_its_settings_with_the_values_of_the_pro
         schema = asset.op.config_schema.config_type
         shown = _defaults(schema)
         for path in node.settings:
-            if path == "removal.sizes":
+            if path in FIXED:
                 continue
             *sections, last = path.split(".")
             expected, found = values, shown
@@ -227,7 +228,10 @@ def test_settings_are_laid_over_a_profile_and_validated() -> None:
 def test_what_trains_or_segments_takes_the_pool_and_nothing_else_does() -> None:
     graph = build_definitions(StudyResource(profile="tiny")).resolve_asset_graph()
     pooled = {asset.key.to_user_string() for asset in graph.assets_defs if asset.keys and asset.op.pool}
-    assert pooled == {"baseline_weights", "case_model", "dice_row", "reduced_model", "reduced_evaluation"}
+    assert pooled == {
+        *("baseline_weights", "case_model", "fold_model", "reduced_model"),
+        *("dice_row", "label_quality", "reduced_evaluation"),
+    }
 
 
 def test_the_configuration_of_an_instance_limits_the_pool_and_is_never_overwritten(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import yaml
 from idal_assets.analysis.database import read_table
 from idal_assets.artifacts import content_hash
 from idal_assets.settings import PROFILE_FOLDER
+from idal_assets.steps.reductions import load_plan
 from idal_assets.study import Study
 from idal_assets_tests.conftest import FinishedRun, idal
 
@@ -97,7 +98,8 @@ def test_graph_metadata_and_database_agree_on_the_cases(finished_run: FinishedRu
     removed = removed_by_graph(finished_run.study(), name)
     assert removed_by_metadata(finished_run, name) == removed
     assert removed_by_database(finished_run, name) == removed
-    assert bool(removed) == (name != "all")
+    assert removed == set(load_plan(finished_run.study().path("removal_plan"))[name])
+    assert len(removed) == {"all": 0, "worst_1": 1, "worst_2": 2}.get(name, len(removed))
 
 
 @pytest.mark.parametrize("name", ["all", "worst_1", "worst_2", "worst_cluster"])
@@ -107,7 +109,7 @@ def test_graph_metadata_and_database_agree_on_the_versions(finished_run: Finishe
         "training_set_version": study.version("training_set", name),
         "plan_version": study.version("removal_plan"),
         "ranking_version": made_from(study, "removal_plan", "case_ranking"),
-        "matrix_version": made_from(study, "case_ranking", "dice_matrix"),
+        "matrix_version": study.version("dice_matrix"),
     }
     shown = metadata(finished_run, "training_set", name)
     assert {column: shown[column] for column in expected} == expected
@@ -136,7 +138,8 @@ def test_models_and_rows_name_the_versions_that_they_came_from(finished_run: Fin
     assert row["model_version"] == study.version("case_model", donor)
     shown = {cell["receiver"]: cell["receiver_version"] for cell in rows_of(row["cells_by_receiver"])}
     assert shown == {case: study.version("case_slices", case) for case in study.cohort.receivers}
-    assert row["made_from"] == {"case_model": row["model_version"], "case_slices": shown}
+    tests = content_hash(study.cohort.tests)
+    assert row["made_from"] == {"cohort": tests, "case_model": row["model_version"], "case_slices": shown}
     assert (row["cells_computed"], row["cells_taken_over"]) == (len(shown), 0)
 
 

@@ -304,7 +304,8 @@ def test_labels_of_a_large_figure_stay_inside_it():
 
 def test_plots_and_report_need_neither_pyplot_nor_dagster_nor_torch():
     code = (
-        "import sys; from idal_assets.plots import cases, curves, reduction, similarity;"
+        "import sys; from idal_assets.plots import cases, cost, curves, detection, evidence;"
+        "from idal_assets.plots import reduction, similarity;"
         "from idal_assets.report import html;"
         "print(sorted({'matplotlib.pyplot', 'dagster', 'torch'} & set(sys.modules)))"
     )

@@ -254,6 +254,24 @@ class TestAgainstNnunetsPredictor:
             assert (ours != expected).mean() < 1e-5
 
 
+def test_probabilities_lead_to_the_same_segmentation(model: Model):
+    predictor = Predictor(load_weights(model.folder), model.plans, InferenceSettings(), ComputeSettings(), FP32)
+    found = predictor.segment_with_probabilities(model.slices, model.slices.names)
+    for (case, predicted, probabilities), (_, expected) in zip(found, segment(model), strict=True):
+        np.testing.assert_array_equal(predicted, expected)
+        assert probabilities.shape == (4, *case.label.shape)
+        # rounding of single precision
+        np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
+        properties = case.properties
+        if list(case.label.shape) == properties["shape_after_cropping_and_before_resampling"]:
+            box = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
+            np.testing.assert_array_equal(probabilities.argmax(0), predicted[box])
+        else:
+            agreeing = (probabilities.argmax(0) == case.label).mean()
+            shifted = (probabilities.argmax(0) == np.roll(case.label, 8, axis=(1, 2))).mean()
+            assert agreeing > shifted, "in the geometry of the label"
+
+
 class TestStream:
     @pytest.mark.parametrize("megapixels", [1e-6, 0.05], ids=["single tiles", "tiles of several cases"])
     def test_batches_do_not_change_a_segmentation(self, model: Model, megapixels: float):

@@ -12,13 +12,28 @@ import pytest
 from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.reduction import (
     differences_to_full_set,
+    draw_controls,
     median_change,
     plan_removals,
-    scalar_by_set,
+    replicate_scalars,
     training_set,
 )
-from idal_assets.settings import RemovalSettings
-from idal_assets.steps.matrix import collect_rows, load_dendrogram, load_ranking, make_dendrogram, make_ranking
+from idal_assets.analysis.statistics import mean_dice
+from idal_assets.currency import is_kept
+from idal_assets.graph import GRAPH
+from idal_assets.progress import silently
+from idal_assets.removal_sets import RemovalSet, removal_sets
+from idal_assets.settings import ControlSettings, RemovalSettings
+from idal_assets.steps.matrix import (
+    collect_rows,
+    load_decision,
+    load_dendrogram,
+    load_ranking,
+    make_dendrogram,
+    make_ranking,
+    save_deciding_cells,
+)
+from idal_assets.steps.models import score_labels
 from idal_assets.steps.reductions import (
     load_plan,
     load_training_set,
@@ -38,8 +53,32 @@ SCORES = pd.DataFrame(
 LEAVES = list("acebfd")
 
 
+def sets_of(sizes, **controls):
+    return removal_sets(RemovalSettings(sizes=sizes), ControlSettings(**controls))
+
+
 def plan(**settings):
-    return plan_removals(SCORES, LEAVES, ["b", "e"], RemovalSettings(**settings))
+    removal = RemovalSettings(**settings)
+    sets = removal_sets(removal, ControlSettings(random=1, seeds=2)).values()
+    return plan_removals(sets, SCORES, LEAVES, ["b", "e"], removal)
+
+
+def test_names_say_what_a_set_is():
+    sets = sets_of((2, 4), random=2, matched=1, seeds=2)
+    assert list(sets)[:4] == ["all", "worst_2", "worst_4", "worst_cluster"]
+    first = list(sets)[: len(sets) // 2]
+    assert first[4:7] == ["random_2_r01", "random_2_r02", "matched_2_r01"]
+    assert first[-1] == "matched_cluster_r01"
+    assert list(sets)[len(first) :] == [f"{name}_s2" for name in first]
+    assert sets["random_4_r02_s2"] == RemovalSet(
+        "random_4_r02_s2", "random", "random_4_r02", replicate=2, size=4, controls="worst_4", draw=2
+    )
+    assert sets["matched_cluster_r01"].controls == "worst_cluster"
+    assert not any(one.controls == "all" for one in sets.values())
+
+
+def test_without_controls_there_are_the_chosen_sets_alone():
+    assert list(sets_of((1,))) == ["all", "worst_1", "worst_cluster"]
 
 
 def test_sets_take_the_worst_by_score_and_are_nested():
@@ -60,8 +99,73 @@ def test_leaf_order_takes_from_the_bad_end_inwards():
     assert found["worst_cluster"] == ["b", "e"]
 
 
+TUMOURS = pd.DataFrame(
+    # oedema, non-enhancing, enhancing in ml; c and f have no enhancing tumour
+    {"a": (20, 5, 5), "b": (40, 10, 11), "c": (30, 10, 0), "d": (41, 10, 10), "e": (80, 20, 20), "f": (90, 20, 0)},
+    index=["L1", "L2", "L3"],
+    dtype=float,
+).T
+
+
+def drawn(sets, chosen, nearest=1, seed=0, tumours=TUMOURS):
+    return draw_controls(sets.values(), chosen, tumours, nearest, seed)
+
+
+def test_random_controls_have_the_size_of_what_they_control():
+    sets = sets_of((1, 3), random=4)
+    found = drawn(sets, {"worst_1": ["d"], "worst_3": ["d", "b", "a"], "worst_cluster": []})
+    assert {name: len(removed) for name, removed in found.items()} == {
+        name: {"worst_1": 1, "worst_3": 3, "worst_cluster": 0}[one.controls]
+        for name, one in sets.items()
+        if one.is_control
+    }
+    assert all(
+        len(set(removed)) == len(removed) and set(removed) <= set(TUMOURS.index) for removed in found.values()
+    )
+
+
+def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed():
+    sets = sets_of((1,), random=200)
+    first, second = (drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, seed=seed) for seed in (0, 1))
+    counts = pd.Series([first[name][0] for name in first if name.startswith("random_1_")]).value_counts()
+    # 200 draws of 6 donors: 33 each; five standard deviations of a binomial are 26
+    assert set(counts.index) == set(TUMOURS.index)
+    assert counts.between(33 - 26, 33 + 26).all()
+    assert first != second
+
+
+def test_a_donor_that_leaves_changes_only_the_random_controls_that_had_it():
+    sets = sets_of((2,), random=30)
+    chosen = {"worst_2": ["d", "b"], "worst_cluster": []}
+    before, after = drawn(sets, chosen), drawn(sets, chosen, tumours=TUMOURS.drop("a"))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name in before if "a" in before[name]} != set()
+
+
+def test_a_match_has_the_same_labels_and_the_nearest_volume():
+    sets = sets_of((1, 2, 3), matched=1)
+    chosen = {"worst_1": ["d"], "worst_2": ["c", "d"], "worst_3": ["c", "f", "a"], "worst_cluster": []}
+    found = drawn(sets, chosen)
+    assert found["matched_1_r01"] == ["b"]  # 61 and 61 ml
+    # f is the only other one without enhancing tumour, although d is nearer in volume
+    assert found["matched_2_r01"] == ["f", "b"]
+    # c and f are each other's only likes but both are chosen: a donor with other labels comes before a chosen one
+    assert set(found["matched_3_r01"]) & {"c", "f", "a"} == set()
+
+
+def test_a_match_is_drawn_from_the_nearest():
+    sets = sets_of((1,), matched=60)
+    found = drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, nearest=2)
+    # with enhancing tumour: b (61 ml), then a or e by ratio: 61/30 = 2.03, 120/61 = 1.97
+    assert {found[name][0] for name in found if name.startswith("matched_1_")} == {"b", "e"}
+
+
+def reasons(name, removed, **controls):
+    return training_set(sets_of((3,), **controls)[name], removed, SCORES)
+
+
 def test_a_training_set_tells_rank_score_and_reason_of_every_donor():
-    table = training_set("worst_3", plan(sizes=(3,)), SCORES)
+    table = reasons("worst_3", ["d", "b", "a"])
     assert list(table.columns) == ["removal_set", "case_id", "kept", "rank", "score", "reason"]
     assert set(table["removal_set"]) == {"worst_3"}
     assert table[["case_id", "rank", "score"]].equals(SCORES[["case_id", "rank", "score"]])
@@ -72,13 +176,17 @@ def test_a_training_set_tells_rank_score_and_reason_of_every_donor():
     ]
 
 
-def test_the_full_set_keeps_all_and_the_cluster_says_why():
-    full = training_set("all", plan(sizes=(3,)), SCORES)
+def test_the_full_set_keeps_all_and_the_others_say_why():
+    full = reasons("all", [])
     assert full["kept"].all()
     assert set(full["reason"]) == {"kept"}
-    lost = training_set("worst_cluster", plan(sizes=(3,)), SCORES).set_index("case_id")
+    lost = reasons("worst_cluster", ["b", "e"]).set_index("case_id")
     assert lost.index[~lost["kept"]].tolist() == ["b", "e"]
     assert lost.loc["e", "reason"] == "in the worst cluster, rank 4 of 6"
+    control = reasons("random_3_r01_s2", ["f"], random=1, seeds=2).set_index("case_id")
+    assert control.loc["f", "reason"] == "drawn at random as a control of worst_3, rank 5 of 6"
+    match = reasons("matched_3_r01", ["f"], matched=1).set_index("case_id")
+    assert match.loc["f", "reason"] == "drawn as a match for a case of worst_3, rank 5 of 6"
 
 
 def evaluation(**dice_by_set):
@@ -100,21 +208,33 @@ def evaluation(**dice_by_set):
 SETS = {"all": [], "worst_2": ["a", "b"], "worst_1": ["a"]}
 
 
+def scalars_of(**dice_by_set):
+    """Means over the seeds by set and case."""
+    return mean_dice(replicate_scalars(evaluation(**dice_by_set), sets_of((1, 2), seeds=2)))
+
+
+def test_seeds_are_averaged_and_an_undefined_case_stays_undefined():
+    table = scalars_of(all=[0.5, np.nan], worst_2=[0.1, np.nan], all_s2=[0.7, np.nan], worst_2_s2=[0.4, np.nan])
+    assert list(table.index) == ["all", "worst_2"]
+    np.testing.assert_allclose(table["t1"], [0.6, 0.25], atol=ROUND_OFF)
+    assert table["t2"].isna().all()
+
+
 def test_scalars_keep_the_order_of_the_sets():
-    table = scalar_by_set(evaluation(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4]))
+    table = scalars_of(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4])
     assert list(table.index) == ["all", "worst_2", "worst_1"]
     assert table.to_numpy().tolist() == [[0.5, 0.6], [0.1, 0.2], [0.3, 0.4]]
 
 
 def test_difference_is_new_minus_old():
-    scalars = scalar_by_set(evaluation(all=[0.5, 0.75], worst_1=[0.75, 0.5]))
+    scalars = scalars_of(all=[0.5, 0.75], worst_1=[0.75, 0.5])
     differences = differences_to_full_set(scalars)
     assert list(differences.index) == ["worst_1"]
     assert differences.loc["worst_1"].tolist() == [0.25, -0.25]
 
 
 def test_the_two_definitions_of_the_change_may_differ_in_sign():
-    scalars = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8], worst_1=[0.5, 0.6, 0.9]))
+    scalars = scalars_of(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8], worst_1=[0.5, 0.6, 0.9])
     table = median_change(scalars, SETS, donors=6).set_index("removal_set")
     assert table["removed"].to_dict() == {"all": 0, "worst_2": 2, "worst_1": 1}
     assert table["cases_left"].to_dict() == {"all": 6, "worst_2": 4, "worst_1": 5}
@@ -125,8 +245,8 @@ def test_the_two_definitions_of_the_change_may_differ_in_sign():
 
 
 def test_an_undefined_test_case_is_left_out():
-    with_gap = scalar_by_set(evaluation(all=[0.5, np.nan, 0.6, 0.9], worst_2=[0.7, np.nan, 0.5, 0.8]))
-    without = scalar_by_set(evaluation(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8]))
+    with_gap = scalars_of(all=[0.5, np.nan, 0.6, 0.9], worst_2=[0.7, np.nan, 0.5, 0.8])
+    without = scalars_of(all=[0.5, 0.6, 0.9], worst_2=[0.7, 0.5, 0.8])
     pd.testing.assert_frame_equal(median_change(with_gap, SETS, 6), median_change(without, SETS, 6))
     assert differences_to_full_set(with_gap).isna().to_numpy().tolist() == [[False, True, False, False]]
 
@@ -135,7 +255,7 @@ def test_an_undefined_test_case_is_left_out():
 
 QUALITY = {"case_0": 0.9, "case_1": 0.8, "case_2": 0.2, "case_3": 0.7, "case_4": 0.6, "case_5": 0.75}
 EASE = {case: 0.5 + 0.5 * quality for case, quality in QUALITY.items()} | {"case_6": 0.7, "case_7": 0.6}
-LISTS = {"cohort.test_cases": ["case_6", "case_7"]}
+LISTS = {"cohort.test_cases": ["case_6", "case_7"], "out_of_fold.folds": 0}
 REGION_FACTORS = {"WT": 1.0, "TC": 0.5, "ET": 0.25, "L1": 0.8, "L2": 0.6, "L3": 0.4}
 
 
@@ -143,7 +263,8 @@ def region_rows(dice, **columns):
     """Counts whose Dice is `dice` times the factor of the region."""
     counts = {region: round(1000 * dice * factor) for region, factor in REGION_FACTORS.items()}
     return [
-        {"region": region, "dice": tp / 1000, "tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
+        {"region": region, "dice": tp / 1000, "iou": tp / (2000 - tp), "hd95": 2.0}
+        | {"tp": tp, "fp": 1000 - tp, "fn": 1000 - tp, **columns}
         for region, tp in counts.items()
     ]
 
@@ -159,6 +280,7 @@ def write_row(study, donor, folder):
 def write_matrix(study, folder):
     rows, matrix = collect_rows(study)
     matrix.to_parquet(folder / "matrix.parquet")
+    save_deciding_cells(rows, study.cohort, folder)
     record_in(study, "dice", rows)
 
 
@@ -170,12 +292,20 @@ def record_in(study, table, rows):
 def decided(tmp_path_factory):
     """A study that got as far as the removal plan."""
     study = make_study(tmp_path_factory.mktemp("decided"), LISTS)
+    decide_all(study)
+    return study
+
+
+def decide_all(study):
     make_the_cohort(study)
     pretend_models(study)
+    write_rows(study)
+    decide(study)
+
+
+def write_rows(study):
     for donor in study.cohort.donors:
         make(study, "dice_row", lambda folder, donor=donor: write_row(study, donor, folder), donor)
-    decide(study)
-    return study
 
 
 def pretend_models(study):
@@ -184,6 +314,7 @@ def pretend_models(study):
     for donor in study.cohort.donors:
         pretend(study, "augmented_case", donor)
         pretend(study, "case_model", donor)
+    make(study, "label_quality", lambda folder: score_labels(study, folder, silently))
 
 
 def decide(study):
@@ -219,10 +350,20 @@ def test_the_plan_follows_from_the_matrix(decided):
     worst_first = ["case_2", "case_4", "case_3", "case_5", "case_1", "case_0"]
     assert load_ranking(decided)["case_id"].tolist() == worst_first
     found = load_plan(decided.path("removal_plan"))
-    assert list(found) == decided.removal_sets == ["all", "worst_1", "worst_2", "worst_cluster"]
+    chosen = ["all", "worst_1", "worst_2", "worst_cluster"]
+    assert list(found) == list(decided.removal_sets)
+    assert list(found)[:4] == chosen
     assert (found["all"], found["worst_1"], found["worst_2"]) == ([], ["case_2"], ["case_2", "case_4"])
     assert found["worst_cluster"] == ["case_2"]
     assert load_dendrogram(decided.path("dendrogram")).leaves[-1] == "case_2"
+
+
+def test_without_folds_the_ranking_has_undefined_rivals(decided):
+    ranking = load_ranking(decided)
+    assert len(ranking) == 6
+    assert ranking[["out_of_fold_dice", "label_quality"]].isna().all(axis=None)
+    in_database = read_table(decided.folder.database, "case_score")
+    assert in_database[["out_of_fold_dice", "label_quality"]].isna().all(axis=None)
 
 
 def test_test_cases_take_no_part_in_the_decision(decided):
@@ -278,6 +419,77 @@ def test_a_training_set_tells_what_decided_it_and_not_what_was_ranked_since(deci
     pd.testing.assert_frame_equal(again, before)
 
 
+def test_an_edited_test_case_decides_nothing_anew(decided, tmp_path):
+    study = copy_of(decided, tmp_path, {"removal.order": "leaves"})
+    decided_from = study.version("dice_matrix")
+    give_new_version(study, "case_slices", "case_7")
+    write_rows(study)
+    make(study, "dice_matrix", lambda folder: write_matrix(study, folder))
+    assert study.version("dice_matrix") != decided_from
+    assert all(is_kept(study, GRAPH[asset], None) for asset in ("dendrogram", "case_ranking"))
+    # a plan that is made only now still names the matrix of its ranking, and its cells are known
+    make(study, "removal_plan", lambda folder: record_in(study, "removal_plan", make_plan(study, folder)))
+    assert set(make_training_set(study, "worst_1", tmp_path)[1]["matrix_version"]) == {decided_from}
+    assert set(read_table(study.folder.database, "removal_plan")["matrix_version"]) == {decided_from}
+    known = "SELECT count(*) FROM history.dice JOIN removal_plan USING (matrix_version) WHERE removal_set = 'all'"
+    with duckdb.connect(str(study.folder.database), read_only=True) as connection:
+        assert connection.execute(known).fetchall() == [(6 * 8 * 7,)]
+
+
+@pytest.fixture(scope="module")
+def validated(tmp_path_factory):
+    """The same study, where `case_7` is a validation case that needs every donor."""
+    lists = {"cohort.test_cases": ["case_6"], "cohort.validation_cases": ["case_7"], "cohort.minimum_donors": 2}
+    study = make_study(tmp_path_factory.mktemp("validated"), lists)
+    make_the_cohort(study)
+    pretend_models(study)
+    for donor in study.cohort.donors:
+        make(study, "dice_row", lambda folder, donor=donor: write_helpless_row(study, donor, folder), donor)
+    decide(study)
+    return study
+
+
+def write_helpless_row(study, donor, folder):
+    """The worst donor is the only one that can segment the validation case."""
+    write_row(study, donor, folder)
+    rows = pd.read_parquet(folder / "row.parquet")
+    columns = {"donor": donor, "receiver": "case_7", "model_version": "m", "receiver_version": "r"}
+    needed = region_rows(0.9 if donor == "case_2" else 0.5, **columns)
+    kept = rows[rows["receiver"] != "case_7"]
+    pd.concat([kept, pd.DataFrame(needed)]).to_parquet(folder / "row.parquet", index=False)
+
+
+def test_a_validation_case_keeps_a_donor_that_it_needs(validated):
+    assert load_ranking(validated)["case_id"].iloc[0] == "case_2"
+    decision = load_decision(validated.path("case_ranking"))
+    assert decision["worst_cluster"] == []
+    assert "leaves the validation cases better off" in decision["reason"]
+    assert load_ranking(validated)["stability"].tolist() == [0.0] * 6
+
+
+def test_without_a_worst_cluster_its_set_is_the_full_one(validated):
+    assert load_plan(validated.path("removal_plan"))["worst_cluster"] == []
+    assert validated.version("training_set", "worst_cluster") == validated.version("training_set", "all")
+    assert load_training_set(validated.path("training_set", "worst_cluster"))["kept"].all()
+    scalars = scalars_of(all=[0.5, 0.7], worst_cluster=[0.5, 0.7])
+    change = median_change(scalars, {"all": [], "worst_cluster": []}, 6).set_index("removal_set")
+    assert change.loc["worst_cluster"].tolist() == [0, 6, 0.6, 0.0, 0.0]
+
+
+def test_validation_cases_are_receivers_and_nothing_else(validated):
+    rows, matrix = collect_rows(validated)
+    assert list(matrix.columns) == [*validated.cohort.donors, "case_7", "case_6"]
+    assert set(rows.loc[rows["receiver"] == "case_7", "receiver_role"]) == {"validation"}
+    keys = {name: set(node.keys(validated)) for name, node in GRAPH.items()}
+    assert "case_7" in keys["case_slices"]
+    assert not any("case_7" in keys[name] for name in ("augmented_case", "case_model", "dice_row"))
+    for name in ("baseline_weights", "nnunet_plans"):
+        assert "case_7" not in next(iter(GRAPH[name].inputs(validated).made_from.values()))
+    pretend(validated, "reduced_model", "all")
+    evaluated = GRAPH["reduced_evaluation"].inputs(validated, "all").made_from["case_slices"]
+    assert list(evaluated) == ["case_6"]
+
+
 def test_a_set_that_is_not_in_the_plan_is_not_made(decided, tmp_path):
     with pytest.raises(NotMadeError, match="no set worst_3; materialize removal_plan first"):
         make_training_set(decided, "worst_3", tmp_path)
@@ -320,7 +532,8 @@ def write_evaluation(removal_set, values, folder):
         for case, value in zip(("case_6", "case_7"), values, strict=True)
         for region in ("WT", "TC", "ET")
     ]
-    table = pd.DataFrame(rows).assign(tp=1, fp=1, fn=1, model_version="m", receiver_version="r")
+    table = pd.DataFrame(rows).assign(iou=0.5, hd95=2.0, tp=1, fp=1, fn=1)
+    table = table.assign(model_version="m", receiver_version="r")
     table.to_parquet(folder / "evaluation.parquet", index=False)
 
 

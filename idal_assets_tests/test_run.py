@@ -59,7 +59,7 @@ def test_a_second_run_makes_nothing(finished_run: FinishedRun) -> None:
         before = materializations(instance)
     again = idal("run", "--data-dir", finished_run.data_dir)
     assert again.returncode == 0
-    assert "0 artifacts made, 50 were current" in again.stdout
+    assert "0 artifacts made, 53 were current" in again.stdout
     with finished_run.instance() as instance:
         assert materializations(instance) == before
 
@@ -76,6 +76,7 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
         "baseline_weights": "curves",
         "augmented_case": "variants",
         "case_model": "curves",
+        "label_quality": "label_quality",
         "dice_matrix": "donors",
         "dendrogram": "dendrogram",
         "case_ranking": "ranking",
@@ -84,6 +85,7 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
     tabled = {
         "cohort": "cases",
         "dice_row": "cells_by_receiver",
+        "label_quality": "label_quality",
         "case_ranking": "scores",
         "training_set": "cases",
     }

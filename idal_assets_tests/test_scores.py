@@ -1,4 +1,4 @@
-"""Voxel counts and Dice against sets of voxels counted one by one."""
+"""Voxel counts, Dice and IoU against sets of voxels counted one by one."""
 
 import itertools
 import math
@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.scores import MEAN, confusion, dice, score_table, with_scalar
+from idal_assets.analysis.scores import MEAN, confusion, dice, iou, score_table, with_scalar
 
 REGION_LABELS = {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}, "L1": {1}, "L2": {2}, "L3": {3}}
 
@@ -32,7 +32,7 @@ def scores_of(truth, predicted):
 
 
 @pytest.mark.parametrize("seed", range(25))
-def test_counts_and_dice_equal_those_of_voxel_sets(seed):
+def test_counts_dice_and_iou_equal_those_of_voxel_sets(seed):
     truth, predicted = random_pair(seed)
     table = scores_of(truth, predicted)
     assert list(table.index) == list(REGION_LABELS)
@@ -43,8 +43,11 @@ def test_counts_and_dice_equal_those_of_voxel_sets(seed):
         if there or found:
             # one division of whole numbers, so the nearest double of the exact fraction
             assert row["dice"] == float(Fraction(2 * len(there & found), len(there) + len(found)))
+            assert row["iou"] == float(Fraction(len(there & found), len(there | found)))
         else:
             assert math.isnan(row["dice"])
+            assert math.isnan(row["iou"])
+        assert math.isnan(row["hd95"])
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -74,6 +77,8 @@ def test_a_case_worked_by_hand():
     ]
     expected = [Fraction(3, 4), Fraction(2, 5), 0, Fraction(2, 3), Fraction(2, 3), 0]
     assert table["dice"].tolist() == [float(value) for value in expected]
+    expected = [Fraction(3, 5), Fraction(1, 4), 0, Fraction(1, 2), Fraction(1, 2), 0]
+    assert table["iou"].tolist() == [float(value) for value in expected]
 
 
 def test_a_region_is_the_union_of_its_labels_and_forgives_confusion_within():
@@ -84,14 +89,21 @@ def test_a_region_is_the_union_of_its_labels_and_forgives_confusion_within():
 def test_dice_is_undefined_where_both_are_empty_and_zero_where_one_is():
     table = scores_of([1, 1, 0, 0], [1, 0, 2, 0])
     assert math.isnan(table.loc["ET", "dice"])
-    assert table.loc["TC", "dice"] == 0
-    assert scores_of([2], [0]).loc["L2", "dice"] == 0
-    assert scores_of([0, 0], [0, 0])["dice"].isna().all()
+    assert table.loc["TC", ["dice", "iou"]].tolist() == [0, 0]
+    assert scores_of([2], [0]).loc["L2", ["dice", "iou"]].tolist() == [0, 0]
+    assert scores_of([0, 0], [0, 0])[["dice", "iou"]].isna().all(axis=None)
 
 
-def test_dice_takes_arrays_and_hundreds_of_millions_of_voxels():
-    found = dice([1, 0, 300_000_000], [0, 0, 100_000_000], [1, 0, 100_000_000])
-    np.testing.assert_array_equal(found, [2 / 3, np.nan, 0.75])
+def test_dice_and_iou_take_arrays_and_hundreds_of_millions_of_voxels():
+    counts = [1, 0, 300_000_000], [0, 0, 100_000_000], [1, 0, 100_000_000]
+    np.testing.assert_array_equal(dice(*counts), [2 / 3, np.nan, 0.75])
+    np.testing.assert_array_equal(iou(*counts), [1 / 2, np.nan, 0.6])
+
+
+def test_distances_stand_beside_the_region_that_they_are_of():
+    distances = {region: float(place) for place, region in enumerate(REGION_LABELS)}
+    table = score_table(confusion(*map(np.uint8, ([1, 2, 3], [1, 2, 0]))), distances)
+    assert dict(zip(table["region"], table["hd95"], strict=True)) == distances
 
 
 def test_shapes_must_be_the_same():
@@ -126,10 +138,19 @@ def test_the_scalar_is_the_mean_of_the_defined_regions(scalar, first, second):
     assert kept[["tp", "fp", "fn"]].to_numpy().tolist() == scores[["tp", "fp", "fn"]].to_numpy().tolist()
 
 
+def test_iou_and_distance_have_a_scalar_too():
+    labels = map(np.uint8, ([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0]))
+    distances = {"WT": 1.0, "TC": 4.0, "ET": math.nan, "L1": 5.0, "L2": 6.0, "L3": 9.0}
+    table = with_scalar(score_table(confusion(*labels), distances).assign(case="a"), ["case"], "regions")
+    mean = table[table["region"] == MEAN].iloc[0]
+    assert mean["iou"] == pytest.approx(17 / 60, rel=1e-15)  # (3/5 + 1/4 + 0) / 3
+    assert mean["hd95"] == 2.5
+
+
 def test_the_scalar_is_undefined_where_nothing_is_there_or_found():
     empty = score_table(confusion(np.zeros(3, np.uint8), np.zeros(3, np.uint8))).assign(case="a")
     table = with_scalar(empty, ["case"], "regions")
-    assert table.loc[table["region"] == MEAN, "dice"].isna().tolist() == [True]
+    assert table.loc[table["region"] == MEAN, ["dice", "iou", "hd95"]].isna().all(axis=None)
 
 
 def test_the_scalar_is_taken_for_each_pair_of_columns():

@@ -1,11 +1,15 @@
 """Profiles: the shipped ones load, a mistake in one is named by its dotted key."""
 
 import re
+from collections import Counter
+from pathlib import Path
 
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from idal_assets.imaging.cohort import choose_roles
+from idal_assets.imaging.phantom import plan_cases
 from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, profile_names
 
 TRAINING = {"epochs": 1}
@@ -33,15 +37,43 @@ def test_a_shipped_profile_loads_by_name_and_by_file(name):
 def test_thesis_has_the_numbers_of_the_thesis():
     thesis = load_profile("thesis")
     assert (thesis.cohort.donors, thesis.cohort.test) == (100, 100)
+    assert thesis.similarity.mode == "thesis"
     assert (thesis.baseline.epochs, thesis.baseline.iterations_per_epoch) == (30, 250)
     assert (thesis.case_model.epochs, thesis.case_model.iterations_per_epoch) == (100, 250)
     assert thesis.case_model.iterations == 25_000
-    assert thesis.reduced == thesis.baseline
+    assert thesis.candidates.names == ("2d_dice_ce", "2d_ce", "3d_dice_ce")
+    assert [thesis.candidates.training(name).epochs for name in thesis.candidates.names] == [30, 30, 16]
+    assert [thesis.candidates.training(name).loss for name in thesis.candidates.names] == [
+        "dice_ce",
+        "ce",
+        "dice_ce",
+    ]
+    assert thesis.candidates.training("2d_dice_ce") == thesis.baseline
+    assert thesis.candidates.best_becomes_baseline
+    assert thesis.reduced == thesis.out_of_fold.training == thesis.baseline
     assert thesis.removal.sizes == (5, 7, 9)
     assert thesis.variants.count == 5
     assert thesis.similarity.distance == "rows"
     assert thesis.raw is None
     assert thesis.phantom is None
+
+
+def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_cases():
+    modes = {name: load_profile(name).similarity.mode for name in profile_names()}
+    assert modes == {"demo": "robust", "mini": "robust", "thesis": "thesis", "tiny": "robust"}
+    validation = {name: load_profile(name).cohort.validation for name in profile_names()}
+    assert validation == {"demo": 0, "mini": 0, "thesis": 50, "tiny": 0}
+    demo = load_profile("demo")
+    found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
+    assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
+    assert all(("test" in name) == (role != "donor") for name, role in found.items())
+
+
+@pytest.mark.parametrize("name", ["demo", "mini", "tiny"])
+def test_other_profiles_train_no_candidates(name):
+    profile = load_profile(name)
+    assert profile.candidates.names == ()
+    assert not profile.candidates.best_becomes_baseline
 
 
 @pytest.mark.parametrize("name", ["mini", "tiny"])
@@ -66,10 +98,20 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
         ({"removal": {"sizes": [7, 5]}}, r"removal: .*rise strictly, not \[7, 5\]"),
         ({"removal": {"sizes": [5, 5]}}, "removal: .*rise strictly"),
         ({"removal": {"sizes": [0, 5]}}, "removal: .*positive"),
+        ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds: .*take 2 or more, or 0.*found 1"),
+        ({"out_of_fold": {"folds": -1}}, "out_of_fold.folds: .*greater than or equal to 0 .*found -1"),
+        ({"out_of_fold": None}, "out_of_fold: .*found None"),
         ({"removal": {"sizes": []}}, "removal.sizes: .*at least 1 item"),
         (
             {"phantom": {"train_cases": 3, "faults": 4}},
             r"phantom: .*faults \(4\) must not exceed train_cases \(3\)",
+        ),
+        ({"candidates": {"names": ["4d"]}}, r"candidates.names.0: .*found '4d'"),
+        ({"candidates": {"names": ["2d_ce", "2d_ce"]}}, "candidates: .*names must differ"),
+        ({"candidates": {"training_2d": {"epochs": 1, "loss": "ce"}}}, "candidates.training_2d.loss: unknown key"),
+        (
+            {"candidates": {"names": ["3d_dice_ce"], "best_becomes_baseline": True}},
+            "candidates: .*best_becomes_baseline needs a 2D candidate",
         ),
         ({"plans": {"memory_gb": float("inf")}}, "plans.memory_gb: .*finite"),
         ({"plans": {"memory_gb": float("nan")}}, "plans.memory_gb: .*finite"),
@@ -132,6 +174,8 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
     assert profile.baseline.learning_rate == 0.001
     assert profile.baseline.iterations == 21
     assert profile.case_model == profile.reduced == profile.baseline
+    assert profile.out_of_fold.training == profile.baseline
+    assert profile.out_of_fold.names == ["fold_1", "fold_2", "fold_3", "fold_4", "fold_5"]
     assert profile.removal.sizes == (5, 7, 9)
     assert profile.cohort.minimum_donors == 4
 

@@ -1,6 +1,4 @@
-"""The matrix, the ranking and the clusters against hand-worked numbers and second implementations."""
-
-import itertools
+"""The matrix, the ranking and the dendrogram against hand-worked numbers and second implementations."""
 
 import numpy as np
 import pandas as pd
@@ -11,30 +9,23 @@ from scipy.spatial.distance import squareform
 from idal_assets.analysis.similarity import (
     IncompleteMatrixError,
     cluster,
+    deciding_matrix,
     dice_matrix,
     rank_donors,
     without_gaps,
-    worst_cluster,
 )
 from idal_assets.settings import SimilaritySettings
-
-# Two ways to add up the same numbers; values are of the order of 1.
-ROUND_OFF = 1e-12
-
-
-def square(values, names=None):
-    values = np.asarray(values, float)
-    names = names or [f"c{number:02d}" for number in range(len(values))]
-    return pd.DataFrame(values, index=names, columns=names)
-
-
-def random_square(seed, size):
-    return square(np.random.default_rng(seed).random((size, size)))
-
-
-def shuffled(matrix, seed):
-    order = np.random.default_rng(seed).permutation(len(matrix))
-    return matrix.iloc[order, order]
+from idal_assets_tests.matrices import (
+    BAD,
+    ROUND_OFF,
+    mirrored_distances,
+    naive_upgma,
+    random_square,
+    row_distances,
+    shuffled,
+    square,
+    with_bad_donors,
+)
 
 
 def cells(donors="ab", receivers="abt"):
@@ -94,6 +85,61 @@ def test_gaps_take_the_mean_of_their_receiver():
     assert without_gaps(matrix).to_numpy().tolist() == [[1, 0.75, 0], [0.2, 1, 0], [0.4, 0.5, 0]]
 
 
+# --- regions that both cases hold ---
+
+# voxels of WT, TC and ET in the truth: "a" is a full tumour, "n" has no enhancing part, "o" is oedema alone
+TRUTH = {"a": (9, 6, 3), "n": (9, 6, 0), "o": (9, 0, 0), "v": (9, 0, 3)}
+
+
+def scored(found, truth=TRUTH, donors="ano"):
+    """Rows of a matrix: Dice by donor, receiver and region; the size of a truth is TP + FN."""
+    rows = [
+        {"donor": donor, "receiver": receiver, "region": region, "dice": found(donor, receiver, region)}
+        | {"tp": size // 3, "fp": 1, "fn": size - size // 3}
+        for donor in donors
+        for receiver, sizes in truth.items()
+        for region, size in zip(("WT", "TC", "ET"), sizes, strict=True)
+    ]
+    return pd.DataFrame(rows)
+
+
+def by_region(donor, receiver, region):
+    return {"WT": 0.9, "TC": 0.6, "ET": 0.0}[region]
+
+
+def test_a_cell_averages_the_regions_that_both_cases_hold():
+    found = deciding_matrix(scored(by_region), list("ano"), list("anov"), SimilaritySettings(mode="robust"))
+    expected = [[0.5, 0.75, 0.9, 0.45], [0.75, 0.75, 0.9, 0.9], [0.9, 0.9, 0.9, 0.9]]
+    np.testing.assert_allclose(found, expected, atol=ROUND_OFF)
+    everything = deciding_matrix(scored(by_region), list("ano"), list("anov"), SimilaritySettings(mode="thesis"))
+    np.testing.assert_allclose(everything, np.full((3, 4), 0.5), atol=ROUND_OFF)
+
+
+def test_cases_that_share_no_region_have_no_scalar():
+    labels = scored(by_region).assign(region=lambda rows: rows["region"].map({"WT": "L1", "TC": "L2", "ET": "L3"}))
+    labels = labels[labels["region"] != "L1"]
+    found = deciding_matrix(labels, ["a", "n"], list("anov"), SimilaritySettings(mode="robust", scalar="labels"))
+    np.testing.assert_allclose(found, [[0.3, 0.6, np.nan, 0.0], [0.6, 0.6, np.nan, np.nan]], atol=ROUND_OFF)
+
+
+def test_a_rare_kind_is_not_ranked_below_a_bad_case():
+    """Wherever enhancing tumour is there or predicted, a case without it loses all of that region."""
+    truth = {name: (9, 6, 0) if name in "yz" else (9, 6, 3) for name in "abcdefyz"}
+
+    def found(donor, receiver, region):
+        if region == "ET" and ((donor in "yz") != (receiver in "yz")):
+            return 0.0
+        return 0.7 if donor == "a" or receiver == "a" else 0.8
+
+    cells = scored(found, truth, "abcdefyz")
+    worst = {
+        mode: rank_donors(deciding_matrix(cells, list(truth), list(truth), SimilaritySettings(mode=mode)))
+        for mode in ("robust", "thesis")
+    }
+    assert worst["robust"]["case_id"].iloc[0] == "a"
+    assert set(worst["thesis"]["case_id"].head(2)) == {"y", "z"}
+
+
 # --- the ranking ---
 
 # donor means .3 .7 .5, receiver means .5 .4 .6; z-scores (ddof 0) are -r r 0 and 0 -r r with r = sqrt(1.5)
@@ -141,6 +187,15 @@ def test_a_constant_matrix_scores_zero_and_ranks_by_case_id(value, size):
     assert table["case_id"].tolist() == sorted(names)
 
 
+def test_a_donor_without_a_defined_cell_counts_as_average():
+    matrix = square([[1, np.nan, np.nan], [0.4, 1, 0.8], [0.2, 0.6, 1]], ["a", "b", "c"])
+    table = rank_donors(matrix).set_index("case_id")
+    assert np.isnan(table.loc["a", "donor_mean"])
+    # donor means of the others .6 .4, receiver means .3 .6 .8
+    receivers = (np.array([0.3, 0.6, 0.8]) - 1.7 / 3) / np.std([0.3, 0.6, 0.8])
+    np.testing.assert_allclose(table.loc[list("abc"), "score"], receivers + np.array([0, 1, -1]), atol=ROUND_OFF)
+
+
 def test_a_constant_row_mean_leaves_the_order_to_the_receivers():
     matrix = square([[1, 0.1, 0.5], [0.1, 1, 0.5], [0.1, 0.5, 1]], ["a", "b", "c"])
     # donor means .3 .3 .3, receiver means .1 .3 .5
@@ -162,31 +217,6 @@ def test_ties_go_by_case_id_in_whatever_order_the_donors_come(seed):
 # --- the dendrogram ---
 
 
-def row_distances(similarity):
-    return np.sqrt(((similarity[:, None] - similarity[None]) ** 2).sum(axis=2))
-
-
-def mirrored_distances(similarity):
-    distances = 1 - (similarity + similarity.T) / 2
-    np.fill_diagonal(distances, 0)
-    return distances
-
-
-def naive_upgma(distances):
-    """Average linkage by its definition: the mean of all pairwise distances. Returns the cophenetic distances."""
-    groups = [[leaf] for leaf in range(len(distances))]
-    height = np.zeros_like(distances)
-    while len(groups) > 1:
-        first, second = min(
-            itertools.combinations(groups, 2), key=lambda pair: distances[np.ix_(pair[0], pair[1])].mean()
-        )
-        merged_at = distances[np.ix_(first, second)].mean()
-        height[np.ix_(first, second)] = merged_at
-        height[np.ix_(second, first)] = merged_at
-        groups = [group for group in groups if group not in (first, second)] + [first + second]
-    return height
-
-
 @pytest.mark.parametrize(("distance", "naive"), [("rows", row_distances), ("symmetric", mirrored_distances)])
 @pytest.mark.parametrize("size", [2, 3, 9])
 @pytest.mark.parametrize("seed", range(3))
@@ -194,7 +224,7 @@ def test_the_tree_is_that_of_a_naive_upgma(distance, naive, size, seed):
     matrix = random_square(seed, size)
     distances = naive(matrix.to_numpy())
     expected = naive_upgma(distances)
-    found = cluster(matrix, distance)
+    found = cluster(matrix, SimilaritySettings(distance=distance))
     np.testing.assert_allclose(squareform(cophenet(found.linkage)), expected, atol=ROUND_OFF)
     upper = np.triu_indices(size, 1)
     if size > 2:
@@ -204,11 +234,20 @@ def test_the_tree_is_that_of_a_naive_upgma(distance, naive, size, seed):
         assert np.isnan(found.cophenetic)  # of one distance there is no correlation
 
 
+@pytest.mark.parametrize("linkage", ["single", "complete", "weighted"])
+def test_the_linkage_is_that_of_the_settings(linkage):
+    # distances ab .1, bc .2, ac .4: c joins a and b at the nearest, the farthest, or their mean
+    matrix = square([[1, 0.9, 0.6], [0.9, 1, 0.8], [0.6, 0.8, 1]], list("abc"))
+    found = cluster(matrix, SimilaritySettings(distance="symmetric", linkage=linkage))
+    height = {"single": 0.2, "complete": 0.4, "weighted": 0.3}[linkage]
+    np.testing.assert_allclose(found.linkage[:, 2], [0.1, height], atol=ROUND_OFF)
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 8])
 def test_cuts_equal_those_of_scikit_learn(count):
     sklearn_cluster = pytest.importorskip("sklearn.cluster")
     matrix = random_square(1, 16)
-    ours = fcluster(cluster(matrix, "rows").linkage, count, "maxclust")
+    ours = fcluster(cluster(matrix, SimilaritySettings()).linkage, count, "maxclust")
     theirs = sklearn_cluster.AgglomerativeClustering(count, linkage="average").fit_predict(matrix.to_numpy())
     assert len(set(ours)) == len(set(zip(ours, theirs, strict=True))) == count
 
@@ -216,7 +255,7 @@ def test_cuts_equal_those_of_scikit_learn(count):
 def test_symmetric_distance_does_not_tell_donor_from_receiver_and_rows_does():
     matrix = random_square(2, 7)
     for distance, same in (("symmetric", True), ("rows", False)):
-        one, other = cluster(matrix, distance), cluster(matrix.T, distance)
+        one, other = (cluster(table, SimilaritySettings(distance=distance)) for table in (matrix, matrix.T))
         assert np.allclose(one.linkage[:, 2], other.linkage[:, 2], rtol=0, atol=ROUND_OFF) == same
 
 
@@ -226,21 +265,9 @@ def test_gaps_are_filled_before_clustering():
     filled = matrix.copy()
     filled.iloc[1, 4] = matrix.iloc[[0, 2, 3, 4, 5], 4].mean()
     for distance in ("rows", "symmetric"):
-        found, expected = cluster(matrix, distance), cluster(filled, distance)
+        found, expected = (cluster(table, SimilaritySettings(distance=distance)) for table in (matrix, filled))
         np.testing.assert_allclose(found.linkage, expected.linkage, atol=ROUND_OFF)
         assert found.leaves == expected.leaves
-
-
-BAD = ["c03", "c07", "c08"]
-
-
-def with_bad_donors(seed=0, size=12, bad=BAD):
-    """Models of bad donors reach 0.3 where others reach 0.8, and every model does worse on bad cases."""
-    rng = np.random.default_rng(seed)
-    matrix = square(0.8 + 0.02 * rng.standard_normal((size, size)))
-    matrix.loc[bad] -= 0.5
-    matrix[bad] -= 0.2
-    return matrix
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -251,83 +278,6 @@ def test_leaves_end_with_the_bad_donors_in_whatever_order_they_come(seed, distan
         # only a pair that is similar both ways is close
         matrix.loc[BAD, BAD] = 0.9
     for given in (matrix, matrix.iloc[::-1, ::-1], shuffled(matrix, seed)):
-        leaves = cluster(given, distance).leaves
+        leaves = cluster(given, SimilaritySettings(distance=distance)).leaves
         assert sorted(leaves) == list(matrix.index)
         assert set(leaves[-3:]) == set(BAD)
-
-
-# --- the worst cluster ---
-
-
-def found_in(matrix, distance="rows", **settings):
-    chosen = SimilaritySettings(distance=distance, **settings)
-    return worst_cluster(cluster(matrix, distance), list(matrix.index), rank_donors(matrix), chosen)
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_coherent_group_of_bad_donors_is_found(seed):
-    matrix = with_bad_donors(seed)
-    members, clusters = found_in(matrix)
-    assert sorted(members) == BAD
-    assert members == [case for case in rank_donors(matrix)["case_id"] if case in BAD]
-    assert sorted(clusters.index) == list(matrix.index)
-    assert sorted(clusters.index[clusters == clusters[members[0]]]) == BAD
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_a_single_outlier_is_a_cluster_too(seed):
-    assert found_in(with_bad_donors(seed, bad=["c05"]))[0] == ["c05"]
-
-
-def test_a_cluster_larger_than_allowed_is_not_taken():
-    bad = ["c00", "c01", "c02", "c03"]
-    matrix = with_bad_donors(bad=bad)
-    assert sorted(found_in(matrix, largest_cluster=0.34)[0]) == bad  # 4 of 12
-    members, _ = found_in(matrix, largest_cluster=0.33)  # at most 3 of 12
-    assert len(members) <= 3
-    assert set(members) < set(bad)
-
-
-def test_the_largest_cluster_is_not_lost_to_rounding():
-    # 0.29 of 100 is 28.999999999999996 in floating point
-    bad = [f"c{number:02d}" for number in range(29)]
-    matrix = with_bad_donors(size=100, bad=bad)
-    assert sorted(found_in(matrix, largest_cluster=0.29)[0]) == bad
-
-
-def cut_naively(height, count):
-    """Parts of a tree with distinct merges, cut into `count` clusters."""
-    merges = np.unique(height[np.triu_indices(len(height), 1)])
-    threshold = np.concatenate([[-1], merges])[len(height) - count]
-    return {
-        tuple(np.flatnonzero(row <= threshold)) if threshold >= 0 else (leaf,) for leaf, row in enumerate(height)
-    }
-
-
-@pytest.mark.parametrize("seed", range(12))
-def test_the_worst_cluster_has_the_lowest_mean_score_for_its_size(seed):
-    size = 8 + seed
-    matrix = random_square(seed, size)
-    height = naive_upgma(row_distances(matrix.to_numpy()))
-    scores = rank_donors(matrix).set_index("case_id")["score"].loc[list(matrix.index)].to_numpy()
-    candidates = {part for count in range(2, size // 2 + 1) for part in cut_naively(height, count)}
-    small = [part for part in candidates if len(part) <= size // 4]
-    if not small:
-        pytest.fail("choose another seed: no cut has a cluster that is small enough")
-    best = min(small, key=lambda part: scores[list(part)].sum() / np.sqrt(len(part)))
-    assert sorted(found_in(matrix)[0]) == [matrix.index[leaf] for leaf in best]
-
-
-@pytest.mark.parametrize("size", range(2, 13))
-@pytest.mark.parametrize("distance", ["rows", "symmetric"])
-def test_there_is_always_a_worst_cluster(size, distance):
-    matrices = [random_square(seed, size) for seed in range(5)]
-    matrices += [square(np.full((size, size), 0.5)), square(np.eye(size))]
-    pairs = np.repeat(np.repeat(np.random.default_rng(0).random((6, 6)), 2, axis=0), 2, axis=1)
-    matrices.append(square(pairs[:size, :size]))
-    for matrix in matrices:
-        members, clusters = found_in(matrix, distance)
-        assert 1 <= len(members) <= max(1, size // 4)
-        assert len(set(members)) == len(members)
-        assert set(members) <= set(matrix.index)
-        assert len(clusters) == size

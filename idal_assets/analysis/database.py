@@ -42,8 +42,9 @@ class Table:
     by_set: bool = False
 
 
-_SCORES = {"dice": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
+_SCORES = {"dice": "DOUBLE", "iou": "DOUBLE", "hd95": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
 _DECIDED_FROM = {"ranking_version": "VARCHAR", "matrix_version": "VARCHAR"}
+_EVIDENCE = {"plan_version": "VARCHAR", "evidence_version": "VARCHAR"}
 
 TABLES: Mapping[str, Table] = {
     "cohort": Table(
@@ -63,12 +64,14 @@ TABLES: Mapping[str, Table] = {
     ),
     "case_score": Table(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
-        | {"rank": "INTEGER", "cluster": "INTEGER", **_DECIDED_FROM},
+        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE"}
+        | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
         version=("ranking_version",),
         key=("case_id",),
     ),
     "removal_plan": Table(
-        {"removal_set": "VARCHAR", "removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
+        {"removal_set": "VARCHAR", "kind": "VARCHAR", "base_set": "VARCHAR", "replicate": "INTEGER"}
+        | {"control_of": "VARCHAR", "removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
         version=("plan_version",),
         key=("removal_set",),
     ),
@@ -80,18 +83,55 @@ TABLES: Mapping[str, Table] = {
         by_set=True,
     ),
     "model": Table(
-        {"removal_set": "VARCHAR", "model_version": "VARCHAR"}
+        {"removal_set": "VARCHAR", "replicate": "INTEGER", "seed": "BIGINT", "model_version": "VARCHAR"}
         | {"training_set_version": "VARCHAR", "plan_version": "VARCHAR"},
         version=("removal_set", "plan_version", "model_version"),
         key=("model_version",),
         by_set=True,
     ),
     "evaluation": Table(
-        {"removal_set": "VARCHAR", "case_id": "VARCHAR", "region": "VARCHAR", **_SCORES}
+        {"removal_set": "VARCHAR", "base_set": "VARCHAR", "replicate": "INTEGER"}
+        | {"case_id": "VARCHAR", "region": "VARCHAR", **_SCORES}
         | {"model_version": "VARCHAR", "receiver_version": "VARCHAR", "plan_version": "VARCHAR"}
         | {"report_version": "VARCHAR"},
         version=("report_version",),
         key=("removal_set", "case_id", "region"),
+    ),
+    "effect": Table(
+        {"removal_set": "VARCHAR", "removed": "INTEGER", "replicates": "INTEGER", "median_dice": "DOUBLE"}
+        | {"difference_of_medians": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
+        | {f"median_of_differences{end}": "DOUBLE" for end in ("", "_low", "_high")}
+        | {"mean_difference": "DOUBLE", "wilcoxon_p": "DOUBLE", "holm_p": "DOUBLE"}
+        | {"controls": "INTEGER", "control_gain_median": "DOUBLE", "control_p": "DOUBLE"}
+        | {"smallest_control_p": "DOUBLE", "probability_false": "DOUBLE", "level": "DOUBLE"}
+        | {
+            "worst_tenth_difference": "DOUBLE",
+            "gain": "BOOLEAN",
+            "harm": "BOOLEAN",
+            "sentence": "VARCHAR",
+            **_EVIDENCE,
+        },
+        version=("evidence_version",),
+        key=("removal_set",),
+    ),
+    "control": Table(
+        {"removal_set": "VARCHAR", "control": "VARCHAR", "kind": "VARCHAR", "difference_of_medians": "DOUBLE"}
+        | _EVIDENCE,
+        version=("evidence_version",),
+        key=("control",),
+    ),
+    "subgroup": Table(
+        {"removal_set": "VARCHAR", "kind": "VARCHAR", "subgroup": "VARCHAR", "cases": "INTEGER"}
+        | {"median_of_differences": "DOUBLE", "worst_difference": "DOUBLE", **_EVIDENCE},
+        version=("evidence_version",),
+        key=("removal_set", "kind", "subgroup"),
+    ),
+    "cost": Table(
+        {"asset": "VARCHAR", "key": "VARCHAR", "seconds": "DOUBLE", "cpu_seconds": "DOUBLE"}
+        | {"gpu_seconds": "DOUBLE", "device": "VARCHAR", "artifact_version": "VARCHAR", "written": "VARCHAR"}
+        | {"cost_version": "VARCHAR"},
+        version=("cost_version",),
+        key=("asset", "key"),
     ),
 }
 

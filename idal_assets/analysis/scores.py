@@ -1,9 +1,11 @@
-"""The one place that turns voxel counts into Dice.
+"""The one place that turns voxel counts into Dice and IoU.
 
-Dice = 2 TP / (2 TP + FP + FN), per volume. Where truth and prediction are both empty it is not defined (NaN);
-where one is empty it is 0. Counts are kept beside every score, so that any other score can be derived later.
+Dice = 2 TP / (2 TP + FP + FN) and IoU = TP / (TP + FP + FN), per volume. Where truth and prediction are both
+empty they are not defined (NaN); where one is empty they are 0. Counts are kept beside every score, so that any
+other score can be derived later. What counts cannot say, how far the surfaces are apart, is in `surfaces`.
 """
 
+from collections.abc import Mapping
 from typing import Literal
 
 import numpy as np
@@ -20,6 +22,9 @@ SCALAR_REGIONS: dict[str, tuple[str, ...]] = {
 }
 MEAN = "mean"
 """Name of the scalar among the regions."""
+
+MEASURES = ("dice", "iou", "hd95")
+COUNTS = ("tp", "fp", "fn")
 
 
 def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -54,18 +59,37 @@ def dice(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
         Dice in 0 to 1; NaN where all counts are zero.
     """
     tp, fp, fn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn))
-    total = 2 * tp + fp + fn
-    return np.divide(2 * tp, total, out=np.full_like(total, np.nan), where=total > 0)
+    return _share(2 * tp, 2 * tp + fp + fn)
 
 
-def score_table(counts: NDArray[np.int64]) -> pd.DataFrame:
+def iou(tp: ArrayLike, fp: ArrayLike, fn: ArrayLike) -> NDArray[np.float64]:
+    """Intersection over union (Jaccard index) from voxel counts.
+
+    Args:
+        tp: True positives.
+        fp: False positives.
+        fn: False negatives, of the same shape.
+
+    Returns:
+        IoU in 0 to 1; NaN where all counts are zero.
+    """
+    tp, fp, fn = (np.asarray(count, dtype=np.float64) for count in (tp, fp, fn))
+    return _share(tp, tp + fp + fn)
+
+
+def _share(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(part, total, out=np.full_like(total, np.nan), where=total > 0)
+
+
+def score_table(counts: NDArray[np.int64], hd95: Mapping[str, float] | None = None) -> pd.DataFrame:
     """Scores every region and label of one segmentation.
 
     Args:
         counts: Confusion of shape (4, 4).
+        hd95: Surface distance of every region in mm; without it `hd95` is NaN.
 
     Returns:
-        One row a region with `region`, `dice`, `tp`, `fp`, `fn`.
+        One row a region with `region`, `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`.
     """
     rows = []
     for region, labels in REGIONS.items():
@@ -73,22 +97,47 @@ def score_table(counts: NDArray[np.int64]) -> pd.DataFrame:
         tp = int(counts[np.ix_(inside, inside)].sum())
         fp = int(counts[:, inside].sum()) - tp
         fn = int(counts[inside].sum()) - tp
-        rows.append({"region": region, "dice": float(dice(tp, fp, fn)), "tp": tp, "fp": fp, "fn": fn})
+        distance = hd95[region] if hd95 else float("nan")
+        scores = {"dice": float(dice(tp, fp, fn)), "iou": float(iou(tp, fp, fn)), "hd95": distance}
+        rows.append({"region": region, **scores, "tp": tp, "fp": fp, "fn": fn})
     return pd.DataFrame(rows)
 
 
+def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out what the truth of donor or receiver does not hold: such a region counts as undefined.
+
+    A case can teach only what its label holds, and only that can be judged on it. Otherwise a model that never saw
+    enhancing tumour would have a Dice of 0 wherever there is some, and a case without any a Dice of 0 wherever
+    some is predicted, which is no fault of either label.
+
+    Args:
+        cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`; every donor is a receiver too.
+            The size of a receiver's truth is TP + FN, the same in all rows of its column.
+
+    Returns:
+        The rows with Dice NaN in regions that are empty in the truth of donor or receiver.
+    """
+    holds = cells.assign(holds=cells["tp"] + cells["fn"] > 0).groupby(["receiver", "region"])["holds"].any()
+    shared = [
+        holds.loc[pd.MultiIndex.from_arrays([cells[side], cells["region"]])].to_numpy(bool)
+        for side in ("donor", "receiver")
+    ]
+    return cells.assign(dice=cells["dice"].where(shared[0] & shared[1]))
+
+
 def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataFrame:
-    """Adds the scalar of each segmentation as region `mean`.
+    """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 
     Args:
         scores: Rows of `score_table` with columns that say which segmentation they belong to.
         by: Those columns.
-        scalar: Which regions the scalar averages; undefined ones are left out, and it is NaN if all are.
+        scalar: Which regions the scalar averages; of each measure the undefined ones are left out, and it is NaN
+            if all are.
 
     Returns:
         The rows with one more a segmentation, whose counts are missing.
     """
     chosen = scores[scores["region"].isin(SCALAR_REGIONS[scalar])]
-    means = chosen.groupby(by, sort=False, as_index=False)["dice"].mean()
+    means = chosen.groupby(by, sort=False, as_index=False)[list(MEASURES)].mean()
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
-    return table.astype({"tp": "Int64", "fp": "Int64", "fn": "Int64"})
+    return table.astype(dict.fromkeys(COUNTS, "Int64"))

@@ -1,15 +1,15 @@
-"""The Dice matrix, its clusters and the ranking of the donors."""
+"""The Dice matrix, its dendrogram and the ranking of the donors."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
-from scipy.cluster.hierarchy import cophenet, fcluster, leaves_list, linkage
+from numpy.typing import ArrayLike, NDArray
+from scipy.cluster.hierarchy import cophenet, leaves_list, linkage
 from scipy.spatial.distance import pdist, squareform
 
-from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.scores import MEAN, only_shared_regions, with_scalar
 from idal_assets.settings import SimilaritySettings
 
 ROUNDING = 12
@@ -54,18 +54,40 @@ def dice_matrix(table: pd.DataFrame, donors: Sequence[str], receivers: Sequence[
     return matrix.rename_axis(index="donor", columns="receiver")
 
 
+def deciding_matrix(
+    cells: pd.DataFrame, donors: Sequence[str], receivers: Sequence[str], settings: SimilaritySettings
+) -> pd.DataFrame:
+    """Arranges the scalars that decide: of all regions in the mode `thesis`, of shared regions in `robust`.
+
+    Args:
+        cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`, without scalars.
+        donors: Rows of the matrix, in order.
+        receivers: Columns of the matrix, in order: the donors, then the validation cases.
+        settings: Mode and scalar.
+
+    Returns:
+        Scalars in 0 to 1, shape (donors, receivers); NaN where no region is defined, or none is shared.
+
+    Raises:
+        IncompleteMatrixError: A cell has no row, or more than one.
+    """
+    if settings.mode == "robust":
+        cells = only_shared_regions(cells)
+    return dice_matrix(with_scalar(cells, ["donor", "receiver"], settings.scalar), donors, receivers)
+
+
 def without_gaps(matrix: pd.DataFrame) -> pd.DataFrame:
     """Fills undefined cells, since distances need all of them.
 
-    A cell is undefined only where no region is. It takes the mean of its receiver over the other donors, or 0 if
-    every donor's is undefined.
+    A cell is undefined only where no region is defined, or none is shared. It takes the mean of its receiver over
+    the other donors, or 0 if every donor's is undefined.
     """
     return matrix.fillna(matrix.mean(axis=0)).fillna(0.0)
 
 
 @dataclass(frozen=True)
 class Dendrogram:
-    """UPGMA clustering of the donors.
+    """Hierarchical clustering of the donors.
 
     Attributes:
         linkage: SciPy's linkage matrix, shape (donors - 1, 4).
@@ -78,25 +100,20 @@ class Dendrogram:
     leaves: list[str]
 
 
-def cluster(matrix: pd.DataFrame, distance: str) -> Dendrogram:
-    """Clusters the donors by average linkage (UPGMA; Sokal and Michener 1958).
+def cluster(matrix: pd.DataFrame, settings: SimilaritySettings) -> Dendrogram:
+    """Clusters the donors, by average linkage (UPGMA; Sokal and Michener 1958) unless the settings say otherwise.
 
     Args:
-        matrix: Donors by donors, Dice.
-        distance: `rows`: Euclidean distance of the donors' rows. `symmetric`: 1 - (S + S') / 2.
+        matrix: Donors by donors, Dice; the diagonal counts as any other cell of a row, gaps are filled.
+        settings: Distance and linkage.
 
     Returns:
         The dendrogram. A plot may be flipped, so the leaves are turned to end with the half whose donors score
         lower on average.
     """
     similarity = without_gaps(matrix).to_numpy()
-    if distance == "rows":
-        distances = pdist(similarity, "euclidean")
-    else:
-        symmetric = 1 - (similarity + similarity.T) / 2
-        np.fill_diagonal(symmetric, 0.0)
-        distances = squareform(symmetric, checks=False)
-    tree = linkage(distances, "average", optimal_ordering=True)
+    distances = distances_between(similarity, np.ones(len(similarity)), settings.distance)
+    tree = linkage(distances, settings.linkage, optimal_ordering=True)
     order = leaves_list(tree)
     row_means = similarity.mean(axis=1)[order]
     half = len(order) // 2
@@ -104,6 +121,24 @@ def cluster(matrix: pd.DataFrame, distance: str) -> Dendrogram:
         order = order[::-1]
     correlation = float(cophenet(tree, distances)[0]) if np.ptp(distances) > 0 else float("nan")
     return Dendrogram(tree, correlation, [str(matrix.index[place]) for place in order])
+
+
+def distances_between(
+    similarity: NDArray[np.float64], weights: NDArray[np.float64], distance: str
+) -> NDArray[np.float64]:
+    """Distances of all pairs of donors, in SciPy's condensed form.
+
+    Args:
+        similarity: Donors by donors, without gaps.
+        weights: How often each receiver counts.
+        distance: `rows`: Euclidean distance of the donors' rows. `symmetric`: 1 - (S + S') / 2, where a pair has
+            two cells and no receivers that could count more or less.
+    """
+    if distance == "rows":
+        return pdist(similarity * np.sqrt(weights), "euclidean")
+    symmetric = 1 - (similarity + similarity.T) / 2
+    np.fill_diagonal(symmetric, 0.0)
+    return squareform(symmetric, checks=False)
 
 
 def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
@@ -118,58 +153,51 @@ def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
 
     Returns:
         One row a donor with `case_id`, `donor_mean`, `receiver_mean`, `score` and `rank` (1 the worst; ties by
-        case id), ordered by rank.
+        case id), ordered by rank. A mean without any defined cell is NaN and counts as an average one.
     """
-    values = matrix.to_numpy(dtype=float, copy=True)
-    np.fill_diagonal(values, np.nan)
-    scores = pd.DataFrame(
-        {
-            "case_id": matrix.index.astype(str),
-            "donor_mean": np.nanmean(values, axis=1),
-            "receiver_mean": np.nanmean(values, axis=0),
-        }
+    values = without_diagonal(matrix)
+    donor_mean, receiver_mean = (
+        pd.Series(mean_of_defined(table, np.ones(len(matrix)))) for table in (values, values.T)
     )
-    scores["score"] = (_z(scores["donor_mean"]) + _z(scores["receiver_mean"])).round(ROUNDING)
+    scores = pd.DataFrame(
+        {"case_id": matrix.index.astype(str), "donor_mean": donor_mean, "receiver_mean": receiver_mean}
+    )
+    scores["score"] = score_of(donor_mean, receiver_mean)
     scores = scores.sort_values(["score", "case_id"], ignore_index=True)
     scores["rank"] = np.arange(1, len(scores) + 1)
     return scores
 
 
-def _z(values: pd.Series) -> pd.Series:
-    spread = values.std(ddof=0)
-    return (values - values.mean()) / spread if spread > 10**-ROUNDING else values * 0.0
+def without_diagonal(matrix: pd.DataFrame) -> NDArray[np.float64]:
+    """The values of a matrix of donors by donors, the diagonal undefined."""
+    values = matrix.to_numpy(dtype=float, copy=True)
+    np.fill_diagonal(values, np.nan)
+    return values
 
 
-def worst_cluster(
-    dendrogram: Dendrogram, donors: Sequence[str], scores: pd.DataFrame, settings: SimilaritySettings
-) -> tuple[list[str], pd.Series]:
-    """Cuts the dendrogram and finds the cluster that is worse than chance would explain.
-
-    The tree is cut into k = 2 to N/2 clusters, and further where no cluster is small enough yet. Of all clusters
-    that are not too large, singletons included, the worst has the lowest mean score times the square root of its
-    size: the mean of n scores spreads with 1/sqrt(n), so a small and a large cluster are judged alike.
+def mean_of_defined(values: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Weighted mean of every row over the cells that are defined.
 
     Args:
-        dendrogram: Clustering of the donors.
-        donors: The donors in the order of the matrix.
-        scores: Table of `rank_donors`.
-        settings: Size of the largest cluster.
+        values: Any table, NaN where it is undefined.
+        weights: One weight a column.
 
     Returns:
-        The members of the worst cluster, worst first, and the cluster number of every donor at the cut that it
-        was found in, indexed by case id.
+        One mean a row; NaN where no cell of any weight is defined.
     """
-    by_case = scores.set_index("case_id")["score"]
-    # rounded, because 0.29 of 100 is 28.999999999999996
-    largest = max(1, int(round(settings.largest_cluster * len(donors), ROUNDING)))
-    found: list[tuple[float, int, list[str], pd.Series]] = []
-    for count in range(2, len(donors) + 1):
-        if found and count > len(donors) // 2:
-            break
-        numbers = pd.Series(fcluster(dendrogram.linkage, count, "maxclust"), index=list(donors))
-        for _, members in numbers.groupby(numbers):
-            if len(members) <= largest:
-                badness = float(by_case[members.index].mean() * np.sqrt(len(members)))
-                found.append((badness, count, list(members.index), numbers))
-    _, _, members, numbers = min(found, key=lambda candidate: (candidate[0], candidate[1]))
-    return sorted(members, key=lambda case: (by_case[case], case)), numbers
+    defined = ~np.isnan(values)
+    weight = defined @ weights
+    total = np.where(defined, values, 0.0) @ weights
+    return np.divide(total, weight, out=np.full(len(values), np.nan), where=weight > 0)
+
+
+def score_of(donor_mean: ArrayLike, receiver_mean: ArrayLike) -> NDArray[np.float64]:
+    """Score of every donor: z-score of its donor mean plus z-score of its receiver mean."""
+    return (_z(np.asarray(donor_mean)) + _z(np.asarray(receiver_mean))).round(ROUNDING)
+
+
+def _z(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    defined = values[~np.isnan(values)]
+    if not len(defined) or defined.std() <= 10**-ROUNDING:
+        return np.zeros_like(values)
+    return np.nan_to_num((values - defined.mean()) / defined.std(), nan=0.0)

@@ -1,9 +1,11 @@
 """The cohort: which cases take part, and in which role."""
 
+import csv
 import hashlib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import lru_cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +18,10 @@ from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.settings import CohortSettings
 
 COHORT_FILE = "cohort.json"
-Role = Literal["donor", "test", "pretraining"]
+CASE_TABLE = "cases.csv"
+"""What is known of the cases beside their images; optional, in the raw folder."""
+
+Role = Literal["donor", "test", "pretraining", "validation"]
 
 
 class CohortError(ValueError):
@@ -36,7 +41,8 @@ class CohortCase(BaseModel):
 
     Attributes:
         case_id: Name of the case.
-        role: `donor` (a model is fine-tuned on it), `test` (only segmented), `pretraining` (trains the baseline).
+        role: `donor` (a model is fine-tuned on it), `validation` (segmented to judge which donors may leave),
+            `test` (segmented, decides nothing), `pretraining` (trains the baseline).
         facts: What verification found.
     """
 
@@ -57,6 +63,7 @@ class Cohort(BaseModel):
         left_over: Verified cases without a role.
         refused: Refused cases with their reasons.
         known: Facts of every verified case, so that a later look reads only what changed.
+        scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -67,6 +74,7 @@ class Cohort(BaseModel):
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
+    scanners: Mapping[str, str] = {}
 
     def _with_role(self, role: Role) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
@@ -87,14 +95,45 @@ class Cohort(BaseModel):
         return self._with_role("pretraining")
 
     @property
+    def validation(self) -> list[str]:
+        """Names of the validation cases."""
+        return self._with_role("validation")
+
+    @property
     def baseline_cases(self) -> list[str]:
         """Names of the cases that train the baseline: the pretraining cases, or the donors if there are none."""
         return self.pretraining or self.donors
 
+    def held_out(self, share: float, seed: int) -> list[str]:
+        """Names of the baseline's cases that its candidates are judged on instead of trained on.
+
+        The draw goes by a hash of seed and name, as that of the roles does; test cases are not among those drawn.
+
+        Args:
+            share: Share of the baseline's cases, rounded, at least one.
+            seed: Seed of the draw.
+
+        Raises:
+            CohortError: There would be none left to train on.
+        """
+        cases = self.baseline_cases
+        count = max(1, round(share * len(cases)))
+        if count >= len(cases):
+            raise CohortError(
+                f"The baseline has {len(cases)} training cases, and candidates.held_out_share {share:g} would "
+                "leave none to train its candidates on; lower the share or give the cohort more cases"
+            )
+        return sorted(_in_drawing_order(cases, seed)[:count])
+
     @property
     def receivers(self) -> list[str]:
-        """Names of the cases that every model segments: donors, then test cases."""
-        return self.donors + self.tests
+        """Names of the cases that every model segments: donors, validation cases, then test cases."""
+        return self.deciding + self.tests
+
+    @property
+    def deciding(self) -> list[str]:
+        """Names of the receivers that a decision may look at: donors, then validation cases."""
+        return self.donors + self.validation
 
     def case(self, case_id: str) -> CohortCase:
         """Finds a case.
@@ -113,13 +152,16 @@ class Cohort(BaseModel):
         return content_hash({case.case_id: [case.role, case.facts.content_hash] for case in self.cases})
 
 
-def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes: Sequence[int]) -> Cohort:
+def choose_cohort(
+    report: FolderReport, settings: CohortSettings, removal_sizes: Sequence[int], folds: int = 0
+) -> Cohort:
     """Gives the verified cases their roles.
 
     Args:
         report: The verified raw folder.
         settings: Lists, counts and seed.
         removal_sizes: How many donors the removal sets take away.
+        folds: Parts that the donors are to be divided into.
 
     Returns:
         The cohort.
@@ -135,7 +177,7 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
         raise CohortError(_refusal(report, reasons), refused)
     roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
-    _check_enough_donors(roles, settings, removal_sizes, report.raw_dir)
+    _check_enough_donors(roles, settings, removal_sizes, folds, report.raw_dir)
     return Cohort(
         raw=report.raw_dir,
         layout=report.layout.value,
@@ -145,7 +187,30 @@ def choose_cohort(report: FolderReport, settings: CohortSettings, removal_sizes:
         left_over=tuple(case for case in sorted(report.facts) if case not in roles),
         refused=refused,
         known=report.facts,
+        scanners=read_scanners(report.raw_dir),
     )
+
+
+def read_scanners(raw_dir: Path) -> dict[str, str]:
+    """Reads which scanner each case comes from, where somebody wrote it down.
+
+    Args:
+        raw_dir: The raw folder; its `cases.csv` has the columns `case_id` and `scanner`, and whatever else.
+
+    Returns:
+        Scanner by case id; empty where there is no such file.
+
+    Raises:
+        CohortError: The file has no such columns.
+    """
+    file = raw_dir / CASE_TABLE
+    if not file.is_file():
+        return {}
+    with file.open(newline="", encoding="utf-8-sig") as lines:
+        rows = csv.DictReader(lines)
+        if not {"case_id", "scanner"} <= set(rows.fieldnames or ()):
+            raise CohortError(f"{file} needs the columns case_id and scanner; add them or rename the file")
+        return {row["case_id"]: row["scanner"] for row in rows if row["scanner"]}
 
 
 def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) -> dict[str, Role]:
@@ -168,6 +233,7 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
     lists: tuple[tuple[Role, tuple[str, ...]], ...] = (
         ("test", settings.test_cases),
         ("pretraining", settings.pretraining_cases),
+        ("validation", settings.validation_cases),
         ("donor", settings.donor_cases),
     )
     for role, patterns in lists:
@@ -179,6 +245,7 @@ def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) 
     wanted: tuple[tuple[Role, int | None, bool], ...] = (
         ("test", tests, bool(settings.test_cases)),
         ("pretraining", settings.pretraining, bool(settings.pretraining_cases)),
+        ("validation", settings.validation, bool(settings.validation_cases)),
         ("donor", settings.donors, bool(settings.donor_cases)),
     )
     for role, count, is_listed in wanted:
@@ -214,6 +281,25 @@ def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -
     roles = choose_roles(names, settings, source)
     by_share = settings.test is None and not settings.test_cases
     return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
+
+
+def draw_folds(donors: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Divides the donors into folds.
+
+    The folds are consecutive parts of the drawing order. A donor that comes or goes shifts their ends, so it moves
+    at most one other donor across each.
+
+    Args:
+        donors: The donors.
+        count: How many folds.
+        seed: Seed of the draw.
+
+    Returns:
+        Donors of each fold, sorted; sizes differ by at most one.
+    """
+    order = _in_drawing_order(donors, seed)
+    ends = [number * len(order) // count for number in range(count + 1)] if count else []
+    return [sorted(order[start:end]) for start, end in pairwise(ends)]
 
 
 def save_cohort(cohort: Cohort, folder: Path) -> None:
@@ -263,7 +349,11 @@ def _in_drawing_order(names: Sequence[str], seed: int) -> list[str]:
 
 
 def _check_enough_donors(
-    roles: Mapping[str, Role], settings: CohortSettings, removal_sizes: Sequence[int], raw_dir: Path
+    roles: Mapping[str, Role],
+    settings: CohortSettings,
+    removal_sizes: Sequence[int],
+    folds: int,
+    raw_dir: Path,
 ) -> None:
     donors = sum(role == "donor" for role in roles.values())
     needed = max(settings.minimum_donors, max(removal_sizes) + 2)
@@ -271,6 +361,11 @@ def _check_enough_donors(
         raise CohortError(
             f"{raw_dir}: {donors} donors are too few for this profile, which needs {needed} "
             f"(it removes up to {max(removal_sizes)}); add cases or choose smaller removal.sizes"
+        )
+    if donors < folds:
+        raise CohortError(
+            f"{raw_dir}: {donors} donors cannot be divided into {folds} folds; add cases or choose a smaller "
+            "out_of_fold.folds (0 leaves the folds out)"
         )
 
 

@@ -13,7 +13,7 @@ import hashlib
 import json
 import math
 import tempfile
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle, pairwise
 from pathlib import Path
@@ -24,11 +24,12 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from idal_assets.imaging import phantom_faults
+from idal_assets.imaging.cohort import CASE_TABLE
 from idal_assets.imaging.conventions import CHANNELS, ENHANCING, LABELS, NON_ENHANCING, OEDEMA
 from idal_assets.settings import PhantomSettings
 
 TRUTH_FILE = "truth.json"
-ENTRIES = {"dataset.json", "imagesTr", "labelsTr", TRUTH_FILE}
+ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}
 """What a phantom folder holds, and nothing else."""
 
 RING_ENHANCING, NO_ENHANCING = "ring_enhancing", "no_enhancing"
@@ -110,8 +111,8 @@ def write_phantom(
 ) -> None:
     """Write the dataset in the layout of the Medical Segmentation Decathlon, with its truth beside it.
 
-    The folder holds `dataset.json`, `imagesTr`, `labelsTr` and `truth.json`, and appears complete or not at all.
-    The same settings give the same bytes.
+    The folder holds `dataset.json`, `imagesTr`, `labelsTr`, `cases.csv` (scanners) and `truth.json`, and appears
+    complete or not at all. The same settings give the same bytes.
 
     Args:
         folder: Where to write; may be missing, empty or an older phantom, which is replaced.
@@ -134,6 +135,7 @@ def write_phantom(
             _write_nifti(new / "imagesTr" / f"{case_id}.nii.gz", np.moveaxis(image, 0, -1), settings.spacing)
             _write_nifti(new / "labelsTr" / f"{case_id}.nii.gz", label, settings.spacing)
         _write_json(new / "dataset.json", _dataset_description(list(truths)))
+        _write_case_table(new / CASE_TABLE, truths)
         cases = {case_id: asdict(truth) for case_id, truth in truths.items()}
         _write_json(new / TRUTH_FILE, {"cases": cases, "settings": settings.model_dump(mode="json")})
         if folder.exists():
@@ -308,7 +310,7 @@ def _scan(tissue: NDArray[np.uint8], scanner: Scanner, rng: np.random.Generator)
 
 def _refuse_foreign(folder: Path) -> None:
     found = {entry.name for entry in folder.iterdir()} if folder.exists() else set()
-    if found and found != ENTRIES:
+    if found and not {TRUTH_FILE} <= found <= ENTRIES:
         raise FileExistsError(
             f"{folder} is not empty and not a phantom (it holds {', '.join(sorted(found)[:5])}); "
             "choose another folder or empty it"
@@ -332,6 +334,11 @@ def _dataset_description(case_ids: list[str]) -> dict[str, object]:
         ],
         "test": [],
     }
+
+
+def _write_case_table(path: Path, truths: Mapping[str, CaseTruth]) -> None:
+    lines = ["case_id,scanner", *(f"{case_id},{truth.scanner}" for case_id, truth in truths.items())]
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _write_nifti(path: Path, voxels: NDArray, spacing: tuple[float, float, float]) -> None:

@@ -5,13 +5,11 @@ from pathlib import Path
 import pandas as pd
 import torch
 
-from idal_assets.nnunet.plans import CONFIGURATION, Plans
+from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.training import Trained, Weights
 
 CHECKPOINT = Path("fold_all") / "checkpoint_final.pth"
 HISTORY = "history.csv"
-MIRRORING_AXES = (0, 1)
-"""Axes that training mirrors, so that nnU-Net's predictor may mirror them too."""
 
 
 def save_model(folder: Path, trained: Trained, plans: Plans) -> None:
@@ -21,8 +19,9 @@ def save_model(folder: Path, trained: Trained, plans: Plans) -> None:
     checkpoint = {
         "network_weights": dict(trained.weights),
         "trainer_name": "nnUNetTrainer",
-        "init_args": {"configuration": CONFIGURATION, "fold": "all"},
-        "inference_allowed_mirroring_axes": MIRRORING_AXES,
+        "init_args": {"configuration": plans.name, "fold": "all"},
+        # Training mirrors all axes of a patch, so nnU-Net's predictor may mirror them too.
+        "inference_allowed_mirroring_axes": tuple(range(len(plans.patch_size))),
         "current_epoch": len(trained.history),
     }
     torch.save(checkpoint, folder / CHECKPOINT)

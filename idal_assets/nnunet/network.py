@@ -30,7 +30,9 @@ def build_network(plans: Plans, deep_supervision: bool) -> nn.Module:
 
 
 def memory_format(plans: Plans, compute: Compute) -> torch.memory_format:
-    """Order of channels in memory in which this network computes fastest."""
+    """Order of channels in memory in which this network computes fastest; in 3D it is nnU-Net's."""
+    if plans.is_3d:
+        return torch.contiguous_format
     channels = plans.configuration.network_arch_init_kwargs["features_per_stage"][0]
     faster = compute.mixed is not None if compute.device.type == "cuda" else channels >= CHANNELS_FOR_CHANNELS_LAST
     return torch.channels_last if faster else torch.contiguous_format
@@ -120,10 +122,11 @@ def largest(logits: torch.Tensor) -> torch.Tensor:
     """Label with the largest logit.
 
     Args:
-        logits: Shape (batch, labels, rows, columns).
+        logits: Shape (batch, labels, rows, columns), or with slices before the rows.
 
     Returns:
-        Labels of shape (batch, rows, columns), uint8.
+        Labels of shape (batch, rows, columns) or (batch, slices, rows, columns), uint8.
     """
     # PyTorch searches quickly only along the dimension that is contiguous in memory.
-    return logits.contiguous(memory_format=torch.channels_last).argmax(1).to(torch.uint8)
+    order = torch.channels_last if logits.ndim == 4 else torch.channels_last_3d
+    return logits.contiguous(memory_format=order).argmax(1).to(torch.uint8)

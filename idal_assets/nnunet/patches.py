@@ -1,6 +1,5 @@
 """Batches of augmented 2D patches, drawn as nnU-Net's loader does from slices in memory."""
 
-import hashlib
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +17,7 @@ from idal_assets.nnunet.compute import use_threads
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.variants import OUTSIDE
+from idal_assets.seeds import derived_seed
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,9 @@ class Batch:
     """One training batch.
 
     Attributes:
-        image: Patches, shape (batch, 4, rows, columns), on the device that the source is given.
-        targets: Labels at each resolution of deep supervision, shape (batch, 1, rows, columns) and smaller.
+        image: Patches, shape (batch, 4, rows, columns), in 3D with slices before the rows, on the device that the
+            source is given.
+        targets: Labels at each resolution of deep supervision, with one channel, as large as patches and smaller.
     """
 
     image: torch.Tensor
@@ -139,11 +140,6 @@ def trainer_stand_in(plans: Plans) -> SimpleNamespace:
     )
     stand_in._get_deep_supervision_scales = lambda: nnUNetTrainer._get_deep_supervision_scales(stand_in)
     return stand_in
-
-
-def derived_seed(*parts: object) -> int:
-    """Derives a seed of 32 bits from anything that prints, such as (profile seed, asset, case id)."""
-    return int.from_bytes(hashlib.sha256(repr(parts).encode()).digest()[:4], "big")
 
 
 def seed_global_generators(*parts: object) -> None:

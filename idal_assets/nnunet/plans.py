@@ -26,6 +26,9 @@ from idal_assets.imaging.conventions import CHANNELS, LABELS
 from idal_assets.settings import PlansSettings
 
 CONFIGURATION = "2d"
+"""The configuration of everything but the baseline's 3D candidates."""
+
+CASCADE = "3d_cascade_fullres"
 DATASET_NAME = "Dataset001_IDAL"
 FOREGROUND_SAMPLES = 1_000_000
 """Voxels for the intensity statistics over all cases. nnU-Net takes a hundred times more, but MR images are
@@ -36,35 +39,59 @@ NOT_DETERMINING = ("median_image_size_in_voxels", "data_identifier")
 
 
 class Plans:
-    """nnU-Net's plans of the 2D configuration.
+    """nnU-Net's plans, and one of the configurations that they hold.
 
     Attributes:
         values: Content of `plans.json`.
         dataset: Content of `dataset.json`.
+        name: Name of the configuration.
         manager: nnU-Net's reader of the plans.
-        configuration: The 2D configuration.
+        configuration: The configuration.
         labels: nnU-Net's label manager.
     """
 
-    def __init__(self, values: dict[str, Any], dataset: dict[str, Any]) -> None:
+    def __init__(self, values: dict[str, Any], dataset: dict[str, Any], name: str = CONFIGURATION) -> None:
         self.values = values
         self.dataset = dataset
+        self.name = name
         self.manager = PlansManager(values)
-        self.configuration: ConfigurationManager = self.manager.get_configuration(CONFIGURATION)
+        self.configuration: ConfigurationManager = self.manager.get_configuration(name)
         self.labels: LabelManager = self.manager.get_label_manager(dataset)
 
+    def of(self, name: str) -> "Plans":
+        """The same plans with another of their configurations."""
+        return Plans(self.values, self.dataset, name)
+
     @property
-    def patch_size(self) -> tuple[int, int]:
-        """Rows and columns of a patch."""
-        rows, columns = self.configuration.patch_size
-        return int(rows), int(columns)
+    def configurations(self) -> list[str]:
+        """Names of all configurations that nnU-Net planned."""
+        return list(self.values["configurations"])
+
+    @property
+    def cascade(self) -> str:
+        """Whether nnU-Net offers a cascade for these cases, in words."""
+        if CASCADE in self.configurations:
+            return "nnU-Net's planner offers a cascade for these cases; it is not among what can be trained here"
+        return (
+            "nnU-Net's planner offers no cascade for these cases: a patch of its 3D network covers enough of one"
+        )
+
+    @property
+    def patch_size(self) -> tuple[int, ...]:
+        """Rows and columns of a patch, after its slices in 3D."""
+        return tuple(int(size) for size in self.configuration.patch_size)
+
+    @property
+    def is_3d(self) -> bool:
+        """Whether patches are volumes."""
+        return len(self.patch_size) == 3
 
     @property
     def version(self) -> str:
         """Hash of what determines preprocessing and network, without the dataset's statistics."""
         configuration = {
             name: value
-            for name, value in self.values["configurations"][CONFIGURATION].items()
+            for name, value in self.values["configurations"][self.name].items()
             if name not in NOT_DETERMINING
         }
         deciding = {

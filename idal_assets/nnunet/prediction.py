@@ -34,7 +34,7 @@ class _Canvas:
         inside: Where the unpadded slices are, along Z, rows and columns.
         tiles: Top left corners (row, column), the same for every slice.
         labels: Labels of the padded slices, shape (Z, rows, columns), where each slice is one tile and keeps its
-            resolution; else None.
+            resolution and nobody asks for logits; else None.
         logits: Summed logits of the padded slices, shape (Z, labels, rows, columns), in all other cases.
         waiting: Tiles that are still to come.
     """
@@ -88,27 +88,44 @@ class Predictor:
             (Z, Y, X) like the case's `truth`.
         """
         with kept_memory():
-            yield from self._stream(cases, names)
+            for canvas in self._stream(cases, names, keep_logits=False):
+                yield canvas.case, self._segmentation(canvas)
 
-    def _stream(self, cases: SlicesOnDisk, names: Sequence[str]) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
+    def segment_with_probabilities(
+        self, cases: SlicesOnDisk, names: Sequence[str]
+    ) -> Iterator[tuple[CaseSlices, NDArray[np.uint8], NDArray[np.float32]]]:
+        """Segments cases and says how probable each label is.
+
+        Args:
+            cases: Where the cases are.
+            names: Which of them.
+
+        Yields:
+            Each case in order with its segmentation as `segment` yields it, and the softmax of the logits in the
+            geometry of the case's `label`, which is cropped and resampled: shape (labels, Z, Y, X), 0 to 1.
+        """
+        with kept_memory():
+            for canvas in self._stream(cases, names, keep_logits=True):
+                yield canvas.case, self._segmentation(canvas), self._probabilities(canvas)
+
+    def _stream(self, cases: SlicesOnDisk, names: Sequence[str], keep_logits: bool) -> Iterator[_Canvas]:
         use_threads(self._compute.threads)
         pending: list[tuple[_Canvas, int, tuple[int, int]]] = []
         open_canvases: list[_Canvas] = []
         for name in names:
-            canvas = self._canvas(cases[name])
+            canvas = self._canvas(cases[name], keep_logits)
             open_canvases.append(canvas)
             pending += [(canvas, z, tile) for z in range(canvas.image.shape[0]) for tile in canvas.tiles]
             while len(pending) >= self._tiles_per_batch:
                 self._predict(pending[: self._tiles_per_batch])
                 del pending[: self._tiles_per_batch]
             while open_canvases and open_canvases[0].waiting == 0:
-                yield self._finished(open_canvases.pop(0))
+                yield open_canvases.pop(0)
         if pending:
             self._predict(pending)
-        for canvas in open_canvases:
-            yield self._finished(canvas)
+        yield from open_canvases
 
-    def _canvas(self, case: CaseSlices) -> _Canvas:
+    def _canvas(self, case: CaseSlices, keep_logits: bool) -> _Canvas:
         image, inside = pad_nd_image(
             torch.from_numpy(case.image), self._plans.patch_size, "constant", {"value": 0}, True, None
         )
@@ -119,7 +136,7 @@ class Predictor:
         )
         tiles = [(row, column) for row in row_steps for column in column_steps]
         labels = logits = None
-        if len(tiles) == 1 and not _is_resampled(case):
+        if len(tiles) == 1 and not _is_resampled(case) and not keep_logits:
             labels = torch.empty((count, rows, columns), dtype=torch.uint8, device=image.device)
         else:
             heads = self._plans.labels.num_segmentation_heads
@@ -143,18 +160,25 @@ class Predictor:
                 canvas.logits[z][(..., *place)] += tile * self._gaussian if len(canvas.tiles) > 1 else tile
             canvas.waiting -= 1
 
-    def _finished(self, canvas: _Canvas) -> tuple[CaseSlices, NDArray[np.uint8]]:
+    def _segmentation(self, canvas: _Canvas) -> NDArray[np.uint8]:
         if canvas.labels is not None:
-            return canvas.case, _uncropped(canvas.labels[canvas.inside], canvas.case)
+            return _uncropped(canvas.labels[canvas.inside], canvas.case)
+        logits = self._logits(canvas)
+        if not _is_resampled(canvas.case):
+            return _uncropped(largest(logits), canvas.case)
+        return self._resampled(logits.transpose(0, 1), canvas.case)
+
+    def _probabilities(self, canvas: _Canvas) -> NDArray[np.float32]:
+        return torch.softmax(self._logits(canvas), 1).transpose(0, 1).cpu().numpy()
+
+    def _logits(self, canvas: _Canvas) -> torch.Tensor:
+        """Logits without the padding, shape (Z, labels, Y, X); where tiles overlap, their weighted mean."""
         assert canvas.logits is not None
         logits = canvas.logits
         if len(canvas.tiles) > 1:
             logits = logits / self._summed_weights(canvas)
         depth, rows, columns = canvas.inside
-        logits = logits[depth, :, rows, columns]
-        if not _is_resampled(canvas.case):
-            return canvas.case, _uncropped(largest(logits), canvas.case)
-        return canvas.case, self._resampled(logits.transpose(0, 1), canvas.case)
+        return logits[depth, :, rows, columns]
 
     def _summed_weights(self, canvas: _Canvas) -> torch.Tensor:
         rows, columns = self._plans.patch_size

@@ -65,7 +65,7 @@ def preprocess(case: Case, plans: Plans) -> CaseSlices:
 
     Args:
         case: The case.
-        plans: The plans to follow.
+        plans: The plans to follow; in 2D the distance of slices stays, in 3D it may be resampled.
 
     Returns:
         The preprocessed case.
@@ -84,6 +84,12 @@ def preprocess(case: Case, plans: Plans) -> CaseSlices:
         properties=_plain(properties),
         truth=label[0].transpose(plans.manager.transpose_forward).astype(np.uint8),
     )
+
+
+def truth_spacing(case: CaseSlices, plans: Plans) -> list[float]:
+    """Voxel size in mm along the axes of `CaseSlices.truth`, which nnU-Net's transposition may have exchanged."""
+    spacing = case.properties["spacing"]
+    return [float(spacing[axis]) for axis in plans.manager.transpose_forward]
 
 
 def foreground_places(label: NDArray[np.int8], labels: list[int]) -> dict[int, NDArray[np.int32]]:

@@ -1,10 +1,10 @@
-"""The one training loop: baseline, case models and reduced models are all trained by `train`.
+"""The one training loop: baseline and its candidates, case models and reduced models are all trained by `train`.
 
 Network, loss and augmentation are nnU-Net's. What its trainer adds around them (a split, validation, pictures,
 checkpoints in between) is left out: training is on all given cases, for a fixed number of iterations.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,9 +18,10 @@ from torch import nn
 from idal_assets.imaging.conventions import LABELS
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
 from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
-from idal_assets.nnunet.patches import PatchSource, prefetched, seed_global_generators, trainer_stand_in
+from idal_assets.nnunet.patches import Batch, PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.nnunet.volumes import volume_batches
 from idal_assets.progress import Track, silently
 from idal_assets.settings import TrainingSettings
 
@@ -79,8 +80,7 @@ def train(
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch)
-    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device)
-    batches = prefetched(source, settings.iterations, compute.batches_ahead)
+    batches = _batches(cases, plans, settings, compute, seed)
     with kept_memory():
         for iteration in track(range(settings.iterations), description):
             for group in optimizer.param_groups:
@@ -95,6 +95,15 @@ def train(
             optimizer.step()
             history.add(loss.detach(), outputs[0].detach(), batch.targets[0])
     return Trained(_on_cpu(network.state_dict()), history.table())
+
+
+def _batches(
+    cases: SlicesOnDisk, plans: Plans, settings: TrainingSettings, compute: Compute, seed: int
+) -> Iterator[Batch]:
+    if plans.is_3d:
+        return volume_batches(cases, plans, settings, compute, seed)
+    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device)
+    return prefetched(source, settings.iterations, compute.batches_ahead)
 
 
 def _on_cpu(state: Weights) -> Weights:
@@ -142,10 +151,12 @@ class _History:
 
     def add(self, loss: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> None:
         predicted, truth = largest(output), target[:, 0].to(torch.uint8)
-        values = torch.tensor(list(LABELS), dtype=torch.uint8, device=truth.device)[:, None, None, None]
+        values = torch.tensor(list(LABELS), dtype=torch.uint8, device=truth.device)
+        values = values.reshape(-1, *[1] * truth.ndim)
         hit, meant = predicted[None] == values, truth[None] == values
-        overlap = (hit & meant).sum((1, 2, 3))
-        sizes = hit.sum((1, 2, 3)) + meant.sum((1, 2, 3))
+        voxels = tuple(range(1, hit.ndim))
+        overlap = (hit & meant).sum(voxels)
+        sizes = hit.sum(voxels) + meant.sum(voxels)
         self._losses.append(loss)
         self._counts.append(torch.stack([overlap, sizes]))
         if len(self._losses) == self._iterations_per_epoch:

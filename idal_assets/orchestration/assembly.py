@@ -190,6 +190,7 @@ def _record(folder: Path, provenance: Provenance, made_now: bool) -> dict[str, A
     return {
         "path": dg.MetadataValue.path(folder),
         "seconds": provenance.seconds,
+        "cpu_seconds": provenance.cpu_seconds,
         "made": provenance.written,
         "reused": not made_now,
         **cell_counts(folder, made_now),

@@ -84,9 +84,11 @@ ALL_CHECKS = [
         "sound_slices",
         "Channels, shapes and label values are right, intensities finite, and there is a tumour to learn.",
     ),
+    _check("baseline_candidate", "trained_well", TRAINED),
     _check("baseline_weights", "trained_well", TRAINED),
     _check("case_model", "trained_well", TRAINED),
-    _check("dice_row", "complete_row", "Every receiver and region once, in 0 to 1 or undefined, as counted."),
+    _check("fold_model", "trained_well", TRAINED),
+    _check("dice_row", "complete_row", "Every receiver and region once, in range or undefined, as counted."),
     _check(
         MATRIX,
         CURRENT_MATRIX,

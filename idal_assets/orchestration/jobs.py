@@ -1,7 +1,7 @@
 """Jobs by purpose: one click for what a person wants made, with what it costs.
 
-A Dagster job of assets has partitions of one kind; the experiment has cases, donors and removal sets. So a job
-here does what `idal run` does, for its part of the graph: it makes what is missing or outdated, partition by
+A Dagster job of assets has partitions of one kind; the experiment has cases, donors, folds and removal sets. So
+a job here does what `idal run` does, for its part of the graph: it makes what is missing or outdated, partition by
 partition, and leaves alone what is current. What it makes is recorded like any other materialization.
 """
 
@@ -37,13 +37,13 @@ PURPOSES: Mapping[str, Purpose] = {
     "full_experiment": Purpose(
         "Everything from the raw folder to the report, as far as it is missing or outdated. On an empty instance "
         "it makes the cohort, registers the cases as partitions and goes on.",
-        "hours to days on a GPU; a training for each donor and set",
+        "hours to days on a GPU; a training for each donor, fold and set",
         frozenset(GRAPH),
     ),
     "refresh_matrix": Purpose(
         "Matrix, dendrogram and ranking, and whatever they need that is missing or outdated. Removes and retrains "
         "nothing.",
-        "minutes on a GPU; a training for each changed donor",
+        "minutes on a GPU; a training for each changed donor and for each fold that learns from it",
         upstream_of("case_ranking"),
     ),
     "retrain_reduced": Purpose(
@@ -57,6 +57,8 @@ PURPOSES: Mapping[str, Purpose] = {
                 "reduced_model",
                 "reduced_evaluation",
                 "reduction_report",
+                "evidence",
+                "cost",
                 "experiment_report",
             }
         ),

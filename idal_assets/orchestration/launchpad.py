@@ -16,8 +16,8 @@ from pydantic import BaseModel
 from idal_assets.graph import Node
 from idal_assets.settings import Profile
 
-FIXED = {"removal.sizes"}
-"""Decides which removal sets there are, so it cannot differ between assets."""
+FIXED = {"out_of_fold.folds", "removal.sizes", "controls.random", "controls.matched", "controls.seeds"}
+"""They decide which folds and removal sets there are, so they cannot differ between assets."""
 
 
 def config_schema(node: Node, profile: Profile) -> dict[str, dg.Field]:

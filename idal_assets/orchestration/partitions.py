@@ -1,4 +1,4 @@
-"""The partitions: cases, donors and removal sets, all dynamic because the data decide what they are."""
+"""The partitions, all dynamic because data and profile decide what they are."""
 
 import dagster as dg
 
@@ -7,7 +7,9 @@ from idal_assets.study import Study
 
 PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
     "case": dg.DynamicPartitionsDefinition(name="case"),
+    "candidate": dg.DynamicPartitionsDefinition(name="candidate"),
     "donor": dg.DynamicPartitionsDefinition(name="donor"),
+    "fold": dg.DynamicPartitionsDefinition(name="fold"),
     "removal_set": dg.DynamicPartitionsDefinition(name="removal_set"),
 }
 
@@ -17,8 +19,10 @@ def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
     cohort = study.cohort
     wanted: dict[Partition, list[str]] = {
         "case": [case.case_id for case in cohort.cases],
+        "candidate": study.candidates,
         "donor": cohort.donors,
-        "removal_set": study.removal_sets,
+        "fold": study.profile.out_of_fold.names,
+        "removal_set": list(study.removal_sets),
     }
     for name, keys in wanted.items():
         present = set(instance.get_dynamic_partitions(name))

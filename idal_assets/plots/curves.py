@@ -1,10 +1,12 @@
-"""Curves of one training: the loss and the pseudo Dice that nnU-Net measures on random patches."""
+"""Curves of trainings: the loss and the pseudo Dice that nnU-Net measures on random patches."""
+
+from collections.abc import Mapping
 
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from idal_assets.plots.style import ACCENT, GRID, MUTED, PAGE_WIDTH, SERIES, new_figure, tidy
+from idal_assets.plots.style import ACCENT, GRID, INK, MUTED, PAGE_WIDTH, SERIES, new_figure, tidy
 
 PSEUDO_DICE = "pseudo_dice"
 
@@ -28,9 +30,73 @@ def training_curves(history: pd.DataFrame) -> Figure:
     return figure
 
 
-def _draw_loss(axes: Axes, measured: pd.DataFrame) -> None:
+def compared_losses(histories: Mapping[str, pd.DataFrame]) -> Figure:
+    """Draw the losses of several trainings, raw and smoothed.
+
+    Args:
+        histories: By name, columns `iteration` and `loss`.
+    """
+    figure = new_figure(PAGE_WIDTH, 3.6)
+    axes = figure.subplots()
+    for (name, history), colour in zip(histories.items(), SERIES, strict=False):
+        axes.plot(history["iteration"], history["loss"], color=colour, alpha=0.2, linewidth=0.7)
+        axes.plot(history["iteration"], _smoothed(history)[1], color=colour, linewidth=1.8, label=name)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("loss")
+    tidy(axes)
+    axes.legend(fontsize=8.5, frameon=False)
+    return figure
+
+
+def compared_metrics(histories: Mapping[str, pd.DataFrame], true_dice: Mapping[str, float]) -> Figure:
+    """Draw the pseudo Dice of several trainings, and at the end of each the true Dice on cases it has not seen.
+
+    Args:
+        histories: By name, columns `iteration` and those that start with `pseudo_dice`, whose mean is drawn.
+        true_dice: By name, the mean Dice over whole held-out cases.
+    """
+    figure = new_figure(PAGE_WIDTH, 3.6)
+    axes = figure.subplots()
+    for (name, history), colour in zip(histories.items(), SERIES, strict=False):
+        mean = history.filter(like=PSEUDO_DICE).mean(axis=1)
+        measured = pd.DataFrame({"iteration": history["iteration"], "mean": mean}).dropna()
+        axes.plot(measured["iteration"], measured["mean"], color=colour, linewidth=1.6, marker="o", markersize=3)
+        axes.plot(
+            history["iteration"].iloc[-1],
+            true_dice[name],
+            color=colour,
+            linestyle="",
+            marker="D",
+            markersize=7,
+            markerfacecolor="white",
+            markeredgewidth=1.8,
+            zorder=4,
+            clip_on=False,
+        )
+        axes.plot([], [], color=colour, linewidth=1.6, label=f"{name}: true {true_dice[name]:.3f}")
+    axes.plot(
+        [], [], color=MUTED, linewidth=1.6, marker="o", markersize=3, label="pseudo Dice of training patches"
+    )
+    axes.plot(
+        [], [], color=MUTED, linestyle="", marker="D", markerfacecolor="white", label="true Dice of held-out cases"
+    )
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(color=GRID, linewidth=0.8)
+    axes.set_xlabel("iteration")
+    axes.set_ylabel("Dice")
+    tidy(axes)
+    figure.legend(loc="outside right center", fontsize=8.5, frameon=False, labelcolor=INK)
+    return figure
+
+
+def _smoothed(measured: pd.DataFrame) -> tuple[int, pd.Series]:
     window = max(1, len(measured) // 20)
-    smooth = measured["loss"].rolling(window, center=True, min_periods=1).mean()
+    return window, measured["loss"].rolling(window, center=True, min_periods=1).mean()
+
+
+def _draw_loss(axes: Axes, measured: pd.DataFrame) -> None:
+    window, smooth = _smoothed(measured)
     axes.plot(measured["iteration"], measured["loss"], color=ACCENT, alpha=0.25, linewidth=0.8, label="raw")
     label = f"mean of {window} values" if window > 1 else "smoothed"
     axes.plot(measured["iteration"], smooth, color=ACCENT, linewidth=1.8, label=label)

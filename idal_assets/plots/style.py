@@ -22,7 +22,7 @@ from PIL import Image
 from idal_assets.imaging.conventions import ENHANCING, NON_ENHANCING, OEDEMA
 
 INK, MUTED, GRID, MISSING = "#1f2933", "#66727f", "#e2e6ea", "#e9ecef"
-ACCENT, ALERT = "#0b5fa5", "#c8401f"
+ACCENT, ALERT, NEUTRAL = "#0b5fa5", "#c8401f", "#9aa5b1"
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f5aa8", "#5c6670")
 """Colours of lines and points, after Okabe and Ito, so that they stay apart for colour-blind readers."""
@@ -89,9 +89,14 @@ def short_labels(labels: Sequence[str]) -> list[str]:
     return short if len(set(short)) == len(set(labels)) else list(labels)
 
 
+def text_inches(texts: Sequence[str]) -> float:
+    """Estimate the room in inches that the longest text takes in the size of tick labels."""
+    return 0.068 * max((len(x) for x in texts), default=0)
+
+
 def label_inches(labels: Sequence[str]) -> float:
-    """Estimate the room in inches that the longest tick label takes."""
-    return 0.068 * max((len(x) for x in short_labels(labels)), default=0)
+    """Estimate the room in inches that the longest tick label takes, after `short_labels`."""
+    return text_inches(short_labels(labels))
 
 
 def case_ticks(axis: Axis, labels: Sequence[str], inches: float) -> None:

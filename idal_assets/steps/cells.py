@@ -1,18 +1,19 @@
 """The cell cache: what of a row need not be computed again.
 
-A cell is one model on one case. It follows from the version of the model and the version of the case's slices, and
-from settings and code of the asset that holds it. While a row is made again, the row before still lies in the data
-folder; cells of it that are still true are taken over, and only the others are segmented.
+A cell is one model on one case. It follows from the version of the model and the version of the case's slices,
+from settings and code of the asset that holds it, and from whether the case's surface distances are asked for.
+While a row is made again, the row before still lies in the data folder; cells of it that are still true are taken
+over, and only the others are segmented.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.analysis.scores import Scalar, with_scalar
+from idal_assets.analysis.scores import COUNTS, MEASURES, Scalar, with_scalar
 from idal_assets.artifacts import read_provenance
 from idal_assets.graph import GRAPH
 from idal_assets.study import Study
@@ -71,7 +72,11 @@ class Cells:
 
 
 def find_cells(
-    before: pd.DataFrame | None, case_column: str, model_version: str, case_versions: Mapping[str, str]
+    before: pd.DataFrame | None,
+    case_column: str,
+    model_version: str,
+    case_versions: Mapping[str, str],
+    measured: Collection[str] = (),
 ) -> Cells:
     """Tells the cells that are still true from those that are to be computed.
 
@@ -80,13 +85,21 @@ def find_cells(
         case_column: Column of the rows that names the case.
         model_version: Version of the model now.
         case_versions: Version of the slices of every case now.
+        measured: Cases whose surface distances are asked for. A cell of theirs without distances is computed
+            again; of any other case the distances are dropped, so that all that is taken over is what would be
+            computed.
     """
     if before is None:
         return Cells(case_column, model_version, case_versions, pd.DataFrame({case_column: []}))
     same_model = before["model_version"] == model_version
     # a case that left has no version now, and no version of before equals that
     same_case = before["receiver_version"] == before[case_column].map(case_versions)
-    return Cells(case_column, model_version, case_versions, before[same_model & same_case])
+    still = before[same_model & same_case]
+    asked = still[case_column].isin(list(measured))
+    # a distance is defined wherever the Dice is, so this is a cell in which none was measured
+    without = still.loc[asked & still["dice"].notna() & still["hd95"].isna(), case_column]
+    still = still.assign(hd95=still["hd95"].where(asked))
+    return Cells(case_column, model_version, case_versions, still[~still[case_column].isin(without)])
 
 
 def rows_before(study: Study, asset: str, key: str, file: str) -> pd.DataFrame | None:
@@ -133,5 +146,5 @@ def read_scores(file: Path, scalar: Scalar) -> pd.DataFrame:
         scalar: Which regions the scalar averages.
     """
     rows = pd.read_parquet(file)
-    of_cell = [name for name in rows.columns if name not in ("region", "dice", "tp", "fp", "fn")]
+    of_cell = [name for name in rows.columns if name not in ("region", *MEASURES, *COUNTS)]
     return with_scalar(rows, of_cell, scalar)

@@ -13,7 +13,7 @@ from zipfile import BadZipFile
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.scores import dice
+from idal_assets.analysis.scores import COUNTS, MEASURES, dice, iou
 from idal_assets.imaging.conventions import CHANNELS, LABELS, REGIONS
 from idal_assets.imaging.inspection import CaseFacts, inspect_case
 from idal_assets.imaging.problems import CaseProblems
@@ -175,15 +175,20 @@ def _loss_problems(losses: np.ndarray, asked: int) -> list[str]:
 
 
 def complete_row(study: Study, asset: str, donor: str) -> Finding:
-    """Each receiver and region has one score, in 0 to 1 and as its voxel counts say; NaN only where they are 0."""
+    """Each receiver and region has its scores, in range and as its voxel counts say; NaN only where these are 0.
+
+    HD95 is there for the test cases, unless the row was made without it, and for no other case.
+    """
     try:
         rows = pd.read_parquet(study.path(asset, donor) / "row.parquet")
-        rows = rows[["donor", "receiver", "region", "dice", "tp", "fp", "fn"]]
+        rows = rows[["donor", "receiver", "region", *MEASURES, *COUNTS]]
     except UNREADABLE as error:
         return Finding((f"row.parquet cannot be read ({error}); materialize dice_row again",))
     problems = _coverage_problems(rows, donor, study.cohort.receivers)
     if not problems:
-        problems = _score_problems(rows)
+        with_distances = study.provenance(asset, donor).inputs.settings["inference"]["surface_distances"]
+        measured = rows["receiver"].isin(study.cohort.tests if with_distances else [])
+        problems = [*_score_problems(rows), *_distance_problems(rows, measured)]
     facts = {"cells": int(rows["receiver"].nunique()), "undefined": int(rows["dice"].isna().sum())}
     return Finding(tuple(problems), facts=facts)
 
@@ -206,23 +211,32 @@ def _coverage_problems(rows: pd.DataFrame, donor: str, receivers: list[str]) -> 
 
 def _score_problems(rows: pd.DataFrame) -> list[str]:
     problems = []
-    outside = rows[(rows["dice"] < 0) | (rows["dice"] > 1)]
-    if len(outside):
-        place = outside.iloc[0]
-        problems.append(
-            f"{len(outside)} Dice are outside 0 to 1, the first is {place['dice']} for {place['region']} "
-            f"of receiver {place['receiver']}"
-        )
-    counted = dice(rows["tp"], rows["fp"], rows["fn"])
-    # Both come from the same division, so they are equal to the bit; NaN is equal to NaN here.
-    differing = rows[~((counted == rows["dice"]) | (np.isnan(counted) & rows["dice"].isna()))]
-    if len(differing):
-        place = differing.iloc[0]
-        problems.append(
-            f"{len(differing)} Dice are not what their voxel counts say, the first is {place['region']} "
-            f"of receiver {place['receiver']}"
-        )
+    counts = [rows[name] for name in COUNTS]
+    for name, column, counted in (("Dice", "dice", dice(*counts)), ("IoU", "iou", iou(*counts))):
+        said = rows[column]
+        # Both come from the same division, so they are equal to the bit; NaN is equal to NaN here.
+        differing = ~((counted == said) | (np.isnan(counted) & said.isna()))
+        problems += _problem(rows, column, (said < 0) | (said > 1), f"{name} are outside 0 to 1")
+        problems += _problem(rows, column, differing, f"{name} are not what their voxel counts say")
     return problems
+
+
+def _distance_problems(rows: pd.DataFrame, measured: pd.Series) -> list[str]:
+    said = rows["hd95"]
+    defined = measured & rows["dice"].notna()
+    return [
+        *_problem(rows, "hd95", (said < 0) | np.isinf(said), "HD95 are negative or infinite"),
+        *_problem(rows, "hd95", defined & said.isna(), "HD95 of test cases are missing"),
+        *_problem(rows, "hd95", ~defined & said.notna(), "HD95 are there that are not defined or not asked for"),
+    ]
+
+
+def _problem(rows: pd.DataFrame, column: str, bad: pd.Series, what: str) -> list[str]:
+    if not bad.any():
+        return []
+    place = rows[bad].iloc[0]
+    first = f"the first is {place[column]} for {place['region']} of receiver {place['receiver']}"
+    return [f"{int(bad.sum())} {what}, {first}"]
 
 
 def current_matrix(study: Study, asset: str = "dice_matrix", key: None = None) -> Finding:

@@ -55,7 +55,8 @@ def make_cohort(study: Study, folder: Path, track: Track) -> Cohort:
     before = study.path("cohort")
     known = read_cohort(before).known if (before / COHORT_FILE).is_file() else {}
     report = inspect_folder(study.raw, known, track)
-    chosen = choose_cohort(report, study.profile.cohort, study.profile.removal.sizes)
+    profile = study.profile
+    chosen = choose_cohort(report, profile.cohort, profile.removal.sizes, profile.out_of_fold.folds)
     save_cohort(chosen, folder)
     return chosen
 

@@ -2,18 +2,26 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.similarity import Dendrogram, cluster, rank_donors, worst_cluster
+from idal_assets.analysis.clusters import stability, worst_cluster
+from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.graph import version_in_the_making
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
+from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, read_scores
+from idal_assets.steps.quality import load_label_quality
 from idal_assets.study import Study
+
+DECIDING_FILE = "deciding_cells.parquet"
+DECISION_FILE = "decision.json"
 
 
 def collect_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -50,15 +58,23 @@ def load_matrix(study: Study) -> pd.DataFrame:
     return pd.read_parquet(study.path("dice_matrix") / "matrix.parquet")
 
 
-def donor_matrix(study: Study) -> pd.DataFrame:
-    """The part of the matrix that decides: donors by donors. Test cases never take part in a decision."""
-    return load_matrix(study)[study.cohort.donors]
+def save_deciding_cells(rows: pd.DataFrame, cohort: Cohort, folder: Path) -> None:
+    """Writes the cells that decide, those of donors and validation cases; test cases decide nothing."""
+    columns = ["donor", "receiver", "region", "dice", "tp", "fp", "fn"]
+    cells = rows.loc[rows["receiver"].isin(cohort.deciding) & (rows["region"] != MEAN), columns]
+    cells.to_parquet(folder / DECIDING_FILE, index=False)
+
+
+def load_deciding_matrix(study: Study) -> pd.DataFrame:
+    """The scalars that decide in the profile's mode: donors by donors and then validation cases."""
+    cells = pd.read_parquet(study.path("dice_matrix") / DECIDING_FILE)
+    return deciding_matrix(cells, study.cohort.donors, study.cohort.deciding, study.profile.similarity)
 
 
 def make_dendrogram(study: Study, folder: Path) -> None:
     """Clusters the donors; writes `linkage.npy`, `dendrogram.json` and the picture."""
-    matrix = donor_matrix(study)
-    found = cluster(matrix, study.profile.similarity.distance)
+    matrix = load_deciding_matrix(study)[study.cohort.donors]
+    found = cluster(matrix, study.profile.similarity)
     np.save(folder / "linkage.npy", found.linkage, allow_pickle=False)
     facts = {"cophenetic": found.cophenetic, "leaves": found.leaves, "donors": list(matrix.index)}
     (folder / "dendrogram.json").write_text(json.dumps(facts, indent=1))
@@ -74,23 +90,53 @@ def load_dendrogram(folder: Path) -> Dendrogram:
 
 
 def make_ranking(study: Study, folder: Path) -> pd.DataFrame:
-    """Ranks the donors and cuts the dendrogram; writes `case_score.parquet`, `worst_cluster.json` and the picture.
+    """Ranks the donors and cuts the dendrogram; writes `case_score.parquet`, `decision.json` and the picture.
+
+    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster.
 
     Returns:
         The rows of the database's table `case_score`.
     """
-    matrix = donor_matrix(study)
-    scores = rank_donors(matrix)
-    tree = load_dendrogram(study.path("dendrogram"))
-    members, clusters = worst_cluster(tree, list(matrix.index), scores, study.profile.similarity)
-    scores["cluster"] = scores["case_id"].map(clusters)
+    # read before the files, so that a matrix that changes meanwhile is not taken for the one that decided
+    matrix_version = study.version("dice_matrix")
+    settings = study.profile.similarity
+    matrix = load_deciding_matrix(study)
+    scores = rank_donors(matrix[study.cohort.donors])
+    tree = load_dendrogram(study.path("dendrogram")).linkage
+    found = worst_cluster(tree, matrix, scores, settings)
+    seed = derived_seed(study.profile.seed, "stability")
+    stays = stability(tree, matrix, found, settings, seed)
+    scores["cluster"] = scores["case_id"].map(found.clusters)
+    scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
+    scores = scores.merge(_rivals(study), on="case_id", how="left")
     scores.to_parquet(folder / "case_score.parquet", index=False)
-    (folder / "worst_cluster.json").write_text(json.dumps(members))
+    decision = {
+        "worst_cluster": found.members,
+        "reason": found.reason,
+        "gain": found.gain,
+        "clusters_at_the_cut": found.count,
+        "resamples": stays.resamples,
+        "adjusted_rand_index": stays.clusters,
+        "rank_correlation": stays.ranking,
+        "matrix_version": matrix_version,
+    }
+    (folder / DECISION_FILE).write_text(json.dumps(decision, indent=1))
     worst = set(scores["case_id"].head(max(study.profile.removal.sizes)))
     (folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
     return scores.assign(
-        ranking_version=version_in_the_making(study, "case_ranking"), matrix_version=study.version("dice_matrix")
+        ranking_version=version_in_the_making(study, "case_ranking"), matrix_version=matrix_version
     )
+
+
+def load_decision(folder: Path) -> dict[str, Any]:
+    """Reads what `make_ranking` wrote on the worst cluster, on stability, and which matrix decided."""
+    return json.loads((folder / DECISION_FILE).read_text())
+
+
+def _rivals(study: Study) -> pd.DataFrame:
+    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
+    labels = load_label_quality(study.path("label_quality"), study.profile.similarity.scalar)
+    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
 
 
 def load_ranking(study: Study) -> pd.DataFrame:

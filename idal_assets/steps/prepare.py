@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from idal_assets.graph import CONFIGURATIONS_FILE
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans
 from idal_assets.nnunet.slices import CaseSlices, preprocess
@@ -18,7 +19,8 @@ def plan_network(study: Study, folder: Path, track: Track) -> str:
     """Writes fingerprint and plans of the cases that networks learn from.
 
     Returns:
-        Version of the plans: a hash of what determines preprocessing and network.
+        Version of the 2D plans: a hash of what determines preprocessing and network. The versions of all
+        configurations are in `configurations.json`.
     """
     cohort = study.cohort
     names = [*cohort.donors, *cohort.pretraining]
@@ -26,6 +28,8 @@ def plan_network(study: Study, folder: Path, track: Track) -> str:
     plans = make_plans(found, len(names), study.profile.plans)
     plans.save(folder)
     (folder / "dataset_fingerprint.json").write_text(json.dumps(found, indent=1))
+    versions = {name: plans.of(name).version for name in plans.configurations}
+    (folder / CONFIGURATIONS_FILE).write_text(json.dumps(versions, indent=1))
     return plans.version
 
 

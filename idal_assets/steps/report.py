@@ -1,25 +1,42 @@
 """What the experiment's report says: facts, tables and pictures, gathered from the finished artifacts."""
 
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
+from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
+from idal_assets.plots.cost import human_time
 from idal_assets.plots.style import png_bytes
+from idal_assets.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, ReportSection, Table
-from idal_assets.settings import FULL_SET, WORST_CLUSTER, Profile
+from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
-from idal_assets.steps.matrix import load_matrix, load_ranking
-from idal_assets.steps.reductions import load_evaluation, load_plan
+from idal_assets.steps.comparison import load_comparison
+from idal_assets.steps.cost import load_cost
+from idal_assets.steps.evidence import Evidence, load_evidence
+from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
+from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
 from idal_assets.study import Study
 
 OVERLAY_CASES = 6
 """Test cases whose segmentations are shown: the best, the worst and some between."""
 
+MODE_NAMES = {
+    "robust": "robust: regions that both cases hold, and what removal does to validation cases",
+    "thesis": "thesis: all regions, donors alone",
+}
+LINKAGE_NAMES = {
+    "average": "average linkage (UPGMA)",
+    "single": "single linkage",
+    "complete": "complete linkage",
+    "weighted": "weighted average linkage (WPGMA)",
+}
 SCALAR_NAMES = {"regions": "mean of WT, TC and ET", "labels": "mean of the three labels", "WT": "whole tumour"}
 
 
@@ -27,16 +44,20 @@ def experiment_content(study: Study) -> ReportContent:
     """Gathers the report of a finished study."""
     cohort = study.cohort
     change = load_median_change(study)
+    found = load_evidence(study)
     return ReportContent(
         title=f"Which cases help, which harm: {study.profile.name}",
-        summary=summary_sentence(change, load_ranking(study), study.profile),
+        summary=summary(change, found, load_ranking(study), study.profile),
         facts=_facts(study, cohort),
         sections=[
+            _evidence_section(study, found),
             _reduction_section(study, change),
             _ranking_section(study),
             _matrix_section(study, cohort),
+            *baseline_sections(study),
             _training_section(study),
             _overlay_section(study, cohort),
+            _cost_section(study),
             _cohort_section(study, cohort),
         ],
     )
@@ -47,19 +68,27 @@ def load_median_change(study: Study) -> pd.DataFrame:
     return pd.read_csv(study.path("reduction_report") / "median_change.csv")
 
 
-def summary_sentence(change: pd.DataFrame, scores: pd.DataFrame, profile: Profile) -> str:
-    """Says in plain words what came out, and no more than that."""
-    reduced = change[change["removal_set"] != FULL_SET]
-    largest = reduced.loc[reduced["difference_of_medians"].abs().idxmax()]
+def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, profile: Profile) -> str:
+    """Says in plain words what follows, and no more than that."""
     full = change.set_index("removal_set").loc[FULL_SET]
+    judged = found.judged
+    largest = judged.loc[judged["difference_of_medians"].abs().idxmax(), "sentence"]
     worst = ", ".join(scores["case_id"].head(3))
     return (
-        f"With all {int(full['cases_left'])} donors the median Dice of the test cases "
-        f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}. The largest change is "
-        f"{largest['difference_of_medians']:+.3f}, after removing {int(largest['removed'])} of them "
-        f"({largest['removal_set']}). The donors with the lowest scores are {worst}. Each set was retrained once, "
-        "so such a change can be luck: it takes random removals of the same size and several seeds to tell."
+        f"{_verdict(judged)} With all {int(full['cases_left'])} donors the median Dice of the test cases "
+        f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}; {largest}. "
+        f"The donors with the lowest scores are {worst}."
     )
+
+
+def _verdict(judged: pd.DataFrame) -> str:
+    gains = judged.loc[judged["gain"], "removal_set"]
+    if len(gains):
+        return f"Removing donors helps: {', '.join(gains)}."
+    harms = judged.loc[judged["harm"], "removal_set"]
+    if len(harms):
+        return f"No removal is shown to help, and {', '.join(harms)} does harm."
+    return "No removal is shown to help."
 
 
 def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
@@ -69,17 +98,72 @@ def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
         ("Raw folder", f"{cohort.raw} ({cohort.layout})"),
         ("Donors", str(len(cohort.donors))),
         ("Test cases", str(len(cohort.tests))),
+        ("Validation cases", str(len(cohort.validation)) if cohort.validation else "none"),
         ("Pretraining cases", str(len(cohort.pretraining)) if cohort.pretraining else "none: the donors train it"),
         ("Scalar of a cell", SCALAR_NAMES[study.profile.similarity.scalar]),
+        ("Bad cases chosen by", MODE_NAMES[study.profile.similarity.mode]),
         ("Seed", str(study.profile.seed)),
-        ("Baseline trained on", (study.path("baseline_weights") / "compute.txt").read_text()),
+        ("Baseline trained on", (study.path("baseline_weights") / COMPUTE_FILE).read_text()),
         ("Baseline made", made.written),
         ("Software", ", ".join(f"{name} {version}" for name, version in made.software.items())),
     ]
 
 
+def _evidence_section(study: Study, found: Evidence) -> ReportSection:
+    folder = study.path("evidence")
+    effects = Table(
+        "Change of the median Dice, and what it is worth",
+        [
+            *("removal set", "removed", "seeds", "difference of medians", "interval", "Wilcoxon p (Holm)"),
+            *("controls", "p against them", "probability that it is false", "worst tenth of cases"),
+        ],
+        [
+            [
+                *(row.removal_set, row.removed, row.replicates, f"{row.difference_of_medians:+.3f}"),
+                *(f"{row.low:+.3f} to {row.high:+.3f}", row.holm_p),
+                *(row.controls, row.control_p, row.probability_false, f"{row.worst_tenth_difference:+.3f}"),
+            ]
+            for row in found.judged.itertuples()
+        ],
+        "The interval holds the spread of the test cases and, with two seeds or more, that of the seeds. The p "
+        "against the controls is the share of removals of as many donors at random that do as well. False means "
+        "that the true change is zero or less, given the spread between seeds.",
+    )
+    sentences = [f"{said[0].upper()}{said[1:]}." for said in found.sentences]
+    warnings = [f"Warning: {line}." for said in found.warnings for line in said.splitlines()]
+    return ReportSection(
+        "Evidence",
+        "evidence",
+        "\n\n".join([*sentences, *warnings]),
+        [effects],
+        [
+            _picture(
+                folder / "forest.png", "Change of the median Dice", "With bootstrap intervals; zero is all donors."
+            ),
+            _picture(
+                folder / "controls.png", "Against removals at random", "Each dot a removal of as many donors."
+            ),
+            _picture(folder / "subgroups.png", "Who pays", "Median change in each subgroup of the test cases."),
+        ],
+    )
+
+
+def _cost_section(study: Study) -> ReportSection:
+    costs = load_cost(study)
+    devices = ", ".join(sorted(set(costs["device"])))
+    return ReportSection(
+        "Cost",
+        "cost",
+        f"The answer took {human_time(costs['seconds'].sum())} on {devices}, and "
+        f"{human_time(costs['cpu_seconds'].sum())} of processor time.",
+        [],
+        [_picture(study.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions.")],
+    )
+
+
 def _reduction_section(study: Study, change: pd.DataFrame) -> ReportSection:
-    plan = load_plan(study.path("removal_plan"))
+    removed = load_plan(study.path("removal_plan"))
+    plan = {name: removed[name] for name in chosen_sets(study)}
     folder = study.path("reduction_report")
     changes = Table(
         "Change of the median Dice (thesis table 3.3)",
@@ -137,20 +221,55 @@ def _ranking_section(study: Study) -> ReportSection:
     scores = load_ranking(study)
     table = Table(
         "Donors, the worst first",
-        ["rank", "case", "score", "donor mean", "receiver mean", "cluster"],
         [
-            [row.rank, row.case_id, float(row.score), float(row.donor_mean), float(row.receiver_mean), row.cluster]
+            *("rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"),
+            *("out-of-fold Dice", "label quality"),
+        ],
+        [
+            [
+                row.rank,
+                row.case_id,
+                float(row.score),
+                float(row.donor_mean),
+                float(row.receiver_mean),
+                row.cluster,
+                f"{row.stability:.0%}",
+                float(row.out_of_fold_dice),
+                float(row.label_quality),
+            ]
             for row in scores.itertuples()
         ],
-        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented.",
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
+        "In the worst cluster: the share of draws of other receivers in which it is. Beside it stand cheap rivals "
+        "of the score, from networks that have not learned from the case: their Dice on it and cleanlab's softmin "
+        "over its voxels; both are low where the label is doubtful.",
     )
     return ReportSection(
         "Ranking",
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
-        "the models of the other donors segment that case.",
+        f"the models of the other donors segment that case. {_regions_sentence(study)}\n\n"
+        f"{decision_sentences(load_decision(study.path('case_ranking')))}",
         [table],
         [_picture(study.path("case_ranking") / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
+    )
+
+
+def _regions_sentence(study: Study) -> str:
+    if study.profile.similarity.mode == "thesis":
+        return "A cell averages every region that is defined."
+    return "A cell averages only regions that the labels of both its cases hold."
+
+
+def decision_sentences(decision: dict[str, Any]) -> str:
+    """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
+    members = ", ".join(decision["worst_cluster"]) or "none"
+    agreement = decision["adjusted_rand_index"]
+    clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
+    return (
+        f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
+        f"{decision['resamples']} times, {clusters}rankings correlate by {decision['rank_correlation']:.2f} "
+        "on average (Spearman); 1 is the same."
     )
 
 
@@ -160,7 +279,8 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
     return ReportSection(
         "Similarity",
         "similarity",
-        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors and "
+        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors"
+        f"{f', {len(cohort.validation)} validation cases' if cohort.validation else ''} and "
         f"{len(cohort.tests)} test cases.",
         [],
         [
@@ -171,10 +291,58 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             _picture(
                 study.path("dendrogram") / "dendrogram.png",
                 "Dendrogram",
-                "Thesis figure 3.5: average linkage (UPGMA), and the matrix in its leaf order.",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[study.profile.similarity.linkage]}, and the matrix that "
+                "decided, in its leaf order.",
             ),
         ],
     )
+
+
+def baseline_sections(study: Study) -> list[ReportSection]:
+    """The comparison of candidates for the baseline, where there are any."""
+    folder = study.path("baseline_comparison")
+    found = load_comparison(folder)
+    if found is None:
+        return []
+    columns = {
+        "candidate": "candidate",
+        "epochs": "epochs",
+        "iterations": "iterations",
+        "pseudo_dice": "pseudo Dice",
+        **{f"dice_{region}": f"Dice {region}" for region in ("WT", "TC", "ET")},
+        "dice": "mean Dice",
+        "seconds": "seconds",
+    }
+    table = Table(
+        "Candidates for the baseline (thesis table 3.2)",
+        list(columns.values()),
+        found.table[list(columns)].to_numpy(object).tolist(),
+        "The pseudo Dice is nnU-Net's measure over random patches, in the last epoch and here of training cases. "
+        "The other Dice are means over whole held-out cases, which no candidate was trained on; the mean Dice is "
+        f"that of the scalar ({SCALAR_NAMES[study.profile.similarity.scalar]}).",
+    )
+    chosen = study.profile.candidates.best_becomes_baseline
+    return [
+        ReportSection(
+            "Baselines compared",
+            "baselines",
+            f"Each candidate was trained once and judged on {len(found.held_out)} held-out cases: "
+            f"{', '.join(found.held_out)}. The best 2D candidate is {found.best_2d or 'none of these'}; "
+            + ("its loss trains the baseline. " if chosen else "the loss of the baseline is the profile's. ")
+            + f"{found.cascade}.",
+            [table],
+            [
+                _picture(
+                    folder / "figure_3_1.png", "Losses", "Thesis figure 3.1. Only losses of one kind compare."
+                ),
+                _picture(
+                    folder / "figure_3_2.png",
+                    "Pseudo Dice, and the true Dice at its end",
+                    "Thesis figure 3.2; mean of the labels for the curves, the scalar of a cell for the diamonds.",
+                ),
+            ],
+        )
+    ]
 
 
 def _training_section(study: Study) -> ReportSection:

@@ -1,9 +1,11 @@
 """All assets, one module for each part of the experiment."""
 
-from idal_assets.orchestration.assets.baseline import baseline_weights
+from idal_assets.orchestration.assets.baseline import baseline_candidate, baseline_comparison, baseline_weights
 from idal_assets.orchestration.assets.cohort import cohort, raw_case
 from idal_assets.orchestration.assets.donors import augmented_case, case_model
+from idal_assets.orchestration.assets.evidence import cost, evidence
 from idal_assets.orchestration.assets.prepare import case_slices, nnunet_plans
+from idal_assets.orchestration.assets.quality import fold_model, label_quality
 from idal_assets.orchestration.assets.reduction import (
     reduced_evaluation,
     reduced_model,
@@ -19,10 +21,14 @@ ALL_ASSETS = [
     raw_case,
     nnunet_plans,
     case_slices,
+    baseline_candidate,
+    baseline_comparison,
     baseline_weights,
     augmented_case,
     case_model,
     dice_row,
+    fold_model,
+    label_quality,
     dice_matrix,
     dendrogram,
     case_ranking,
@@ -31,5 +37,7 @@ ALL_ASSETS = [
     reduced_model,
     reduced_evaluation,
     reduction_report,
+    evidence,
+    cost,
     experiment_report,
 ]

@@ -23,6 +23,7 @@ def _describe_cohort(study: Study, key: None, folder: Path) -> Mapping[str, Any]
         "layout": found.layout,
         "donors": len(found.donors),
         "test_cases": len(found.tests),
+        "validation_cases": len(found.validation),
         "pretraining_cases": len(found.pretraining),
         "cases": table(cohort_table(found)),
         "refused": _refused_table(found.refused),
@@ -57,8 +58,9 @@ def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
     """Which cases take part, and in which role.
 
     Verifies the whole raw folder and refuses bad cases before anything is trained. Gives each case its role
-    (donor, test or pretraining) by the profile's lists or seed, and registers the partitions. A profile with a
-    phantom and no raw folder writes the phantom first; one with an automatic download downloads the cases first.
+    (donor, validation, test or pretraining) by the profile's lists or seed, and registers the partitions. A
+    profile with a phantom and no raw folder writes the phantom first; one with an automatic download downloads the
+    cases first.
     """
     from idal_assets.analysis.database import record
     from idal_assets.steps.cohort import cohort_rows, make_cohort

@@ -22,15 +22,18 @@ def _describe_plans(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
         "spacing_mm": " × ".join(f"{size:g}" for size in plans.configuration.spacing),
         "features_per_stage": str(chosen["architecture"]["arch_kwargs"]["features_per_stage"]),
         "normalization": ", ".join(chosen["normalization_schemes"]),
+        "configurations": ", ".join(plans.configurations),
+        "cascade": plans.cascade,
         "plans": dg.MetadataValue.json(chosen),
     }
 
 
 @study_asset(kinds={"json"}, describe=_describe_plans)
 def nnunet_plans(study: Study, key: None, folder: Path, track: Track) -> str:
-    """nnU-Net's fingerprint of the cases that networks learn from, and its plans of the 2D configuration.
+    """nnU-Net's fingerprint of the cases that networks learn from, and its plans of all configurations.
 
-    The version comes from the fields that determine preprocessing and network, not from statistics of the data.
+    The version comes from the fields that determine preprocessing and network in 2D, not from statistics of the
+    data. Each 3D configuration has a version of its own, which only its candidates depend on.
     """
     from idal_assets.steps.prepare import plan_network
 

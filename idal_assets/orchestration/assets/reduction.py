@@ -27,7 +27,11 @@ def _describe_plan(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
 
 @study_asset(kinds={"duckdb"}, describe=_describe_plan)
 def removal_plan(study: Study, key: None, folder: Path, track: Track) -> None:
-    """Which donors each removal set takes away (table `removal_plan`): `all` none, `worst_N`, `worst_cluster`."""
+    """Which donors each removal set takes away (table `removal_plan`).
+
+    `all` takes none, `worst_N` the worst N, `worst_cluster` a cluster of the dendrogram; their controls take as
+    many at random (`random_N_r01`) or matched to these (`matched_N_r01`). `_s2` is the same for another seed.
+    """
     from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_plan
 
@@ -69,7 +73,11 @@ def training_set(study: Study, removal_set: str, folder: Path, track: Track) -> 
 
 
 def _describe_model(study: Study, removal_set: str, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.reductions import training_seed
+
     return {
+        "replicate": study.removal_sets[removal_set].replicate,
+        "seed": training_seed(study, removal_set),
         "model_version": study.version("reduced_model", removal_set),
         "training_set_version": study.provenance("reduced_model", removal_set).inputs.made_from["training_set"],
         **describe_training(study, removal_set, folder),
@@ -97,13 +105,20 @@ def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mappin
         **_versions(rows, "model_version"),
         "test_cases": len(by_case),
         "median_dice": float(by_case[MEAN].median()),
+        **_median_distance(rows),
         "dice_by_case": table(by_case.reset_index()[["case_id", MEAN, *REGIONS, "receiver_version"]]),
     }
 
 
+def _median_distance(rows: pd.DataFrame) -> Mapping[str, float]:
+    """Nothing where no distance was measured."""
+    distances = rows.loc[rows["region"] == "WT", "hd95"]
+    return {"median_hd95_wt_mm": float(distances.median())} if distances.notna().any() else {}
+
+
 @study_asset(kinds={"parquet", "nifti"}, describe=_describe_evaluation, pool=ACCELERATOR)
 def reduced_evaluation(study: Study, removal_set: str, folder: Path, track: Track) -> None:
-    """This retrained network on every test case: Dice per label and region, and the segmentations as NIfTI.
+    """This retrained network on every test case: scores per label and region, and the segmentations as NIfTI.
 
     What network and test case leave unchanged is taken over from the evaluation before.
     """

@@ -31,8 +31,9 @@ def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
 
 @study_asset(kinds={"pytorch", "parquet"}, describe=_describe_row, pool=ACCELERATOR)
 def dice_row(study: Study, donor: str, folder: Path, track: Track) -> None:
-    """One row of the matrix: this donor's model on every donor and test case, scored in the original geometry.
+    """One row of the matrix: this donor's model on every receiver, scored in the original geometry.
 
+    Receivers are the donors, the validation cases and the test cases.
     A cell whose model and receiver are those of the row before is taken over from it.
     """
     from idal_assets.steps.models import score_case_model
@@ -54,10 +55,11 @@ def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 def dice_matrix(study: Study, key: None, folder: Path, track: Track) -> None:
     """All rows in DuckDB (table `dice`), checked for completeness, with heat maps of donors and of test cases."""
     from idal_assets.analysis.database import record
-    from idal_assets.steps.matrix import collect_rows, draw_heat_maps
+    from idal_assets.steps.matrix import collect_rows, draw_heat_maps, save_deciding_cells
 
     rows, matrix = collect_rows(study)
     matrix.to_parquet(folder / "matrix.parquet")
+    save_deciding_cells(rows, study.cohort, folder)
     draw_heat_maps(matrix, study.cohort, folder)
     record(study.folder.database, "dice", rows, study.folder.database_lock)
 
@@ -71,20 +73,31 @@ def _describe_dendrogram(study: Study, key: None, folder: Path) -> Mapping[str, 
 
 @study_asset(kinds={"scipy", "matplotlib"}, describe=_describe_dendrogram)
 def dendrogram(study: Study, key: None, folder: Path, track: Track) -> None:
-    """UPGMA clustering of the donors: linkage, cophenetic correlation, picture with the matrix in leaf order."""
+    """Clustering of the donors (UPGMA): linkage, cophenetic correlation, picture with the matrix in leaf order."""
     from idal_assets.steps.matrix import make_dendrogram
 
     make_dendrogram(study, folder)
 
 
 def _describe_ranking(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.matrix import load_decision
+
     scores = pd.read_parquet(folder / "case_score.parquet")
-    return {"worst": ", ".join(scores["case_id"].head(5)), "scores": table(scores)}
+    decision = load_decision(folder)
+    return {
+        "worst": ", ".join(scores["case_id"].head(5)),
+        "worst_cluster": ", ".join(decision.pop("worst_cluster")) or "none",
+        "scores": table(scores),
+        **{name: value for name, value in decision.items() if value is not None},
+    }
 
 
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_ranking)
 def case_ranking(study: Study, key: None, folder: Path, track: Track) -> None:
-    """Donors from worst to best (table `case_score`): donor mean, receiver mean, score, rank and cluster."""
+    """Donors from worst to best (table `case_score`): both means, score, rank, cluster and its stability.
+
+    Beside the score stand its rivals out of fold, Dice and label quality; they have no part in the order.
+    """
     from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import make_ranking
 

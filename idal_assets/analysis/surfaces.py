@@ -1,0 +1,83 @@
+"""Distances between the surfaces of truth and segmentation, in mm.
+
+The distances are MONAI's (`compute_hausdorff_distance`). Here belong the definition that is asked of it, the rules
+for empty masks, and what makes it affordable. MONAI is imported where it is needed, as loading it takes a while.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from idal_assets.imaging.conventions import REGIONS
+
+PERCENTILE = 95
+
+
+def hd95_of_regions(
+    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], spacing: Sequence[float]
+) -> dict[str, float]:
+    """HD95 of every region and label of one segmentation.
+
+    The surface of a region is its voxels that share a face with a voxel outside it or lie at the edge of the
+    volume. From the centre of each surface voxel the distance goes to the nearest centre of the other surface.
+    HD95 is the larger of two numbers: the 95th percentile of these distances from the prediction to the truth, and
+    that from the truth to the prediction, interpolated linearly between ranks.
+
+    Where truth and prediction are both empty, HD95 is not defined (NaN), like the Dice. Where one is empty, it is
+    the diagonal of the whole volume, as bad as the volume allows: NaN would hide the failure, and infinity would
+    make every mean infinite. BraTS does the same with the diagonal of its volumes, 373 mm.
+
+    Args:
+        truth: Labels 0 to 3, shape (Z, Y, X) or any other order of the axes.
+        predicted: Labels 0 to 3, the same shape.
+        spacing: Voxel size in mm along the axes of the two volumes, in their order.
+
+    Returns:
+        HD95 in mm by region, in 0 to the diagonal of the volume, or NaN.
+
+    Raises:
+        ValueError: The shapes differ, or there is not one voxel size for each axis.
+    """
+    if truth.shape != predicted.shape or len(spacing) != truth.ndim:
+        raise ValueError(
+            f"truth has shape {truth.shape}, prediction {predicted.shape} and spacing {tuple(spacing)}; "
+            "the shapes must be the same, with one voxel size for each axis"
+        )
+    diagonal = float(np.linalg.norm(np.multiply(truth.shape, spacing)))
+    box = _tumour_box(truth, predicted)
+    truth, predicted = truth[box], predicted[box]
+    of_labels: dict[tuple[int, ...], float] = {}
+    for labels in set(REGIONS.values()):
+        there, found = np.isin(truth, labels), np.isin(predicted, labels)
+        if there.any() and found.any():
+            of_labels[labels] = _hd95(there, found, spacing)
+        else:
+            of_labels[labels] = diagonal if there.any() or found.any() else float("nan")
+    return {region: of_labels[labels] for region, labels in REGIONS.items()}
+
+
+def _hd95(there: NDArray[np.bool_], found: NDArray[np.bool_], spacing: Sequence[float]) -> float:
+    from monai.metrics.hausdorff_distance import compute_hausdorff_distance
+
+    # batch and channel come first; the only channel is no background; MONAI takes no other numbers than floats
+    sizes = [float(size) for size in spacing]
+    with warnings.catch_warnings():
+        # MONAI 1.6 warns of an argument that it gives to itself
+        warnings.filterwarnings("ignore", message=".*always_return_as_numpy", category=FutureWarning)
+        distance = compute_hausdorff_distance(
+            found[None, None], there[None, None], include_background=True, percentile=PERCENTILE, spacing=sizes
+        )
+    return float(distance)
+
+
+def _tumour_box(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The smallest box that holds all tumour of both; all that is outside it is background."""
+    tumour = (truth > 0) | (predicted > 0)
+    box = []
+    for axis in range(tumour.ndim):
+        others = tuple(other for other in range(tumour.ndim) if other != axis)
+        places = np.flatnonzero(tumour.any(axis=others))
+        box.append(slice(places[0], places[-1] + 1) if len(places) else slice(0))
+    return tuple(box)

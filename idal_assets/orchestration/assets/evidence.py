@@ -1,0 +1,52 @@
+"""Assets of the group `evidence`: whether removal is really better, for whom, and what the answer cost."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+
+def _describe_evidence(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.evidence import load_evidence
+
+    found = load_evidence(study)
+    return {
+        "in_words": " ".join(found.sentences),
+        "warnings": " ".join(found.warnings) or "none",
+        "effects": table(found.effects),
+        "controls": table(found.controls),
+        "subgroups": table(found.subgroups),
+    }
+
+
+@study_asset(kinds={"scipy", "duckdb", "matplotlib"}, describe=_describe_evidence)
+def evidence(study: Study, key: None, folder: Path, track: Track) -> None:
+    """Whether removing these cases is really better, and for whom (tables `effect`, `control`, `subgroup`).
+
+    Intervals over cases and seeds, tests against chance and against random removal of as many, subgroups.
+    """
+    from idal_assets.analysis.database import record
+    from idal_assets.steps.evidence import make_evidence
+
+    for name, rows in make_evidence(study, folder).items():
+        record(study.folder.database, name, rows, study.folder.database_lock)
+
+
+def _describe_cost(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.cost import cost_of_assets, load_cost
+
+    costs = load_cost(study)
+    sums = {name: float(costs[name].sum()) for name in ("seconds", "cpu_seconds", "gpu_seconds")}
+    return {**sums, "by_asset": table(cost_of_assets(costs))}
+
+
+@study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_cost)
+def cost(study: Study, key: None, folder: Path, track: Track) -> None:
+    """What the answer cost: seconds, and of processor and card, for each artifact (table `cost`)."""
+    from idal_assets.analysis.database import record
+    from idal_assets.steps.cost import make_cost
+
+    record(study.folder.database, "cost", make_cost(study, folder), study.folder.database_lock)
