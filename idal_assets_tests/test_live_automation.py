@@ -311,7 +311,7 @@ def test_the_nightly_run_notices_more_iterations_of_case_models(automated: Autom
     assert live.evaluate_schedule(NIGHTLY)["skipReason"] == "Everything is current"
     world.change_profile(case_model={"iterations_per_epoch": 3})
     (request,) = live.evaluate_schedule(NIGHTLY)["runRequests"]
-    run_id = live.launch(job=request["jobName"], tags={tag["key"]: tag["value"] for tag in request["tags"]})
+    run_id = live.launch(job="full_experiment", tags={tag["key"]: tag["value"] for tag in request["tags"]})
     wait_until(lambda: not unfinished_runs(world.instance), LONGEST)
     assert world.instance.get_run_by_id(run_id).is_success
     expected = after_other_case_models(world.study.cohort.donors, changed_sets(world, versions))
