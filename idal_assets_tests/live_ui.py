@@ -45,7 +45,7 @@ SWITCH_ON = """mutation($selector: SensorSelector!) { startSensor(sensorSelector
 SWITCH_OFF = """mutation($id: String!) { stopSensor(id: $id) { __typename ... on PythonError { message } } }"""
 EVALUATE = """mutation($selector: ScheduleSelector!, $timestamp: Float!) {
     scheduleDryRun(selectorData: $selector, timestamp: $timestamp) { __typename ... on DryRunInstigationTick {
-        evaluationResult { skipReason runRequests { jobName tags { key value } } error { message } } } } }"""
+        evaluationResult { skipReason runRequests { tags { key value } } error { message } } } } }"""
 LAUNCHPAD = """query($selector: PipelineSelector!) { runConfigSchemaOrError(selector: $selector) { __typename
     ... on RunConfigSchema { rootDefaultYaml } } }"""
 

@@ -102,15 +102,15 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
         assert isinstance(shown[name][rows], dg.TableMetadataValue)
         assert shown[name][rows].records
     assert all(Path(metadata["path"].value).is_dir() for metadata in shown.values())
+    cohort = finished_run.study().cohort
+    size = tuple(shown["dice_matrix"][name].value for name in ("rows", "columns"))
+    assert size == (len(cohort.donors), len(cohort.receivers))
 
 
 def test_long_tables_are_shown_below_everything_else() -> None:
     long, short = (table(pd.DataFrame({"case_id": ["a"] * rows})) for rows in (LONG_TABLE + 1, LONG_TABLE))
-    assert list(long_tables_last({"cases": long, "removed": short, "version": "v"})) == [
-        "removed",
-        "version",
-        "cases",
-    ]
+    shown = {"cases": long, "removed": short, "version": "v"}
+    assert list(long_tables_last(shown)) == ["removed", "version", "cases"]
 
 
 def test_nothing_is_a_pickle(finished_run: FinishedRun) -> None:

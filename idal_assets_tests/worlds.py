@@ -37,15 +37,18 @@ CHANGES: dict[str, Any] = {
     "baseline": LITTLE,
     "case_model": LITTLE,
     "reduced": LITTLE,
+    "out_of_fold": {"folds": 2, "training": LITTLE},
     "variants": {"count": 1},
     "cohort": {"test_cases": ["phantom_test_*"], "minimum_donors": 3},
     "removal": {"sizes": [1]},
+    "controls": {"random": 0},
     "automation": {"settle_seconds": 0},
 }
 
 MATRIX = ("dice_matrix",)
 DECISION = ("dendrogram", "case_ranking", "removal_plan")
-REPORTS = ("reduction_report", "experiment_report")
+REPORTS = ("reduction_report", "evidence", "experiment_report")
+COST = ("cost",)
 
 
 def once(*assets: str, keys: Sequence[str | None] = (None,)) -> Places:
@@ -55,17 +58,35 @@ def once(*assets: str, keys: Sequence[str | None] = (None,)) -> Places:
 # --- what each change must rerun ---
 
 
-def after_edited_donor(donor: str, donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    """Also after one has arrived; `retrained` are the sets whose training cases changed."""
+def after_edited_donor(
+    donor: str, donors: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]
+) -> Places:
+    """Also after one has arrived; `refolded` and `retrained` are folds and sets whose training cases changed."""
     return (
         once("cohort")
         + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
+        + once("fold_model", keys=refolded)
+        + once("label_quality")
         + after_other_rows(donors, retrained)
     )
 
 
-def after_removed_case(donors_left: Sequence[str], retrained: Sequence[str]) -> Places:
-    return once("cohort") + after_other_rows(donors_left, retrained)
+def after_removed_case(donors_left: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]) -> Places:
+    return (
+        once("cohort", "label_quality")
+        + once("fold_model", keys=refolded)
+        + after_other_rows(donors_left, retrained)
+    )
+
+
+def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
+    return (
+        once("cohort")
+        + once("raw_case", "case_slices", keys=[case])
+        + once("dice_row", keys=donors)
+        + once("reduced_evaluation", keys=SETS)
+        + once(*MATRIX, *REPORTS, *COST)
+    )
 
 
 def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> Places:
@@ -73,7 +94,7 @@ def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> 
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    return once("dice_row", keys=donors) + once(*MATRIX) + after_other_distance(retrained)
+    return once("dice_row", keys=donors) + once(*MATRIX) + (after_other_distance(retrained) | once(*COST))
 
 
 def after_other_distance(retrained: Sequence[str]) -> Places:
@@ -81,7 +102,7 @@ def after_other_distance(retrained: Sequence[str]) -> Places:
         once(*DECISION)
         + once("training_set", keys=SETS)
         + once("reduced_model", "reduced_evaluation", keys=retrained)
-        + once(*REPORTS)
+        + once(*REPORTS, *(COST if retrained else ()))
     )
 
 
@@ -247,3 +268,14 @@ def changed_sets(world: World, versions: dict[str, str]) -> list[str]:
 
 def training_sets(world: World) -> dict[str, str]:
     return {name: world.study.version("training_set", name) for name in SETS}
+
+
+def folds(world: World) -> dict[str, set[str]]:
+    """Donors that the network of each fold is to learn from."""
+    donors = set(world.study.cohort.donors)
+    return {fold: donors - set(inside) for fold, inside in world.study.folds.items()}
+
+
+def refolded(world: World, before: dict[str, set[str]], edited: str | None = None) -> list[str]:
+    """Folds whose training cases changed."""
+    return [fold for fold, donors in folds(world).items() if donors != before[fold] or edited in donors]

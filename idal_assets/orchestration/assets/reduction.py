@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
+from idal_assets.imaging.conventions import REGIONS
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.assets.baseline import describe_training
 from idal_assets.orchestration.pools import ACCELERATOR
@@ -105,7 +106,7 @@ def _describe_evaluation(study: Study, removal_set: str, folder: Path) -> Mappin
         "test_cases": len(by_case),
         "median_dice": float(by_case[MEAN].median()),
         **_median_distance(rows),
-        "dice_by_case": table(by_case.reset_index()),
+        "dice_by_case": table(by_case.reset_index()[["case_id", MEAN, *REGIONS, "receiver_version"]]),
     }
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
+from idal_assets.imaging.conventions import REGIONS
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
@@ -24,7 +25,7 @@ def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
         "cells": len(scalars),
         "mean_dice_of_others": float(scalars.drop(donor).mean()),
         "dice_of_itself": float(scalars[donor]),
-        "cells_by_receiver": table(by_receiver.reset_index()),
+        "cells_by_receiver": table(by_receiver.reset_index()[["receiver", MEAN, *REGIONS, "receiver_version"]]),
     }
 
 
@@ -43,8 +44,8 @@ def dice_row(study: Study, donor: str, folder: Path, track: Track) -> None:
 def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
     matrix = pd.read_parquet(folder / "matrix.parquet")
     return {
-        "donors": matrix.shape[0],
-        "receivers": matrix.shape[1],
+        "rows": matrix.shape[0],
+        "columns": matrix.shape[1],
         "undefined_cells": int(matrix.isna().to_numpy().sum()),
         "mean_dice": float(matrix.mean(axis=None)),
     }
