@@ -165,11 +165,15 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("similarity.largest_cluster", 0.5, "case_ranking"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
+        ("controls.nearest", 2, "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
+        ("evidence.level", 0.9, "evidence"),
+        ("evidence.rare_share", 0.5, "evidence"),
         (
             "seed",
             1,
-            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model evidence",
+            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model "
+            "evidence",
         ),
         (
             "compute.precision",
@@ -193,12 +197,30 @@ def test_a_setting_concerns_exactly(made, setting, value, assets):
 def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
     fewer = with_settings(made, {"removal.sizes": (1,)})
     concerned = {name for name, key in differences(hashes(made), hashes(fewer)) if key is None}
-    assert concerned == {"cohort", "case_ranking", "removal_plan", "reduction_report"}
+    assert concerned == {"cohort", "case_ranking", "removal_plan", "reduction_report", "evidence", "cost"}
     more = hashes(with_settings(made, {"removal.sizes": (1, 2, 3)}))
-    new = {(asset, "worst_3") for asset in ("training_set", "reduced_model", "reduced_evaluation")}
+    new = of_sets("worst_3", "random_3_r01")
     assert differences(hashes(made), more) == {(name, None) for name in concerned} | new
     assert more["reduced_model", "worst_3"] is None
     assert more["reduction_report", None] is None
+
+
+def of_sets(*names):
+    return set().union(*(every(asset, names) for asset in ("training_set", "reduced_model", "reduced_evaluation")))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "new"),
+    [
+        ("controls.random", 2, ("random_1_r02", "random_2_r02", "random_cluster_r02")),
+        ("controls.matched", 1, ("matched_1_r01", "matched_2_r01", "matched_cluster_r01")),
+        ("controls.seeds", 2, tuple(f"{name}_s2" for name in SETS)),
+    ],
+)
+def test_more_controls_or_seeds_add_their_sets_and_train_no_other_again(made, setting, value, new):
+    gathered = {(name, None) for name in ("removal_plan", "reduction_report", "evidence", "cost")}
+    more = hashes(with_settings(made, {setting: value}))
+    assert differences(hashes(made), more) == gathered | of_sets(*new)
 
 
 def test_other_folds_concern_their_models_and_what_gathers_them(made):
@@ -241,24 +263,33 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("baseline_comparison", None, every("experiment_report")),
-        ("baseline_weights", None, every("case_model", DONORS) | every("experiment_report")),
+        ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
-        ("case_model", "case_1", every("dice_row", ["case_1"])),
-        ("dice_row", "case_1", every("dice_matrix") | every("dendrogram") | every("case_ranking")),
-        ("dice_matrix", None, every("experiment_report")),
+        ("case_model", "case_1", every("dice_row", ["case_1"]) | every("cost")),
+        (
+            "dice_row",
+            "case_1",
+            every("dice_matrix") | every("dendrogram") | every("case_ranking") | every("cost"),
+        ),
+        ("dice_matrix", None, every("evidence") | every("experiment_report")),
         ("fold_model", "fold_1", every("label_quality")),
         ("label_quality", None, every("case_ranking")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
-        ("case_ranking", None, every("removal_plan") | every("experiment_report")),
+        ("case_ranking", None, every("removal_plan") | every("evidence") | every("experiment_report")),
         (
             "removal_plan",
             None,
-            every("training_set", SETS) | every("reduction_report") | every("experiment_report"),
+            every("training_set", SETS)
+            | every("reduction_report")
+            | every("evidence")
+            | every("experiment_report"),
         ),
         ("training_set", "worst_1", every("reduced_model", ["worst_1"]) | every("reduction_report")),
-        ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"])),
-        ("reduced_evaluation", "worst_1", every("reduction_report")),
+        ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"]) | every("cost")),
+        ("reduced_evaluation", "worst_1", every("reduction_report") | every("evidence") | every("cost")),
         ("reduction_report", None, every("experiment_report")),
+        ("evidence", None, every("experiment_report")),
+        ("cost", None, every("experiment_report")),
         ("experiment_report", None, set()),
     ],
 )
@@ -454,6 +485,15 @@ def test_an_edited_case_concerns_itself_alone(study):
     assert {place for place in concerned if place[0] == "raw_case"} == {("raw_case", "case_1")}
 
 
+def test_a_known_scanner_concerns_the_evidence_alone(study):
+    before = hashes(study)
+    (study.raw / "cases.csv").write_text("case_id,scanner\ncase_1,A\n")
+    assert differences(before, hashes(study)) == every("cohort")
+    make_the_cohort(study)
+    assert differences(before, hashes(study)) == every("cohort") | every("evidence")
+    assert outdated(study) == every("evidence") | every("experiment_report")
+
+
 def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
     before = hashes(study)
     added = [make_case(f"case_{number}", seed=number) for number in (*range(8), 9)]
@@ -509,7 +549,8 @@ def test_all_is_current_once_all_is_made(made):
 
 def test_everything_below_a_change_is_outdated_and_nothing_else(study):
     give_new_version(study, "case_model", "case_1")
-    below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report", "experiment_report"}
+    below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report"}
+    below |= {"evidence", "cost", "experiment_report"}
     assert outdated(study) == (
         every("dice_row", ["case_1"])
         | {(name, None) for name in below}
@@ -573,7 +614,7 @@ def test_without_anything_a_study_is_the_demo_on_its_phantom(tmp_path, own_profi
     study = Study.open()
     assert (study.profile.name, study.folder.root) == ("demo", tmp_path / "data")
     assert study.raw == tmp_path / "data" / "phantom"
-    assert study.removal_sets == ["all", "worst_2", "worst_4", "worst_6", "worst_cluster"]
+    assert list(study.removal_sets)[:5] == ["all", "worst_2", "worst_4", "worst_6", "worst_cluster"]
     study.remember()
     assert json.loads(study.folder.study_file.read_text()) == {"profile": "demo", "raw": None}
 
