@@ -1,4 +1,4 @@
-"""What the retrainings prove and what they cost, on a finished run: every number followed back to where it came from."""
+"""What the retrainings prove and what they cost, on a finished run: each number followed to where it came from."""
 
 import html
 import re
@@ -52,7 +52,7 @@ def truth(study: Study, case: str) -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def dice(study: Study) -> pd.DataFrame:
-    """Dice of every test case under every set, from the segmentations on disk: one row a set, one column a case."""
+    """Dice from the segmentations on disk: one row a set, one column a test case."""
 
     def of_case(removal_set: str, case: str) -> float:
         file = study.path("reduced_evaluation", removal_set) / "segmentations" / f"{case}.nii.gz"
