@@ -17,7 +17,7 @@ from idal_assets.analysis.surfaces import hd95_of_regions
 from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.compute import Compute, taken
-from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
+from idal_assets.nnunet.model_folder import earlier_model, load_history, load_weights, save_model
 from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk, load_slices, preprocess, truth_spacing
@@ -33,6 +33,7 @@ from idal_assets.seeds import derived_seed
 from idal_assets.settings import CANDIDATES, ProfileError, TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells, rows_before
 from idal_assets.steps.comparison import HELD_OUT_FILE, best_loss
+from idal_assets.steps.convergence import EARLY_COLUMNS, EARLY_FILE, early_iterations
 from idal_assets.steps.prepare import as_case
 from idal_assets.steps.quality import LABELS_FILE, SCORE_COLUMNS, SCORES_FILE
 from idal_assets.steps.reductions import load_training_set, training_seed
@@ -133,7 +134,8 @@ def train_case_model(study: Study, donor: str, folder: Path, track: Track) -> No
     cases = SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
     initial = load_weights(study.path("baseline_weights"))
     seed = derived_seed(study.profile.seed, "case_model")
-    _train_into(study, folder, cases, study.profile.case_model, seed, track, donor, initial)
+    keep_after = early_iterations(study).values()
+    _train_into(study, folder, cases, study.profile.case_model, seed, track, donor, initial, keep_after=keep_after)
 
 
 def train_fold_model(study: Study, fold: str, folder: Path, track: Track) -> None:
@@ -225,6 +227,22 @@ def _ensure_unseen(study: Study, fold: str, donors: Iterable[str]) -> None:
         )
 
 
+def score_early_models(study: Study, donor: str, folder: Path, track: Track) -> None:
+    """Segments the cases that decide with what one donor's model was earlier in its training.
+
+    Writes `early_row.parquet` with one row a share of the iterations, receiver and region: `share`, `donor`,
+    `receiver`, `region`, `dice`, `tp`, `fp`, `fn`; no row where the profile asks for no share.
+    """
+    receivers = study.cohort.deciding
+    tables = [pd.DataFrame(columns=EARLY_COLUMNS)]
+    for share, iterations in early_iterations(study).items():
+        model = earlier_model(study.path("case_model", donor), iterations)
+        segmented = _segment(study, model, receivers, folder, track, f"segment with {donor} at {share:.0%}")
+        tables += [scores.assign(share=share, donor=donor, receiver=name) for name, scores, _ in segmented]
+    rows = pd.concat(tables[1:] or tables, ignore_index=True)[EARLY_COLUMNS]
+    rows.to_parquet(folder / EARLY_FILE, index=False)
+
+
 def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """Segments with a retrained network every test case that the evaluation before has no cell of.
 
@@ -291,10 +309,11 @@ def _train_into(
     name: str,
     initial: Weights | None = None,
     plans: Plans | None = None,
+    keep_after: Collection[int] = (),
 ) -> None:
     plans = plans or Plans.load(study.path("nnunet_plans"))
     with taken(study.profile.compute) as compute:
-        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {name}")
+        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {name}", keep_after)
     save_model(folder, trained, plans)
     (folder / COMPUTE_FILE).write_text(str(compute))
     (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
