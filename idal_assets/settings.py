@@ -390,6 +390,8 @@ class ComputeSettings(Section):
         threads: CPU threads to use; null takes all cores.
         slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
         inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
+        models_per_card: Runs that may share a card; a small network leaves most of a large card idle.
+        compile: `auto` compiles the network of a long training on a card, where PyTorch has its compiler.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -397,6 +399,8 @@ class ComputeSettings(Section):
     threads: int | None = Field(None, ge=1)
     slices_memory_gb: float = Field(8.0, gt=0)
     inference_megapixels: float = Field(0.6, gt=0)
+    models_per_card: int = Field(1, ge=1)
+    compile: Literal["auto", "off"] = "auto"
 
 
 class AutomationSettings(Section):

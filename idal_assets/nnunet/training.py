@@ -17,7 +17,7 @@ from torch import nn
 
 from idal_assets.imaging.conventions import LABELS
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
-from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
+from idal_assets.nnunet.network import accelerate, build_network, compiled, largest, memory_format
 from idal_assets.nnunet.patches import Batch, PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -80,6 +80,7 @@ def train(
     if initial is not None:
         network.load_state_dict(initial)
     network = accelerate(network, plans, compute).train()
+    forward = compiled(network, compute, settings.iterations)
     order = memory_format(plans, compute)
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
@@ -92,7 +93,7 @@ def train(
                 group["lr"] = _poly_rate(settings, iteration)
             batch = next(batches)
             with compute.autocast():
-                outputs = network(batch.image.contiguous(memory_format=order))
+                outputs = forward(batch.image.contiguous(memory_format=order))
             loss = loss_function([output.float() for output in outputs], batch.targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
