@@ -98,6 +98,11 @@ def of_folds(study: Study, asset: str, key: str | None) -> Versions:
     return {fold: study.version(asset, fold) for fold in study.profile.out_of_fold.names}
 
 
+def of_deciding_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that decide: donors and validation cases."""
+    return {case: study.version(asset, case) for case in study.cohort.deciding}
+
+
 def of_tests(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the test cases."""
     return {case: study.version(asset, case) for case in study.cohort.tests}
@@ -308,7 +313,7 @@ _NODES = (
         "donors",
         "donor",
         {"baseline_weights": whole, "augmented_case": same_key},
-        ("case_model", "seed", "compute.precision"),
+        ("case_model", "convergence.shares", "seed", "compute.precision"),
         code="2",
     ),
     Node(
@@ -404,6 +409,20 @@ _NODES = (
         ("similarity.scalar", "evidence", "seed"),
     ),
     Node(
+        "early_row",
+        "evidence",
+        "donor",
+        {"case_model": same_key, "case_slices": of_deciding_cases},
+        ("inference", "compute.precision"),
+    ),
+    Node(
+        "convergence",
+        "evidence",
+        None,
+        {"early_row": of_donors, "case_ranking": whole},
+        ("similarity.mode", "similarity.scalar"),
+    ),
+    Node(
         "cost",
         "evidence",
         None,
@@ -411,8 +430,11 @@ _NODES = (
             "baseline_weights": whole,
             "case_model": of_donors,
             "dice_row": of_donors,
+            "fold_model": of_folds,
+            "label_quality": whole,
             "reduced_model": of_removal_sets,
             "reduced_evaluation": of_removal_sets,
+            "early_row": of_donors,
         },
     ),
     Node(
@@ -430,6 +452,7 @@ _NODES = (
             "removal_plan": whole,
             "reduction_report": whole,
             "evidence": whole,
+            "convergence": whole,
             "cost": whole,
         },
         code="2",

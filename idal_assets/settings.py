@@ -250,6 +250,25 @@ class VariantSettings(Section):
     deformation_pixels: tuple[float, float] = (1.0, 4.0)
 
 
+class ConvergenceSettings(Section):
+    """How early in the training of the case models the ranking is looked at.
+
+    Attributes:
+        shares: Shares of the iterations after which a case model's weights are kept and the ranking is made from
+            them, to see whether shorter trainings would have told the same. The learning rate is that of the full
+            length, so a training that is planned shorter would do better.
+    """
+
+    shares: tuple[float, ...] = ()
+
+    @field_validator("shares")
+    @classmethod
+    def _shares_rise(cls, shares: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < share < 1 for share in shares) or list(shares) != sorted(set(shares)):
+            raise ValueError(f"shares must lie between 0 and 1 and rise strictly, not {list(shares)}")
+        return shares
+
+
 class InferenceSettings(Section):
     """Segmenting with a trained model.
 
@@ -371,6 +390,8 @@ class ComputeSettings(Section):
         threads: CPU threads to use; null takes all cores.
         slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
         inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
+        models_per_card: Runs that may share a card; a small network leaves most of a large card idle.
+        compile: `auto` compiles the network of a long training on a card, where PyTorch has its compiler.
     """
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -378,6 +399,8 @@ class ComputeSettings(Section):
     threads: int | None = Field(None, ge=1)
     slices_memory_gb: float = Field(8.0, gt=0)
     inference_megapixels: float = Field(0.6, gt=0)
+    models_per_card: int = Field(1, ge=1)
+    compile: Literal["auto", "off"] = "auto"
 
 
 class AutomationSettings(Section):
@@ -439,6 +462,7 @@ class Profile(Section):
     baseline: TrainingSettings
     variants: VariantSettings = VariantSettings()
     case_model: TrainingSettings
+    convergence: ConvergenceSettings = ConvergenceSettings()
     inference: InferenceSettings = InferenceSettings()
     out_of_fold: OutOfFoldSettings
     similarity: SimilaritySettings = SimilaritySettings()

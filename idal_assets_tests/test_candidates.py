@@ -27,10 +27,11 @@ from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.runner import Made, Runner, StepFailedError
 from idal_assets.progress import silently
 from idal_assets.settings import PROFILE_FOLDER, PlansSettings, ProfileError
-from idal_assets.steps import models
+from idal_assets.steps import networks
+from idal_assets.steps.candidates import train_candidate
 from idal_assets.steps.checks import trained_well
 from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
-from idal_assets.steps.models import train_baseline, train_candidate
+from idal_assets.steps.models import train_baseline
 from idal_assets.steps.report import baseline_sections
 from idal_assets.study import Study
 from idal_assets_tests.small_models import (
@@ -81,7 +82,7 @@ def compared(
 
     study = Study.open(tmp_path_factory.mktemp("compared"), profile)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(models, "train", noting)
+        patch.setattr(networks, "train", noting)
         made = run(study)
     assert made.made["baseline_candidate"] == 3
     assert made.made["baseline_comparison"] == made.made["baseline_weights"] == 1

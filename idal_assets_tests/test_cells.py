@@ -11,7 +11,7 @@ import pytest
 
 from idal_assets.analysis.scores import score_table
 from idal_assets.progress import silently
-from idal_assets.steps import models
+from idal_assets.steps import networks
 from idal_assets.steps.cells import cell_counts, find_cells, read_scores
 from idal_assets.steps.models import evaluate_reduced_model, score_case_model
 from idal_assets.study import Study
@@ -140,7 +140,7 @@ def segmented(monkeypatch):
     """Names of the cases that networks segment from now on."""
     names = []
 
-    class Spy(models.Predictor):
+    class Spy(networks.Predictor):
         def __init__(self, *arguments):
             names.append("a network was loaded")
             super().__init__(*arguments)
@@ -149,7 +149,7 @@ def segmented(monkeypatch):
             names.extend(wanted)
             return super().segment(cases, wanted)
 
-    monkeypatch.setattr(models, "Predictor", Spy)
+    monkeypatch.setattr(networks, "Predictor", Spy)
     return names
 
 

@@ -43,6 +43,15 @@ class TestCards:
         with _free_one(CARDS, tmp_path) as again:
             assert again == 0
 
+    def test_models_share_a_card_once_every_card_has_one(self, tmp_path: Path):
+        with (
+            _free_one(CARDS, tmp_path, 2) as first,
+            _free_one(CARDS, tmp_path, 2) as second,
+            _free_one(CARDS, tmp_path, 2) as third,
+            _free_one(CARDS, tmp_path, 2) as fourth,
+        ):
+            assert (first, second, third, fourth) == (0, 1, 0, 1)
+
     def test_an_error_gives_the_card_back(self, tmp_path: Path):
         with pytest.raises(ValueError, match="training"), _free_one(CARDS[:1], tmp_path):
             raise ValueError("training failed")

@@ -24,6 +24,7 @@ from idal_assets.graph import GRAPH
 from idal_assets.progress import silently
 from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import ControlSettings, RemovalSettings
+from idal_assets.steps.folds import score_labels
 from idal_assets.steps.matrix import (
     collect_rows,
     load_decision,
@@ -33,7 +34,6 @@ from idal_assets.steps.matrix import (
     make_ranking,
     save_deciding_cells,
 )
-from idal_assets.steps.models import score_labels
 from idal_assets.steps.reductions import (
     load_plan,
     load_training_set,

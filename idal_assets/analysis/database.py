@@ -126,6 +126,11 @@ TABLES: Mapping[str, Table] = {
         version=("evidence_version",),
         key=("removal_set", "kind", "subgroup"),
     ),
+    "convergence": Table(
+        {"share": "DOUBLE", "correlation": "DOUBLE", "seconds": "DOUBLE", "convergence_version": "VARCHAR"},
+        version=("convergence_version",),
+        key=("share",),
+    ),
     "cost": Table(
         {"asset": "VARCHAR", "key": "VARCHAR", "seconds": "DOUBLE", "cpu_seconds": "DOUBLE"}
         | {"gpu_seconds": "DOUBLE", "device": "VARCHAR", "artifact_version": "VARCHAR", "written": "VARCHAR"}

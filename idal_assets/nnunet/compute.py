@@ -9,10 +9,12 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
+from itertools import product
 from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from torch.utils._triton import has_triton
 
 from idal_assets.settings import ComputeSettings
 
@@ -40,11 +42,13 @@ class Compute:
         device: Where tensors live.
         mixed: Type of mixed precision, or None for fp32.
         threads: CPU threads to use.
+        compiles: Whether networks of long trainings are compiled.
     """
 
     device: torch.device
     mixed: torch.dtype | None
     threads: int
+    compiles: bool = False
 
     @classmethod
     def choose(cls, settings: ComputeSettings) -> "Compute":
@@ -59,7 +63,12 @@ class Compute:
             )
         kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
         mixed = settings.precision == "mixed" or (settings.precision == "auto" and _multiplies_bfloat16(kind))
-        return cls(torch.device(kind), torch.bfloat16 if mixed else None, settings.threads or _usable_cores())
+        return cls(
+            torch.device(kind),
+            torch.bfloat16 if mixed else None,
+            settings.threads or _usable_cores(),
+            compiles=kind == "cuda" and settings.compile == "auto" and has_triton(),
+        )
 
     @property
     def overlaps(self) -> bool:
@@ -119,7 +128,8 @@ def _multiplies_bfloat16(kind: str) -> bool:
 def taken(settings: ComputeSettings) -> Iterator[Compute]:
     """Takes a free card for as long as the context lasts, or else the CPU.
 
-    Several processes on a machine with several cards each get one of their own; one that finds none free waits.
+    Several processes on a machine with several cards each get one of their own, or share them as the settings
+    allow; one that finds no place waits.
 
     Args:
         settings: Device, precision and threads.
@@ -135,17 +145,18 @@ def taken(settings: ComputeSettings) -> Iterator[Compute]:
         yield compute
         return
     cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
-    with _free_one(cards, Path(tempfile.gettempdir()) / f"idal-cards-{getpass.getuser()}") as number:
+    locks = Path(tempfile.gettempdir()) / f"idal-cards-{getpass.getuser()}"
+    with _free_one(cards, locks, settings.models_per_card) as number:
         yield replace(compute, device=torch.device("cuda", number))
 
 
 @contextmanager
-def _free_one(cards: Sequence[str], locks: Path) -> Iterator[int]:
-    """Takes the first card that nobody has; a killed process lets go of its own by dying."""
+def _free_one(cards: Sequence[str], locks: Path, models_per_card: int = 1) -> Iterator[int]:
+    """Takes a place on the card that has most of them free; a killed process lets go of its own by dying."""
     locks.mkdir(parents=True, exist_ok=True)
     while True:
-        for number, card in enumerate(cards):
-            lock = FileLock(locks / f"{card}.lock")
+        for place, (number, card) in product(range(models_per_card), enumerate(cards)):
+            lock = FileLock(locks / f"{card}-{place}.lock")
             try:
                 lock.acquire(timeout=0)
             except Timeout:

@@ -10,10 +10,16 @@ from idal_assets.nnunet.training import Trained, Weights
 
 CHECKPOINT = Path("fold_all") / "checkpoint_final.pth"
 HISTORY = "history.csv"
+EARLIER = "after_{iterations}_iterations"
+"""Model folder within one, of the same training when it had come so far."""
 
 
 def save_model(folder: Path, trained: Trained, plans: Plans) -> None:
-    """Writes `plans.json`, `dataset.json`, `fold_all/checkpoint_final.pth` and `history.csv`."""
+    """Writes `plans.json`, `dataset.json`, `fold_all/checkpoint_final.pth` and `history.csv`.
+
+    What the training was after fewer iterations becomes a model folder within.
+    """
+    folder.mkdir(exist_ok=True)
     plans.save(folder)
     (folder / CHECKPOINT).parent.mkdir(parents=True, exist_ok=True)
     checkpoint = {
@@ -26,6 +32,13 @@ def save_model(folder: Path, trained: Trained, plans: Plans) -> None:
     }
     torch.save(checkpoint, folder / CHECKPOINT)
     trained.history.to_csv(folder / HISTORY, index=False)
+    for iterations, earlier in trained.earlier.items():
+        save_model(earlier_model(folder, iterations), earlier, plans)
+
+
+def earlier_model(folder: Path, iterations: int) -> Path:
+    """Model folder of the same training after fewer iterations."""
+    return folder / EARLIER.format(iterations=iterations)
 
 
 def load_weights(folder: Path) -> Weights:

@@ -4,6 +4,7 @@ The fast form has the same parameters and gives the same numbers up to rounding.
 normalisation, which PyTorch computes slowly on a CPU, and in the order of channels in memory.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from idal_assets.nnunet.plans import Plans
 
 CHANNELS_FOR_CHANNELS_LAST = 16
 """Channels of the first stage from which on a CPU is faster with channels last; a vector register holds 16."""
+
+ITERATIONS_THAT_PAY_FOR_COMPILING = 1000
+"""A compiler takes a minute or so, which a short training does not win back."""
 
 
 def build_network(plans: Plans, deep_supervision: bool) -> nn.Module:
@@ -53,6 +57,23 @@ def accelerate(network: nn.Module, plans: Plans, compute: Compute) -> nn.Module:
         _replace_norms(network)
     order = memory_format(plans, compute)
     return network.to(compute.device).to(memory_format=order)  # type: ignore[call-overload]
+
+
+def compiled(network: nn.Module, compute: Compute, iterations: int) -> Callable[[torch.Tensor], Any]:
+    """The network as a function that computes faster after its first calls, if its training is long enough.
+
+    All case models have the same network, so a process compiles it once. What the compiler cannot do runs
+    uncompiled.
+
+    Args:
+        network: A network of `accelerate`, whose parameters the function shares.
+        compute: Says whether to compile.
+        iterations: Length of the training.
+    """
+    if not compute.compiles or iterations < ITERATIONS_THAT_PAY_FOR_COMPILING:
+        return network
+    torch._dynamo.config.suppress_errors = True
+    return torch.compile(network)
 
 
 def _replace_norms(module: nn.Module) -> None:

@@ -4,8 +4,8 @@ Network, loss and augmentation are nnU-Net's. What its trainer adds around them 
 checkpoints in between) is left out: training is on all given cases, for a fixed number of iterations.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -17,7 +17,7 @@ from torch import nn
 
 from idal_assets.imaging.conventions import LABELS
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
-from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
+from idal_assets.nnunet.network import accelerate, build_network, compiled, largest, memory_format
 from idal_assets.nnunet.patches import Batch, PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -36,10 +36,12 @@ class Trained:
         weights: State of the network, on the CPU.
         history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_LABEL` over the training
             patches of the epoch that ends there (else NaN).
+        earlier: What both were after fewer iterations, by their number.
     """
 
     weights: Weights
     history: pd.DataFrame
+    earlier: Mapping[int, "Trained"] = field(default_factory=dict)
 
 
 def train(
@@ -51,6 +53,7 @@ def train(
     initial: Weights | None = None,
     track: Track = silently,
     description: str = "training",
+    keep_after: Collection[int] = (),
 ) -> Trained:
     """Trains a network on all given cases.
 
@@ -63,6 +66,7 @@ def train(
         initial: Weights to start from, all of them, segmentation heads too; None starts from scratch.
         track: Shows the iterations.
         description: What the progress is called.
+        keep_after: Numbers of iterations after which the weights are kept too.
 
     Returns:
         Weights and history; on a CPU in fp32 the same bits for the same seed and number of threads.
@@ -76,10 +80,12 @@ def train(
     if initial is not None:
         network.load_state_dict(initial)
     network = accelerate(network, plans, compute).train()
+    forward = compiled(network, compute, settings.iterations)
     order = memory_format(plans, compute)
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch)
+    kept: dict[int, Weights] = {}
     batches = _batches(cases, plans, settings, compute, seed)
     with kept_memory():
         for iteration in track(range(settings.iterations), description):
@@ -87,14 +93,18 @@ def train(
                 group["lr"] = _poly_rate(settings, iteration)
             batch = next(batches)
             with compute.autocast():
-                outputs = network(batch.image.contiguous(memory_format=order))
+                outputs = forward(batch.image.contiguous(memory_format=order))
             loss = loss_function([output.float() for output in outputs], batch.targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
             optimizer.step()
             history.add(loss.detach(), outputs[0].detach(), batch.targets[0])
-    return Trained(_on_cpu(network.state_dict()), history.table())
+            if iteration + 1 in keep_after:
+                kept[iteration + 1] = _on_cpu(network.state_dict())
+    whole = history.table()
+    earlier = {count: Trained(weights, whole.head(count)) for count, weights in kept.items()}
+    return Trained(_on_cpu(network.state_dict()), whole, earlier)
 
 
 def _batches(

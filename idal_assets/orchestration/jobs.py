@@ -58,6 +58,8 @@ PURPOSES: Mapping[str, Purpose] = {
                 "reduced_evaluation",
                 "reduction_report",
                 "evidence",
+                "early_row",
+                "convergence",
                 "cost",
                 "experiment_report",
             }

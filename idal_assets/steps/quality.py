@@ -13,7 +13,7 @@ SCORE_COLUMNS = ("case_id", "fold", "region", "dice", "tp", "fp", "fn", "model_v
 
 
 def load_label_quality(folder: Path, scalar: Scalar) -> pd.DataFrame:
-    """Reads what `steps.models.score_labels` wrote.
+    """Reads what `steps.folds.score_labels` wrote.
 
     Args:
         folder: Folder of the artifact.

@@ -18,6 +18,7 @@ from idal_assets.report.html import KEPT, REMOVED, Picture, ReportContent, Repor
 from idal_assets.settings import Profile
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.comparison import load_comparison
+from idal_assets.steps.convergence import load_convergence
 from idal_assets.steps.cost import load_cost
 from idal_assets.steps.evidence import Evidence, load_evidence
 from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
@@ -155,10 +156,28 @@ def _cost_section(study: Study) -> ReportSection:
         "Cost",
         "cost",
         f"The answer took {human_time(costs['seconds'].sum())} on {devices}, and "
-        f"{human_time(costs['cpu_seconds'].sum())} of processor time.",
+        f"{human_time(costs['cpu_seconds'].sum())} of processor time. {_convergence_sentence(study)}",
         [],
-        [_picture(study.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions.")],
+        [
+            _picture(
+                study.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions."
+            ),
+            _picture(
+                study.path("convergence") / "convergence.png",
+                "Would shorter trainings have told the same?",
+                "Rank correlation of the donors' scores after a part of each case model's training with the final "
+                "ones, and the time of trainings and matrix until then.",
+            ),
+        ],
     )
+
+
+def _convergence_sentence(study: Study) -> str:
+    early = load_convergence(study).iloc[:-1]
+    if early.empty:
+        return ""
+    told = ", ".join(f"{row.correlation:.2f} after {row.share:.0%}" for row in early.itertuples())
+    return f"Rank correlation with the final ranking: {told} of the case models' iterations."
 
 
 def _reduction_section(study: Study, change: pd.DataFrame) -> ReportSection:

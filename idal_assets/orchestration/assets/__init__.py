@@ -3,7 +3,7 @@
 from idal_assets.orchestration.assets.baseline import baseline_candidate, baseline_comparison, baseline_weights
 from idal_assets.orchestration.assets.cohort import cohort, raw_case
 from idal_assets.orchestration.assets.donors import augmented_case, case_model
-from idal_assets.orchestration.assets.evidence import cost, evidence
+from idal_assets.orchestration.assets.evidence import convergence, cost, early_row, evidence
 from idal_assets.orchestration.assets.prepare import case_slices, nnunet_plans
 from idal_assets.orchestration.assets.quality import fold_model, label_quality
 from idal_assets.orchestration.assets.reduction import (
@@ -38,6 +38,8 @@ ALL_ASSETS = [
     reduced_evaluation,
     reduction_report,
     evidence,
+    early_row,
+    convergence,
     cost,
     experiment_report,
 ]

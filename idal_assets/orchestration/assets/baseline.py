@@ -45,7 +45,7 @@ def baseline_candidate(study: Study, name: str, folder: Path, track: Track) -> N
     The cases that it has not seen are segmented whole: their Dice is the true one, the pseudo Dice of its curves
     is over random patches of its training cases. Test cases never take part.
     """
-    from idal_assets.steps.models import train_candidate
+    from idal_assets.steps.candidates import train_candidate
 
     train_candidate(study, name, folder, track)
 

@@ -4,7 +4,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -33,6 +36,37 @@ def evidence(study: Study, key: None, folder: Path, track: Track) -> None:
 
     for name, rows in make_evidence(study, folder).items():
         record(study.folder.database, name, rows, study.folder.database_lock)
+
+
+def _describe_early_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.convergence import EARLY_FILE
+
+    rows = pd.read_parquet(folder / EARLY_FILE)
+    means = rows.groupby(["share", "region"])["dice"].mean().unstack()
+    return {"mean_dice_by_share": table(means.reset_index())}
+
+
+@study_asset(kinds={"pytorch", "parquet"}, describe=_describe_early_row, pool=ACCELERATOR)
+def early_row(study: Study, donor: str, folder: Path, track: Track) -> None:
+    """One row of the matrix as it was after a part of this donor's training."""
+    from idal_assets.steps.models import score_early_models
+
+    score_early_models(study, donor, folder, track)
+
+
+def _describe_convergence(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.convergence import load_convergence
+
+    return {"rank_correlations": table(load_convergence(study))}
+
+
+@study_asset(kinds={"scipy", "duckdb", "matplotlib"}, describe=_describe_convergence)
+def convergence(study: Study, key: None, folder: Path, track: Track) -> None:
+    """What shorter trainings of the case models would have told: rank correlations (table `convergence`)."""
+    from idal_assets.analysis.database import record
+    from idal_assets.steps.convergence import make_convergence
+
+    record(study.folder.database, "convergence", make_convergence(study, folder), study.folder.database_lock)
 
 
 def _describe_cost(study: Study, key: None, folder: Path) -> Mapping[str, Any]:

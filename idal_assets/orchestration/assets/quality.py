@@ -24,7 +24,7 @@ def _describe_model(study: Study, fold: str, folder: Path) -> Mapping[str, Any]:
 @study_asset(kinds={"pytorch"}, describe=_describe_model, pool=ACCELERATOR)
 def fold_model(study: Study, fold: str, folder: Path, track: Track) -> None:
     """A network trained from scratch on the donors that are not in this fold, to segment those that are."""
-    from idal_assets.steps.models import train_fold_model
+    from idal_assets.steps.folds import train_fold_model
 
     train_fold_model(study, fold, folder, track)
 
@@ -44,6 +44,6 @@ def label_quality(study: Study, key: None, folder: Path, track: Track) -> None:
     The cheap rival of the matrix's score: it takes one training a fold, not one a donor. Without folds it says
     nothing.
     """
-    from idal_assets.steps.models import score_labels
+    from idal_assets.steps.folds import score_labels
 
     score_labels(study, folder, track)
