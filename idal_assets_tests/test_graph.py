@@ -39,7 +39,7 @@ CONTRACT = {
         "reduced_evaluation": "removal_set",
         "reduction_report": None,
     },
-    "evidence": {"evidence": None, "cost": None},
+    "evidence": {"evidence": None, "early_row": "donor", "convergence": None, "cost": None},
     "report": {"experiment_report": None},
 }
 
@@ -148,18 +148,19 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("baseline.epochs", 3, "baseline_weights"),
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
+        ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
-        ("similarity.mode", "thesis", "dendrogram case_ranking"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking convergence"),
         ("similarity.linkage", "single", "dendrogram case_ranking"),
         ("similarity.smallest_cluster", 2, "case_ranking"),
         ("candidates.held_out_share", 0.5, ""),
-        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation"),
+        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
             "WT",
-            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence",
+            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence",
         ),
         ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
@@ -178,12 +179,15 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "compute.precision",
             "fp32",
-            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation",
+            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation "
+            "early_row",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 1, ""),
         ("compute.slices_memory_gb", 1.0, ""),
         ("compute.inference_megapixels", 1.0, ""),
+        ("compute.models_per_card", 2, ""),
+        ("compute.compile", "off", ""),
         ("phantom.seed", 1, ""),
         ("name", "other", ""),
         ("description", "other", ""),
@@ -225,7 +229,8 @@ def test_more_controls_or_seeds_add_their_sets_and_train_no_other_again(made, se
 
 def test_other_folds_concern_their_models_and_what_gathers_them(made):
     other = with_settings(made, {"out_of_fold.folds": 4})
-    concerned = every("cohort") | every("label_quality") | every("fold_model", GRAPH["fold_model"].keys(other))
+    concerned = every("cohort") | every("label_quality") | every("cost")
+    concerned |= every("fold_model", GRAPH["fold_model"].keys(other))
     assert differences(hashes(made), hashes(other)) == concerned
     none = with_settings(made, {"out_of_fold.folds": 0})
     assert GRAPH["fold_model"].keys(none) == []
@@ -257,6 +262,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("baseline_weights")
             | every("augmented_case", ["case_1"])
             | every("dice_row", DONORS)
+            | every("early_row", DONORS)
             | every("fold_model", ["fold_2"])
             | every("label_quality")
             | every("training_set", SETS),
@@ -265,17 +271,25 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("baseline_comparison", None, every("experiment_report")),
         ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
-        ("case_model", "case_1", every("dice_row", ["case_1"]) | every("cost")),
+        (
+            "case_model",
+            "case_1",
+            every("dice_row", ["case_1"]) | every("early_row", ["case_1"]) | every("cost"),
+        ),
         (
             "dice_row",
             "case_1",
             every("dice_matrix") | every("dendrogram") | every("case_ranking") | every("cost"),
         ),
         ("dice_matrix", None, every("evidence") | every("experiment_report")),
-        ("fold_model", "fold_1", every("label_quality")),
-        ("label_quality", None, every("case_ranking")),
+        ("fold_model", "fold_1", every("label_quality") | every("cost")),
+        ("label_quality", None, every("case_ranking") | every("cost")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
-        ("case_ranking", None, every("removal_plan") | every("evidence") | every("experiment_report")),
+        (
+            "case_ranking",
+            None,
+            every("removal_plan") | every("evidence") | every("convergence") | every("experiment_report"),
+        ),
         (
             "removal_plan",
             None,
@@ -289,6 +303,8 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("reduced_evaluation", "worst_1", every("reduction_report") | every("evidence") | every("cost")),
         ("reduction_report", None, every("experiment_report")),
         ("evidence", None, every("experiment_report")),
+        ("early_row", "case_1", every("convergence") | every("cost")),
+        ("convergence", None, every("experiment_report")),
         ("cost", None, every("experiment_report")),
         ("experiment_report", None, set()),
     ],
@@ -325,6 +341,7 @@ def rewrite(study, asset, **content):
         ("candidates.training_2d.epochs", 3, every("baseline_candidate", IN_2D)),
         ("candidates.training_3d.epochs", 3, every("baseline_candidate", IN_3D)),
         ("baseline.loss", "ce", every("baseline_weights")),
+        ("inference.surface_distances", False, every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
         ("candidates.best_becomes_baseline", True, every("baseline_weights")),
     ],
@@ -550,9 +567,10 @@ def test_all_is_current_once_all_is_made(made):
 def test_everything_below_a_change_is_outdated_and_nothing_else(study):
     give_new_version(study, "case_model", "case_1")
     below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report"}
-    below |= {"evidence", "cost", "experiment_report"}
+    below |= {"evidence", "convergence", "cost", "experiment_report"}
     assert outdated(study) == (
         every("dice_row", ["case_1"])
+        | every("early_row", ["case_1"])
         | {(name, None) for name in below}
         | {(name, key) for name in ("training_set", "reduced_model", "reduced_evaluation") for key in SETS}
     )

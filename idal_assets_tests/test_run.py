@@ -82,6 +82,7 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
         "case_ranking": "ranking",
         "reduction_report": "figure_3_6b",
         "evidence": "forest",
+        "convergence": "convergence",
         "cost": "cost",
     }
     tabled = {
