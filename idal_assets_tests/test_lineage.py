@@ -182,7 +182,7 @@ def test_an_earlier_plan_and_its_results_can_still_be_asked_for(
     finished_run: FinishedRun, run_again: FinishedRun
 ) -> None:
     plan = finished_run.study().version("removal_plan")
-    for table in BY_PLAN:
+    for table in (*BY_PLAN, "effect", "control", "subgroup"):
         rows = "SELECT * FROM {} WHERE plan_version = ? ORDER BY ALL"
         earlier = "(SELECT * EXCLUDE (recorded, latest) FROM history.{})"
         expected = query(finished_run.data_dir, rows.format(table), plan)
