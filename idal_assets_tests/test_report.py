@@ -177,7 +177,7 @@ def test_a_set_that_removes_nothing_is_no_reduction():
         ({}, "No removal is shown to help. With"),
         ({"gain": ["worst_1"]}, "Removing donors helps: worst_1. With"),
         ({"gain": ["worst_1"], "harm": ["worst_2"]}, "Removing donors helps: worst_1. With"),
-        ({"harm": ["worst_1", "worst_2"]}, "No removal is shown to help, and worst_1, worst_2 does harm. With"),
+        ({"harm": ["worst_1", "worst_2"]}, "No removal is shown to help, and worst_1, worst_2 do harm. With"),
     ],
 )
 def test_the_summary_claims_what_is_shown_and_no_more(claims, verdict):
