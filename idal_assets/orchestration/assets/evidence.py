@@ -73,7 +73,7 @@ def _describe_cost(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
     from idal_assets.steps.cost import cost_of_assets, load_cost
 
     costs = load_cost(study)
-    sums = {name: float(costs[name].sum()) for name in ("seconds", "cpu_seconds", "gpu_seconds")}
+    sums = {f"total_{name}": float(costs[name].sum()) for name in ("seconds", "cpu_seconds", "gpu_seconds")}
     return {**sums, "by_asset": table(cost_of_assets(costs))}
 
 
