@@ -290,7 +290,7 @@ _NODES = (
             "candidates.held_out_share",
             "candidates.training_2d",
             "candidates.training_3d",
-            "inference",
+            "inference.tile_step",
             "seed",
             "compute.precision",
         ),
@@ -352,7 +352,7 @@ _NODES = (
         "quality",
         None,
         {"fold_model": of_folds, "case_slices": of_donors},
-        ("inference", "compute.precision"),
+        ("inference.tile_step", "compute.precision"),
     ),
     Node(
         "case_ranking",
@@ -413,7 +413,7 @@ _NODES = (
         "evidence",
         "donor",
         {"case_model": same_key, "case_slices": of_deciding_cases},
-        ("inference", "compute.precision"),
+        ("inference.tile_step", "compute.precision"),
     ),
     Node(
         "convergence",

@@ -174,7 +174,7 @@ def test_more_iterations_of_case_models_rerun_these_and_what_follows(world: Worl
 
 def test_another_scalar_reruns_the_matrix_but_no_row(world: World) -> None:
     world.change_profile(similarity={"scalar": "WT"})
-    assert world.requested() == [("dice_matrix", None)]
+    assert world.requested() == [("baseline_comparison", None), ("dice_matrix", None)]
 
 
 def test_another_colour_or_switch_reruns_nothing(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -143,6 +143,16 @@ def test_a_plan_alone_tells_which_cases_it_removed(place):
     assert query(file, "SELECT removal_set, removed FROM removal_plan") == [("all", [])]
 
 
+def test_without_controls_the_earlier_ones_are_history(place):
+    file, lock = place
+    rows = pd.DataFrame({"removal_set": ["worst_1"], "control": "random_1_r01", "kind": "random"})
+    rows = rows.assign(difference_of_medians=0.25, plan_version="p1", evidence_version="e1")
+    record(file, "control", rows, lock)
+    record(file, "control", rows[:0], lock)
+    assert read_table(file, "control").empty
+    assert query(file, "SELECT control, latest FROM history.control") == [("random_1_r01", False)]
+
+
 def test_the_order_of_columns_does_not_matter(place):
     file, lock = place
     rows = dice_rows(3, value=0.75)

@@ -72,6 +72,8 @@ def test_dagster_dependencies_are_those_of_the_graph() -> None:
         ("training_set", "case_slices", dg.AllPartitionMapping),
         ("reduced_model", "training_set", dg.IdentityPartitionMapping),
         ("reduced_evaluation", "case_slices", dg.AllPartitionMapping),
+        ("early_row", "case_model", dg.IdentityPartitionMapping),
+        ("early_row", "case_slices", dg.AllPartitionMapping),
     ],
 )
 def test_partitions_map_as_the_graph_says(asset: str, upstream: str, mapping: type) -> None:

@@ -39,7 +39,7 @@ CONTRACT = {
         "reduced_evaluation": "removal_set",
         "reduction_report": None,
     },
-    "evidence": {"evidence": None, "cost": None},
+    "evidence": {"evidence": None, "early_row": "donor", "convergence": None, "cost": None},
     "report": {"experiment_report": None},
 }
 
@@ -148,38 +148,46 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("baseline.epochs", 3, "baseline_weights"),
         ("variants.count", 3, "augmented_case"),
         ("case_model.learning_rate", 0.5, "case_model"),
+        ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
-        ("similarity.mode", "thesis", "dendrogram case_ranking"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking convergence"),
         ("similarity.linkage", "single", "dendrogram case_ranking"),
         ("similarity.smallest_cluster", 2, "case_ranking"),
         ("candidates.held_out_share", 0.5, ""),
-        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation"),
+        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
             "WT",
-            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence",
+            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence",
         ),
         ("similarity.distance", "symmetric", "dendrogram case_ranking"),
         ("similarity.largest_cluster", 0.5, "case_ranking"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
+        ("controls.nearest", 2, "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
+        ("evidence.level", 0.9, "evidence"),
+        ("evidence.rare_share", 0.5, "evidence"),
         (
             "seed",
             1,
-            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model evidence",
+            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model "
+            "evidence",
         ),
         (
             "compute.precision",
             "fp32",
-            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation",
+            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation "
+            "early_row",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 1, ""),
         ("compute.slices_memory_gb", 1.0, ""),
         ("compute.inference_megapixels", 1.0, ""),
+        ("compute.models_per_card", 2, ""),
+        ("compute.compile", "off", ""),
         ("phantom.seed", 1, ""),
         ("name", "other", ""),
         ("description", "other", ""),
@@ -193,17 +201,36 @@ def test_a_setting_concerns_exactly(made, setting, value, assets):
 def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
     fewer = with_settings(made, {"removal.sizes": (1,)})
     concerned = {name for name, key in differences(hashes(made), hashes(fewer)) if key is None}
-    assert concerned == {"cohort", "case_ranking", "removal_plan", "reduction_report"}
+    assert concerned == {"cohort", "case_ranking", "removal_plan", "reduction_report", "evidence", "cost"}
     more = hashes(with_settings(made, {"removal.sizes": (1, 2, 3)}))
-    new = {(asset, "worst_3") for asset in ("training_set", "reduced_model", "reduced_evaluation")}
+    new = of_sets("worst_3", "random_3_r01")
     assert differences(hashes(made), more) == {(name, None) for name in concerned} | new
     assert more["reduced_model", "worst_3"] is None
     assert more["reduction_report", None] is None
 
 
+def of_sets(*names):
+    return set().union(*(every(asset, names) for asset in ("training_set", "reduced_model", "reduced_evaluation")))
+
+
+@pytest.mark.parametrize(
+    ("setting", "value", "new"),
+    [
+        ("controls.random", 2, ("random_1_r02", "random_2_r02", "random_cluster_r02")),
+        ("controls.matched", 1, ("matched_1_r01", "matched_2_r01", "matched_cluster_r01")),
+        ("controls.seeds", 2, tuple(f"{name}_s2" for name in SETS)),
+    ],
+)
+def test_more_controls_or_seeds_add_their_sets_and_train_no_other_again(made, setting, value, new):
+    gathered = {(name, None) for name in ("removal_plan", "reduction_report", "evidence", "cost")}
+    more = hashes(with_settings(made, {setting: value}))
+    assert differences(hashes(made), more) == gathered | of_sets(*new)
+
+
 def test_other_folds_concern_their_models_and_what_gathers_them(made):
     other = with_settings(made, {"out_of_fold.folds": 4})
-    concerned = every("cohort") | every("label_quality") | every("fold_model", GRAPH["fold_model"].keys(other))
+    concerned = every("cohort") | every("label_quality") | every("cost")
+    concerned |= every("fold_model", GRAPH["fold_model"].keys(other))
     assert differences(hashes(made), hashes(other)) == concerned
     none = with_settings(made, {"out_of_fold.folds": 0})
     assert GRAPH["fold_model"].keys(none) == []
@@ -235,30 +262,50 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("baseline_weights")
             | every("augmented_case", ["case_1"])
             | every("dice_row", DONORS)
+            | every("early_row", DONORS)
             | every("fold_model", ["fold_2"])
             | every("label_quality")
             | every("training_set", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("baseline_comparison", None, every("experiment_report")),
-        ("baseline_weights", None, every("case_model", DONORS) | every("experiment_report")),
+        ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
         ("augmented_case", "case_1", every("case_model", ["case_1"])),
-        ("case_model", "case_1", every("dice_row", ["case_1"])),
-        ("dice_row", "case_1", every("dice_matrix") | every("dendrogram") | every("case_ranking")),
-        ("dice_matrix", None, every("experiment_report")),
-        ("fold_model", "fold_1", every("label_quality")),
-        ("label_quality", None, every("case_ranking")),
+        (
+            "case_model",
+            "case_1",
+            every("dice_row", ["case_1"]) | every("early_row", ["case_1"]) | every("cost"),
+        ),
+        (
+            "dice_row",
+            "case_1",
+            every("dice_matrix") | every("dendrogram") | every("case_ranking") | every("cost"),
+        ),
+        ("dice_matrix", None, every("evidence") | every("experiment_report")),
+        ("fold_model", "fold_1", every("label_quality") | every("cost")),
+        ("label_quality", None, every("case_ranking") | every("cost")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
-        ("case_ranking", None, every("removal_plan") | every("experiment_report")),
+        (
+            "case_ranking",
+            None,
+            every("removal_plan") | every("evidence") | every("convergence") | every("experiment_report"),
+        ),
         (
             "removal_plan",
             None,
-            every("training_set", SETS) | every("reduction_report") | every("experiment_report"),
+            every("training_set", SETS)
+            | every("reduction_report")
+            | every("evidence")
+            | every("experiment_report"),
         ),
         ("training_set", "worst_1", every("reduced_model", ["worst_1"]) | every("reduction_report")),
-        ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"])),
-        ("reduced_evaluation", "worst_1", every("reduction_report")),
+        ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"]) | every("cost")),
+        ("reduced_evaluation", "worst_1", every("reduction_report") | every("evidence") | every("cost")),
         ("reduction_report", None, every("experiment_report")),
+        ("evidence", None, every("experiment_report")),
+        ("early_row", "case_1", every("convergence") | every("cost")),
+        ("convergence", None, every("experiment_report")),
+        ("cost", None, every("experiment_report")),
         ("experiment_report", None, set()),
     ],
 )
@@ -294,6 +341,7 @@ def rewrite(study, asset, **content):
         ("candidates.training_2d.epochs", 3, every("baseline_candidate", IN_2D)),
         ("candidates.training_3d.epochs", 3, every("baseline_candidate", IN_3D)),
         ("baseline.loss", "ce", every("baseline_weights")),
+        ("inference.surface_distances", False, every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
         ("candidates.best_becomes_baseline", True, every("baseline_weights")),
     ],
@@ -454,6 +502,15 @@ def test_an_edited_case_concerns_itself_alone(study):
     assert {place for place in concerned if place[0] == "raw_case"} == {("raw_case", "case_1")}
 
 
+def test_a_known_scanner_concerns_the_evidence_alone(study):
+    before = hashes(study)
+    (study.raw / "cases.csv").write_text("case_id,scanner\ncase_1,A\n")
+    assert differences(before, hashes(study)) == every("cohort")
+    make_the_cohort(study)
+    assert differences(before, hashes(study)) == every("cohort") | every("evidence")
+    assert outdated(study) == every("evidence") | every("experiment_report")
+
+
 def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
     before = hashes(study)
     added = [make_case(f"case_{number}", seed=number) for number in (*range(8), 9)]
@@ -509,9 +566,11 @@ def test_all_is_current_once_all_is_made(made):
 
 def test_everything_below_a_change_is_outdated_and_nothing_else(study):
     give_new_version(study, "case_model", "case_1")
-    below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report", "experiment_report"}
+    below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report"}
+    below |= {"evidence", "convergence", "cost", "experiment_report"}
     assert outdated(study) == (
         every("dice_row", ["case_1"])
+        | every("early_row", ["case_1"])
         | {(name, None) for name in below}
         | {(name, key) for name in ("training_set", "reduced_model", "reduced_evaluation") for key in SETS}
     )
@@ -573,7 +632,7 @@ def test_without_anything_a_study_is_the_demo_on_its_phantom(tmp_path, own_profi
     study = Study.open()
     assert (study.profile.name, study.folder.root) == ("demo", tmp_path / "data")
     assert study.raw == tmp_path / "data" / "phantom"
-    assert study.removal_sets == ["all", "worst_2", "worst_4", "worst_6", "worst_cluster"]
+    assert list(study.removal_sets)[:5] == ["all", "worst_2", "worst_4", "worst_6", "worst_cluster"]
     study.remember()
     assert json.loads(study.folder.study_file.read_text()) == {"profile": "demo", "raw": None}
 

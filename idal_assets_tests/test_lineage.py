@@ -93,16 +93,16 @@ def removed_by_database(run: FinishedRun, name: str) -> set[str]:
     return {case for (case,) in found}
 
 
-@pytest.mark.parametrize("name", ["all", "worst_1", "worst_2", "worst_cluster"])
+@pytest.mark.parametrize("name", ["all", "worst_1", "worst_2", "worst_cluster", "random_2_r01"])
 def test_graph_metadata_and_database_agree_on_the_cases(finished_run: FinishedRun, name: str) -> None:
     removed = removed_by_graph(finished_run.study(), name)
     assert removed_by_metadata(finished_run, name) == removed
     assert removed_by_database(finished_run, name) == removed
     assert removed == set(load_plan(finished_run.study().path("removal_plan"))[name])
-    assert len(removed) == {"all": 0, "worst_1": 1, "worst_2": 2}.get(name, len(removed))
+    assert len(removed) == {"all": 0, "worst_1": 1, "worst_2": 2, "random_2_r01": 2}.get(name, len(removed))
 
 
-@pytest.mark.parametrize("name", ["all", "worst_1", "worst_2", "worst_cluster"])
+@pytest.mark.parametrize("name", ["all", "worst_1", "worst_2", "worst_cluster", "random_2_r01"])
 def test_graph_metadata_and_database_agree_on_the_versions(finished_run: FinishedRun, name: str) -> None:
     study = finished_run.study()
     expected = {
@@ -182,7 +182,7 @@ def test_an_earlier_plan_and_its_results_can_still_be_asked_for(
     finished_run: FinishedRun, run_again: FinishedRun
 ) -> None:
     plan = finished_run.study().version("removal_plan")
-    for table in BY_PLAN:
+    for table in (*BY_PLAN, "effect", "control", "subgroup"):
         rows = "SELECT * FROM {} WHERE plan_version = ? ORDER BY ALL"
         earlier = "(SELECT * EXCLUDE (recorded, latest) FROM history.{})"
         expected = query(finished_run.data_dir, rows.format(table), plan)

@@ -40,6 +40,7 @@ from idal_assets.steps.reductions import (
     make_plan,
     make_reduction_report,
     make_training_set,
+    training_seed,
 )
 from idal_assets.study import NotMadeError, Study
 from idal_assets_tests.studies import give_new_version, make, make_study, make_the_cohort, pretend, with_settings
@@ -51,6 +52,9 @@ SCORES = pd.DataFrame(
     {"case_id": list("dbaefc"), "rank": range(1, 7), "score": [-2.5, -1.0, -0.5, 0.5, 1.5, 2.0], "donor_mean": 0.5}
 )
 LEAVES = list("acebfd")
+
+
+CHOSEN = ("all", "worst_1", "worst_2", "worst_cluster")
 
 
 def sets_of(sizes, **controls):
@@ -350,9 +354,8 @@ def test_the_plan_follows_from_the_matrix(decided):
     worst_first = ["case_2", "case_4", "case_3", "case_5", "case_1", "case_0"]
     assert load_ranking(decided)["case_id"].tolist() == worst_first
     found = load_plan(decided.path("removal_plan"))
-    chosen = ["all", "worst_1", "worst_2", "worst_cluster"]
     assert list(found) == list(decided.removal_sets)
-    assert list(found)[:4] == chosen
+    assert list(found)[:4] == list(CHOSEN)
     assert (found["all"], found["worst_1"], found["worst_2"]) == ([], ["case_2"], ["case_2", "case_4"])
     assert found["worst_cluster"] == ["case_2"]
     assert load_dendrogram(decided.path("dendrogram")).leaves[-1] == "case_2"
@@ -374,7 +377,8 @@ def test_test_cases_take_no_part_in_the_decision(decided):
 def test_the_tables_of_the_database_say_the_same(decided):
     query = """
         SELECT t.removal_set, count(*) FILTER (t.kept), string_agg(t.case_id, ',') FILTER (NOT t.kept)
-        FROM training_set t JOIN case_score s USING (case_id, rank) GROUP BY ALL ORDER BY ALL
+        FROM training_set t JOIN case_score s USING (case_id, rank) JOIN removal_plan p USING (removal_set)
+        WHERE p.control_of IS NULL GROUP BY ALL ORDER BY ALL
     """
     with duckdb.connect(str(decided.folder.database), read_only=True) as connection:
         found = connection.execute(query).fetchall()
@@ -393,10 +397,30 @@ def test_a_training_set_changes_with_its_kept_cases_alone(decided, tmp_path):
 
     before = versions()
     assert before["worst_1"] == before["worst_cluster"]  # both lose case_2 and nothing else
-    assert len(set(before.values())) == 3
+    assert len({before[name] for name in CHOSEN}) == 3
     give_new_version(study, "case_slices", "case_2")
     after = versions()
-    assert {name for name in before if before[name] != after[name]} == {"all"}
+    plan = load_plan(study.path("removal_plan"))
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {name for name, removed in plan.items() if "case_2" not in removed}
+    assert changed & {*CHOSEN} == {"all"}
+
+
+def test_another_seed_trains_another_model_on_the_same_training_set(decided, tmp_path):
+    study = copy_of(decided, tmp_path, {"controls.seeds": 2})
+    make(study, "removal_plan", lambda folder: record_in(study, "removal_plan", make_plan(study, folder)))
+    pairs = [("all", "all_s2"), ("worst_1", "worst_1_s2"), ("random_2_r01", "random_2_r01_s2")]
+    for name, again in pairs:
+        for removal_set in (name, again):
+            write = partial(write_training_set, study, removal_set)
+            make(study, "training_set", write, removal_set)
+        assert study.version("training_set", again) == study.version("training_set", name)
+        one, other = (GRAPH["reduced_model"].inputs(study, removal_set) for removal_set in (name, again))
+        assert one.made_from == other.made_from
+        assert one.hash() != other.hash()
+    seeds = [{training_seed(study, name) for name in column} for column in zip(*pairs, strict=True)]
+    assert [len(of_replicate) for of_replicate in seeds] == [1, 1]
+    assert seeds[0] != seeds[1]
 
 
 def copy_of(study, folder, changes=None):
@@ -501,11 +525,13 @@ def test_an_earlier_plan_can_still_be_asked_for(decided, tmp_path):
     make_the_cohort(study)
     decide(study)
     current = read_table(study.folder.database, "training_set")
-    assert set(current["removal_set"]) == {"all", "worst_3", "worst_cluster"}
+    chosen = {"all", "worst_3", "worst_cluster"}
+    assert set(current["removal_set"]) == {*chosen, "random_3_r01", "random_cluster_r01"}
     assert set(current["plan_version"]) == {study.version("removal_plan")}
     decisions = """
         SELECT removal_set, plan_version, matrix_version, ranking_version, plan_version = ? AS earlier
-        FROM history.training_set WHERE case_id = 'case_2' AND NOT kept ORDER BY recorded, removal_set
+        FROM history.training_set WHERE case_id = 'case_2' AND NOT kept AND removal_set LIKE 'worst%'
+        ORDER BY recorded, removal_set
     """
     with duckdb.connect(str(study.folder.database), read_only=True) as connection:
         found = connection.execute(decisions, [decided.version("removal_plan")]).fetchall()
@@ -539,13 +565,14 @@ def write_evaluation(removal_set, values, folder):
 
 def test_the_report_compares_every_set_with_the_full_one(decided, tmp_path):
     dice = {"all": (0.5, 0.7), "worst_1": (0.6, 0.8), "worst_2": (0.5, 0.7), "worst_cluster": (0.4, 0.4)}
+    dice |= dict.fromkeys(set(decided.removal_sets) - set(dice), (0.9, 0.9))
     for name, values in dice.items():
         pretend(decided, "reduced_model", name)
         write = partial(write_evaluation, name, values)
         make(decided, "reduced_evaluation", write, name)
     rows = make_reduction_report(decided, tmp_path)
     assert set(rows["plan_version"]) == {decided.version("removal_plan")}
-    assert rows["removal_set"].unique().tolist() == list(dice)
+    assert rows["removal_set"].unique().tolist() == list(decided.removal_sets)
     change = pd.read_csv(tmp_path / "median_change.csv").set_index("removal_set")
     assert change["cases_left"].to_dict() == {"all": 6, "worst_1": 5, "worst_2": 4, "worst_cluster": 5}
     expected = [0.0, 0.1, 0.0, -0.2]

@@ -17,7 +17,8 @@ from idal_assets.report.html import (
     render_report,
 )
 from idal_assets.settings import load_profile
-from idal_assets.steps.report import decision_sentences, summary_sentence
+from idal_assets.steps.evidence import Evidence
+from idal_assets.steps.report import decision_sentences, summary
 
 ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -138,20 +139,49 @@ def test_paragraphs_are_apart_and_notes_stand_at_the_end():
         assert words in re.sub(r"\s+", " ", notes)
 
 
-def test_a_set_that_removes_nothing_is_no_reduction():
-    change = pd.DataFrame(
+CHANGE = pd.DataFrame(
+    {
+        "removal_set": ["all", "worst_1", "worst_2", "worst_cluster"],
+        "cases_left": [5, 4, 3, 5],
+        "median_dice": [0.5, 0.51, 0.48, 0.7],
+    }
+)
+
+
+def summarized(**claims):
+    """The summary where a column `gain` or `harm` is true for some sets."""
+    effects = pd.DataFrame(
         {
-            "removal_set": ["all", "worst_1", "worst_cluster"],
-            "removed": [0, 1, 0],
-            "cases_left": [5, 4, 5],
-            "median_dice": [0.5, 0.51, 0.7],
-            "difference_of_medians": [0.0, 0.01, 0.2],
+            "removal_set": CHANGE["removal_set"],
+            "removed": [0, 1, 2, 0],
+            "difference_of_medians": [0.0, 0.01, -0.02, 0.2],
+            "sentence": [f"what follows of {name}" for name in CHANGE["removal_set"]],
+            **{claim: CHANGE["removal_set"].isin(claims.get(claim, ())) for claim in ("gain", "harm")},
         }
     )
-    text = summary_sentence(change, pd.DataFrame({"case_id": list("cab")}), load_profile("tiny"))
-    assert "With all 5 donors the median Dice of the test cases (mean of WT, TC and ET) is 0.500." in text
-    assert "+0.010, after removing 1 of them (worst_1)" in text
-    assert "lowest scores are c, a, b" in text
+    found = Evidence(effects, pd.DataFrame(), pd.DataFrame(), [])
+    return summary(CHANGE, found, pd.DataFrame({"case_id": list("cabd")}), load_profile("tiny"))
+
+
+def test_a_set_that_removes_nothing_is_no_reduction():
+    text = summarized()
+    assert "With all 5 donors the median Dice of the test cases (mean of WT, TC and ET) is 0.500;" in text
+    assert "; what follows of worst_2." in text
+    assert "lowest scores are c, a, b." in text
+    assert "worst_cluster" not in text
+
+
+@pytest.mark.parametrize(
+    ("claims", "verdict"),
+    [
+        ({}, "No removal is shown to help. With"),
+        ({"gain": ["worst_1"]}, "Removing donors helps: worst_1. With"),
+        ({"gain": ["worst_1"], "harm": ["worst_2"]}, "Removing donors helps: worst_1. With"),
+        ({"harm": ["worst_1", "worst_2"]}, "No removal is shown to help, and worst_1, worst_2 do harm. With"),
+    ],
+)
+def test_the_summary_claims_what_is_shown_and_no_more(claims, verdict):
+    assert summarized(**claims).startswith(verdict)
 
 
 DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score of 9"}

@@ -46,7 +46,7 @@ CHANGES: dict[str, Any] = {
 }
 
 MATRIX = ("dice_matrix",)
-DECISION = ("dendrogram", "case_ranking", "removal_plan")
+DECISION = ("dendrogram", "case_ranking", "convergence", "removal_plan")
 REPORTS = ("reduction_report", "evidence", "experiment_report")
 COST = ("cost",)
 
@@ -94,7 +94,8 @@ def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> 
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    return once("dice_row", keys=donors) + once(*MATRIX) + (after_other_distance(retrained) | once(*COST))
+    rows = once("dice_row", "early_row", keys=donors)
+    return rows + once(*MATRIX) + (after_other_distance(retrained) | once(*COST))
 
 
 def after_other_distance(retrained: Sequence[str]) -> Places:

@@ -34,12 +34,14 @@ class Table:
         version: Columns that say which version the rows are; all rows that are recorded at once share them.
         key: Columns that tell the rows of one version apart.
         by_set: Whether every removal set has a latest version of its own.
+        may_be_empty: Whether a version without rows says something: that there is nothing of the kind any more.
     """
 
     columns: Mapping[str, str]
     version: tuple[str, ...]
     key: tuple[str, ...]
     by_set: bool = False
+    may_be_empty: bool = False
 
 
 _SCORES = {"dice": "DOUBLE", "iou": "DOUBLE", "hd95": "DOUBLE", "tp": "BIGINT", "fp": "BIGINT", "fn": "BIGINT"}
@@ -119,6 +121,7 @@ TABLES: Mapping[str, Table] = {
         | _EVIDENCE,
         version=("evidence_version",),
         key=("control",),
+        may_be_empty=True,
     ),
     "subgroup": Table(
         {"removal_set": "VARCHAR", "kind": "VARCHAR", "subgroup": "VARCHAR", "cases": "INTEGER"}
@@ -145,7 +148,7 @@ def record(database: Path, table: str, rows: pd.DataFrame, lock: Path) -> None:
     """Adds one version to a table's history and makes it the current one; a reader sees all of it or nothing.
 
     A version that is there already is replaced by itself, so recording twice leaves no duplicates. Other versions
-    stay as they are.
+    stay as they are. Without rows a table that may be empty is empty now, and its history stays.
 
     Args:
         database: The DuckDB file; it is made if it is not there.
@@ -182,6 +185,8 @@ def read_table(database: Path, table: str) -> pd.DataFrame:
 
 def _version_of(table: str, rows: pd.DataFrame) -> dict[str, str]:
     described = TABLES[table]
+    if rows.empty and described.may_be_empty:
+        return {}
     versions = rows[list(described.version)].drop_duplicates()
     if len(versions) != 1 or versions.isna().any(axis=None):
         raise RecordError(f"Rows of {table} must be of one version, not of {len(versions)}")
@@ -199,16 +204,18 @@ def _write(
     connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, version: Mapping[str, str]
 ) -> None:
     place = f"history.{table}"
-    same = " AND ".join(f"{column} = ?" for column in version)
-    values = list(version.values())
-    known = connection.execute(f"SELECT min(recorded) FROM {place} WHERE {same}", values).fetchone()  # noqa: S608
-    recorded = known[0] if known and known[0] else datetime.now(timezone.utc).replace(tzinfo=None)
-    connection.execute(f"DELETE FROM {place} WHERE {same}", values)  # noqa: S608
     if TABLES[table].by_set:
         outdate = f"UPDATE {place} SET latest = FALSE WHERE latest AND removal_set = ?"  # noqa: S608
         connection.execute(outdate, [version["removal_set"]])
     else:
         connection.execute(f"UPDATE {place} SET latest = FALSE WHERE latest")  # noqa: S608
+    if rows.empty:
+        return
+    same = " AND ".join(f"{column} = ?" for column in version)
+    values = list(version.values())
+    known = connection.execute(f"SELECT min(recorded) FROM {place} WHERE {same}", values).fetchone()  # noqa: S608
+    recorded = known[0] if known and known[0] else datetime.now(timezone.utc).replace(tzinfo=None)
+    connection.execute(f"DELETE FROM {place} WHERE {same}", values)  # noqa: S608
     connection.register("new_rows", rows)
     insert = f"INSERT INTO {place} BY NAME SELECT *, ? AS recorded, TRUE AS latest FROM new_rows"  # noqa: S608
     connection.execute(insert, [recorded])

@@ -88,7 +88,8 @@ def _verdict(judged: pd.DataFrame) -> str:
         return f"Removing donors helps: {', '.join(gains)}."
     harms = judged.loc[judged["harm"], "removal_set"]
     if len(harms):
-        return f"No removal is shown to help, and {', '.join(harms)} does harm."
+        verb = "does" if len(harms) == 1 else "do"
+        return f"No removal is shown to help, and {', '.join(harms)} {verb} harm."
     return "No removal is shown to help."
 
 

@@ -1,0 +1,236 @@
+"""What the retrainings prove and what they cost, on a finished run: each number followed to where it came from."""
+
+import html
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import nibabel as nib
+import numpy as np
+import pandas as pd
+import pytest
+from rich.progress import Progress as Bars
+
+from idal_assets.analysis.database import read_table
+from idal_assets.graph import GRAPH
+from idal_assets.imaging.conventions import ENHANCING, REGIONS
+from idal_assets.orchestration.runner import Runner
+from idal_assets.study import Study
+from idal_assets_tests.conftest import FinishedRun
+
+# The same numbers in another order of additions.
+ROUND_OFF = 1e-12
+
+CHOSEN = ["all", "worst_1", "worst_2", "worst_cluster"]
+CONTROL_OF = {"worst_1": "random_1_r01", "worst_2": "random_2_r01", "worst_cluster": "random_cluster_r01"}
+
+
+@pytest.fixture(scope="module")
+def study(finished_run: FinishedRun) -> Study:
+    return finished_run.study()
+
+
+def table(study: Study, name: str) -> pd.DataFrame:
+    return read_table(study.folder.database, name)
+
+
+def metadata(run: FinishedRun, asset: str) -> dict[str, Any]:
+    with run.instance() as instance:
+        (latest,) = instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
+    return {name: value.value for name, value in latest.asset_materialization.metadata.items()}
+
+
+def voxels(file: Path) -> np.ndarray:
+    return np.asarray(nib.load(file).dataobj)
+
+
+def truth(study: Study, case: str) -> np.ndarray:
+    return voxels(study.raw / "labelsTr" / f"{case}.nii.gz")
+
+
+@pytest.fixture(scope="module")
+def dice(study: Study) -> pd.DataFrame:
+    """Dice from the segmentations on disk: one row a set, one column a test case."""
+
+    def of_case(removal_set: str, case: str) -> float:
+        file = study.path("reduced_evaluation", removal_set) / "segmentations" / f"{case}.nii.gz"
+        said, meant = voxels(file), truth(study, case)
+        pairs = [(np.isin(said, REGIONS[name]), np.isin(meant, REGIONS[name])) for name in ("WT", "TC", "ET")]
+        shares = [2 * (a & b).sum() / (a.sum() + b.sum()) for a, b in pairs if (a | b).any()]
+        return float(np.mean(shares)) if shares else np.nan
+
+    rows = {name: {case: of_case(name, case) for case in study.cohort.tests} for name in study.removal_sets}
+    return pd.DataFrame(rows).T
+
+
+# --- effects and controls ---
+
+
+def test_effects_follow_from_the_segmentations(study: Study, dice: pd.DataFrame) -> None:
+    effects = table(study, "effect").set_index("removal_set")
+    assert sorted(effects.index) == sorted(CHOSEN)
+    worst_first = table(study, "case_score").sort_values("rank")["case_id"].tolist()
+    assert effects.loc[["all", "worst_1", "worst_2"], "removed"].tolist() == [0, 1, 2]
+    assert effects.loc["worst_cluster", "removed"] <= len(worst_first) / 4
+    full = dice.loc["all"]
+    for name in CHOSEN:
+        new, found = dice.loc[name], effects.loc[name]
+        expected = {
+            "median_dice": new.median(),
+            "difference_of_medians": new.median() - full.median(),
+            "median_of_differences": (new - full).median(),
+            "mean_difference": (new - full).mean(),
+            # with two test cases the worst tenth is the worst one
+            "worst_tenth_difference": np.nan if name == "all" else new.min() - full.min(),
+        }
+        for column, value in expected.items():
+            assert found[column] == pytest.approx(value, abs=ROUND_OFF, nan_ok=True), (name, column)
+
+
+def test_an_effect_is_held_against_the_controls_of_its_size(study: Study, dice: pd.DataFrame) -> None:
+    controls = table(study, "control").set_index("removal_set")
+    assert controls["control"].to_dict() == CONTROL_OF
+    assert set(controls["kind"]) == {"random"}
+    effects = table(study, "effect").set_index("removal_set")
+    for name, control in CONTROL_OF.items():
+        gain = dice.loc[control].median() - dice.loc["all"].median()
+        assert controls.loc[name, "difference_of_medians"] == pytest.approx(gain, abs=ROUND_OFF)
+        found = effects.loc[name]
+        assert (found["controls"], found["smallest_control_p"]) == (1, 0.5)
+        assert found["control_gain_median"] == pytest.approx(gain, abs=ROUND_OFF)
+        own = dice.loc[name].median() - dice.loc["all"].median()
+        assert found["control_p"] == (1.0 if gain >= own - ROUND_OFF else 0.5)
+    assert effects.loc["all", "controls"] == 0
+
+
+def test_one_control_and_one_training_prove_nothing(study: Study) -> None:
+    effects = table(study, "effect")
+    assert not (effects["gain"] | effects["harm"]).any()
+    said = effects.loc[effects["removed"] > 0, "sentence"]
+    assert len(said) >= 2
+    assert said.str.contains("this cannot be told from luck").all()
+
+
+SAID = re.compile(
+    r"removing (\d+) cases? \((\w+)\) changes the median Dice by ([+-]\d\.\d{3}) "
+    r"\(95 % interval (-?\d\.\d{3}) to (-?\d\.\d{3}), without the spread of the seed\), but "
+)
+
+
+def test_the_sentences_of_the_report_say_what_the_database_holds(finished_run: FinishedRun, study: Study) -> None:
+    effects = table(study, "effect").set_index("removal_set")
+    judged = effects[effects["removed"] > 0]
+    page = (study.path("experiment_report") / "report.html").read_text()
+    shown = metadata(finished_run, "evidence")["in_words"]
+    for name, row in judged.iterrows():
+        said = SAID.match(row["sentence"])
+        assert said, row["sentence"]
+        assert said[2] == name
+        assert int(said[1]) == row["removed"]
+        numbers = row[["difference_of_medians", "low", "high"]].astype(float)
+        # half of the last digit that is said
+        np.testing.assert_allclose([float(said[place]) for place in (3, 4, 5)], numbers, atol=0.0005 + ROUND_OFF)
+        assert row["low"] <= row["difference_of_medians"] <= row["high"]
+        assert html.escape(row["sentence"][1:]) in page
+        assert row["sentence"] in shown
+    assert all(sentence not in page for sentence in effects.loc[effects["removed"] == 0, "sentence"])
+
+
+# --- subgroups ---
+
+
+def thirds(study: Study, cases: list[str]) -> dict[str, str]:
+    volume = {case: int((truth(study, case) > 0).sum()) for case in cases}
+    names = ("small tumour", "middle tumour", "large tumour")
+    return {
+        case: names[sum(other < volume[case] for other in volume.values()) * 3 // len(cases)] for case in cases
+    }
+
+
+def best_clusters(study: Study) -> dict[str, str]:
+    """For each test case the cluster whose models segment it best."""
+    cells = table(study, "dice").merge(table(study, "case_score"), left_on="donor", right_on="case_id")
+    means = cells[cells["region"] == "mean"].groupby(["receiver", "cluster"])["dice"].mean().unstack()
+    return {case: f"cluster {means.loc[case].idxmax()}" for case in study.cohort.tests}
+
+
+def test_subgroups_are_those_of_the_raw_folder_and_the_ranking(study: Study, dice: pd.DataFrame) -> None:
+    tests = study.cohort.tests
+    scanners = pd.read_csv(study.raw / "cases.csv").set_index("case_id")["scanner"]
+    has_enhancing = {case: bool((truth(study, case) == ENHANCING).any()) for case in tests}
+    of_case = {
+        "volume": thirds(study, [*study.cohort.donors, *tests]),
+        "enhancing": {
+            case: "with enhancing tumour" if has_enhancing[case] else "missing enhancing tumour" for case in tests
+        },
+        "scanner": {case: f"scanner {scanners[case]}" for case in tests},
+        "cluster": best_clusters(study),
+    }
+    members: dict[tuple[str, str], list[str]] = {}
+    for kind, named in of_case.items():
+        for case in tests:
+            members.setdefault((kind, named[case]), []).append(case)
+
+    found = table(study, "subgroup").set_index(["removal_set", "kind", "subgroup"])
+    assert set(found.index) == {(name, *group) for name in CHOSEN if name != "all" for group in members}
+    for (name, *group), row in found.iterrows():
+        cases = members[tuple(group)]
+        differences = dice.loc[name, cases] - dice.loc["all", cases]
+        assert row["cases"] == differences.notna().sum()
+        changes = row[["median_of_differences", "worst_difference"]].astype(float)
+        np.testing.assert_allclose(changes, [differences.median(), differences.min()], atol=ROUND_OFF)
+
+
+def test_another_scanner_makes_other_evidence_and_trains_nothing(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    shutil.copytree(finished_run.data_dir, tmp_path / "data", copy_function=shutil.copy2)
+    copied = FinishedRun(tmp_path / "data", "")
+    study = copied.study()
+    file = study.raw / "cases.csv"
+    known = pd.read_csv(file)
+    known.loc[known["case_id"].isin(study.cohort.tests), "scanner"] = "borrowed"
+    known.to_csv(file, index=False)
+    with copied.instance() as instance:
+        done = Runner(study, instance, Bars(disable=True)).run()
+    assert done.made == {"cohort": 1, "evidence": 1, "experiment_report": 1}
+    found = table(study, "subgroup")
+    of_scanner = found[found["kind"] == "scanner"]
+    assert set(of_scanner["subgroup"]) == {"scanner borrowed"}
+    assert set(of_scanner["cases"]) == {len(study.cohort.tests)}
+    assert table(study, "effect")["sentence"].equals(table(finished_run.study(), "effect")["sentence"])
+
+
+# --- cost ---
+
+
+def test_every_training_and_segmentation_has_its_cost(finished_run: FinishedRun, study: Study) -> None:
+    paid = GRAPH["cost"].made_from
+    assert {"baseline_weights", "case_model", "dice_row", "reduced_model", "reduced_evaluation"} <= set(paid)
+    costs = table(study, "cost").astype({"key": object})
+    places = list(zip(costs["asset"], costs["key"].where(costs["key"].notna(), None), strict=True))
+    assert sorted(places, key=str) == sorted(
+        ((name, key) for name in paid for key in GRAPH[name].keys(study)), key=str
+    )
+    for place, row in zip(places, costs.itertuples(), strict=True):
+        record = study.provenance(*place)
+        assert (row.seconds, row.cpu_seconds) == (record.seconds, record.cpu_seconds)
+        assert row.artifact_version == record.version
+    assert (costs["seconds"] > 0).all()
+    assert (costs["cpu_seconds"] > 0).all()
+    used_card = ~costs["device"].str.startswith("cpu")
+    np.testing.assert_array_equal(costs["gpu_seconds"], np.where(used_card, costs["seconds"], 0))
+
+
+def test_the_sums_of_the_cost_are_shown(finished_run: FinishedRun, study: Study) -> None:
+    costs = table(study, "cost")
+    shown = metadata(finished_run, "cost")
+    for name in ("seconds", "cpu_seconds", "gpu_seconds"):
+        assert shown[name] == pytest.approx(costs[name].sum())
+    by_asset = {record.data["asset"]: record.data for record in shown["by_asset"]}
+    assert set(by_asset) == set(costs["asset"])
+    for asset, of_asset in costs.groupby("asset"):
+        assert by_asset[asset]["partitions"] == len(of_asset)
+        assert by_asset[asset]["seconds"] == pytest.approx(of_asset["seconds"].sum())
