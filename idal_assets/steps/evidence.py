@@ -105,8 +105,8 @@ def make_evidence(study: Study, folder: Path) -> Mapping[str, pd.DataFrame]:
 def load_evidence(study: Study) -> Evidence:
     """Reads what `make_evidence` wrote."""
     folder = study.path("evidence")
-    tables = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
-    return Evidence(*tables, json.loads((folder / WARNINGS_FILE).read_text()))
+    effect, control, subgroup = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
+    return Evidence(effect, control, subgroup, json.loads((folder / WARNINGS_FILE).read_text()))
 
 
 def _effects(

@@ -78,8 +78,14 @@ def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, profile
     return (
         f"{_verdict(judged)} With all {int(full['cases_left'])} donors the median Dice of the test cases "
         f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}; {largest}. "
-        f"The donors with the lowest scores are {worst}."
+        f"The donors with the lowest scores are {worst}.{_caution(found)}"
     )
+
+
+def _caution(found: Evidence) -> str:
+    if not found.warnings:
+        return ""
+    return f" Beware: {' '.join(warning.split(':')[0] + '.' for warning in found.warnings)}"
 
 
 def _verdict(judged: pd.DataFrame) -> str:
@@ -116,8 +122,8 @@ def _evidence_section(study: Study, found: Evidence) -> ReportSection:
     effects = Table(
         "Change of the median Dice, and what it is worth",
         [
-            *("removal set", "removed", "seeds", "difference of medians", "interval", "Wilcoxon p (Holm)"),
-            *("controls", "p against them", "probability that it is false", "worst tenth of cases"),
+            *("removal set", "removed", "seeds", "change", "interval", "p (Holm)"),
+            *("controls", "p (controls)", "P (false)", "worst tenth"),
         ],
         [
             [
@@ -127,9 +133,10 @@ def _evidence_section(study: Study, found: Evidence) -> ReportSection:
             ]
             for row in found.judged.itertuples()
         ],
-        "The interval holds the spread of the test cases and, with two seeds or more, that of the seeds. The p "
-        "against the controls is the share of removals of as many donors at random that do as well. False means "
-        "that the true change is zero or less, given the spread between seeds.",
+        "Change: difference of the medians. The interval holds the spread of the test cases and, with two seeds "
+        "or more, that of the seeds. p (Holm): Wilcoxon's, corrected for the number of sets. p (controls): share "
+        "of removals of as many donors at random that do as well. P (false): probability that the true change is "
+        "zero or less, given the spread between seeds. Worst tenth: change of the mean of the worst segmented tenth.",
     )
     sentences = [f"{said[0].upper()}{said[1:]}." for said in found.sentences]
     warnings = [f"Warning: {line}." for said in found.warnings for line in said.splitlines()]
