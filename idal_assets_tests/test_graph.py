@@ -245,7 +245,11 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
     ("asset", "key", "expected"),
     [
         ("cohort", None, every("dice_matrix") | every("experiment_report")),
-        ("raw_case", "case_1", every("nnunet_plans") | every("case_slices", ["case_1"])),
+        (
+            "raw_case",
+            "case_1",
+            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("removal_plan"),
+        ),
         ("raw_case", "case_5", every("case_slices", ["case_5"])),
         (
             "nnunet_plans",
@@ -523,13 +527,16 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
         assert all(after[asset, key] == before[asset, key] for key in keys)
 
 
-def test_a_donor_that_becomes_a_test_case_concerns_every_row(study):
+def test_a_donor_that_becomes_a_test_case_concerns_every_row(tmp_path):
+    donors = (*DONORS, "case_4")
+    study = make_study(tmp_path, {**LISTS, "cohort.donor_cases": donors})
+    pretend_all(study)
     before = hashes(study)
-    fewer = with_settings(study, {"cohort.donor_cases": DONORS[:3], "cohort.test_cases": (*TESTS, DONORS[3])})
+    fewer = with_settings(study, {"cohort.donor_cases": DONORS, "cohort.test_cases": (*TESTS, "case_4")})
     make_the_cohort(fewer)
     # the receivers and their slices are the same as before, but surface distances are asked for one case more
     concerned = differences(before, hashes(fewer))
-    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", DONORS)
+    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", donors)
     assert {place for place in concerned if place[0] == "reduced_evaluation"} == every("reduced_evaluation", SETS)
 
 

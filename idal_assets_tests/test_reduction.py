@@ -463,7 +463,8 @@ def test_an_edited_test_case_decides_nothing_anew(decided, tmp_path):
 @pytest.fixture(scope="module")
 def validated(tmp_path_factory):
     """The same study, where `case_7` is a validation case that needs every donor."""
-    lists = {"cohort.test_cases": ["case_6"], "cohort.validation_cases": ["case_7"], "cohort.minimum_donors": 2}
+    roles = {"cohort.test_cases": ["case_6"], "cohort.validation_cases": ["case_7"]}
+    lists = {**LISTS, **roles, "cohort.minimum_donors": 2}
     study = make_study(tmp_path_factory.mktemp("validated"), lists)
     make_the_cohort(study)
     pretend_models(study)

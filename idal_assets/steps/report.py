@@ -136,7 +136,8 @@ def _evidence_section(study: Study, found: Evidence) -> ReportSection:
         "Change: difference of the medians. The interval holds the spread of the test cases and, with two seeds "
         "or more, that of the seeds. p (Holm): Wilcoxon's, corrected for the number of sets. p (controls): share "
         "of removals of as many donors at random that do as well. P (false): probability that the true change is "
-        "zero or less, given the spread between seeds. Worst tenth: change of the mean of the worst segmented tenth.",
+        "zero or less, given the spread between seeds. Worst tenth: change of the mean of the worst segmented "
+        "tenth.",
     )
     sentences = [f"{said[0].upper()}{said[1:]}." for said in found.sentences]
     warnings = [f"Warning: {line}." for said in found.warnings for line in said.splitlines()]
