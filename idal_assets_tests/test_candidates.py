@@ -77,7 +77,8 @@ def compared(
     """All candidates of a phantom study, made and checked on a real instance; tests only look."""
 
     def noting(cases: SlicesOnDisk, *arguments: Any) -> Any:
-        learned[arguments[-1]] = list(cases.names)
+        (description,) = (one for one in arguments if isinstance(one, str))
+        learned[description] = list(cases.names)
         return train(cases, *arguments)
 
     study = Study.open(tmp_path_factory.mktemp("compared"), profile)
