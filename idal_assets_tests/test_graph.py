@@ -40,6 +40,7 @@ CONTRACT = {
         "reduction_report": None,
     },
     "evidence": {"evidence": None, "cost": None},
+    "validation": {"fault_detection": None},
     "report": {"experiment_report": None},
 }
 

@@ -59,6 +59,7 @@ PURPOSES: Mapping[str, Purpose] = {
                 "reduction_report",
                 "evidence",
                 "cost",
+                "fault_detection",
                 "experiment_report",
             }
         ),
