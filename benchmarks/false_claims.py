@@ -1,8 +1,8 @@
 """How often a gain is claimed where there is none: the whole experiment on phantoms without any fault.
 
 Every seed has a phantom of its own, all of whose cases are valid, and runs the graph up to the evidence, with
-twenty random removals for each set. Removing donors can gain nothing but by chance, so at a level of 95 % a claim should
-come in no more than about one of twenty seeds. Networks are small and trainings short: what is looked at is the
+twenty random removals for each set. Removing donors can gain nothing but by chance, so at a level of 95 % a claim
+should come in about one of twenty seeds at most. Networks are small and trainings short: what is looked at is the
 judgement, not the Dice.
 
     python benchmarks/false_claims.py --jobs 2
