@@ -61,6 +61,7 @@ PURPOSES: Mapping[str, Purpose] = {
                 "early_row",
                 "convergence",
                 "cost",
+                "fault_detection",
                 "experiment_report",
             }
         ),
