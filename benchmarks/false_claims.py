@@ -3,8 +3,8 @@
 Every seed has a phantom of its own, all of whose cases are valid, and runs the graph up to the evidence, with
 twenty random removals for each set. Removing donors can gain nothing but by chance, so at a level of 95 % a claim
 should come in about one of twenty seeds at most. Networks are small and trainings short: what is looked at is the
-judgement, not the Dice. Each artifact is made by its own step, with its record, but without Dagster and the database:
-they would take longer than trainings as short as these.
+judgement, not the Dice. Each artifact is made by its own step, with its record, but without Dagster and the
+database: they would take longer than trainings as short as these.
 
     python benchmarks/false_claims.py --jobs 2
 """
