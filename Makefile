@@ -8,7 +8,7 @@ demo: $(VENV)/installed
 	$(BIN)/idal run --profile demo --data-dir data
 
 test: $(VENV)/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,6 +1,7 @@
 """The work that is timed: a study up to the donors' variants, and the same for nnU-Net in its own folders."""
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import numpy as np
 import yaml
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import Progress as Bars
 
-from idal_assets.graph import GRAPH
+from idal_assets.graph import GRAPH, upstream_of
 from idal_assets.nnunet.plans import DATASET_NAME, Plans
 from idal_assets.nnunet.slices import load_slices
 from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.runner import Runner
 from idal_assets.settings import load_profile
 from idal_assets.steps.cohort import ensure_raw_folder
 from idal_assets.study import Study
@@ -28,13 +33,23 @@ CONSTANT = 1e-9
 """Exponent of a decay that does not decay: nnU-Net changes its rate by epoch, this project by iteration."""
 
 
-def write_profile(path: Path, base: str, sections: dict[str, dict[str, Any]]) -> None:
-    """Writes a profile with some settings changed."""
+def write_profile(
+    path: Path, base: str, sections: Mapping[str, Mapping[str, Any]], seed: int | None = None
+) -> None:
+    """Writes a profile with some settings changed, and with another seed where one is given."""
     values = load_profile(base).model_dump(mode="json", exclude={"name"})
+    if seed is not None:
+        values["seed"] = seed
     for section, changes in sections.items():
         values[section] = {**(values[section] or {}), **changes}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
+
+
+def run_graph(study: Study, last: str) -> None:
+    """Makes an asset and everything that it is made from, as `idal run` does, and shows nothing."""
+    with open_instance(study.folder) as instance, Bars(console=Console(quiet=True)) as bars:
+        Runner(study, instance, bars).run(upstream_of(last))
 
 
 def like_nnunet(iterations: int) -> dict[str, Any]:

@@ -118,6 +118,13 @@ def scanners(study: Study, asset: str, key: str | None) -> Versions:
     return content_hash(dict(study.cohort.scanners))
 
 
+def planted_faults(study: Study, asset: str, key: str | None) -> Versions:
+    """What is known to be true of the donors, where their dataset was made; it changes no image."""
+    cohort = study.cohort
+    known = {case: cohort.truth[case] for case in cohort.donors if case in cohort.truth}
+    return content_hash({case: [truth.fault, truth.subtype] for case, truth in known.items()})
+
+
 def deciding_cells(study: Study, asset: str, key: str | None) -> Versions:
     """The cells of the matrix that decide, those of donors and validation cases: a hash of what determines them.
 
@@ -265,7 +272,7 @@ def _setting(settings: dict, path: str) -> object:
 
 
 _NODES = (
-    Node("cohort", "cohort", None, {}, ("cohort", "out_of_fold.folds", "removal.sizes"), code="2"),
+    Node("cohort", "cohort", None, {}, ("cohort", "out_of_fold.folds", "removal.sizes"), code="3"),
     Node("raw_case", "cohort", "case", {"cohort": own_content}),
     Node(
         "nnunet_plans",
@@ -438,6 +445,20 @@ _NODES = (
         },
     ),
     Node(
+        "fault_detection",
+        "validation",
+        None,
+        {"cohort": planted_faults, "dice_matrix": deciding_cells, "case_ranking": whole},
+        (
+            "similarity.mode",
+            "similarity.scalar",
+            "similarity.distance",
+            "similarity.linkage",
+            "similarity.smallest_cluster",
+            "similarity.largest_cluster",
+        ),
+    ),
+    Node(
         "experiment_report",
         "report",
         None,
@@ -454,8 +475,9 @@ _NODES = (
             "evidence": whole,
             "convergence": whole,
             "cost": whole,
+            "fault_detection": whole,
         },
-        code="2",
+        code="3",
     ),
 )
 

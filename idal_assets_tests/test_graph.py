@@ -40,6 +40,7 @@ CONTRACT = {
         "reduction_report": None,
     },
     "evidence": {"evidence": None, "early_row": "donor", "convergence": None, "cost": None},
+    "validation": {"fault_detection": None},
     "report": {"experiment_report": None},
 }
 
@@ -183,7 +184,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "early_row",
         ),
         ("compute.device", "cpu", ""),
-        ("compute.threads", 1, ""),
+        ("compute.threads", 3, ""),
         ("compute.slices_memory_gb", 1.0, ""),
         ("compute.inference_megapixels", 1.0, ""),
         ("compute.models_per_card", 2, ""),

@@ -134,6 +134,14 @@ TABLES: Mapping[str, Table] = {
         version=("convergence_version",),
         key=("share",),
     ),
+    "detection": Table(
+        {"score": "VARCHAR", "auroc": "DOUBLE", "k": "INTEGER", "precision_at_k": "DOUBLE"}
+        | {"recall_at_k": "DOUBLE", "decoys_removed": "INTEGER", "decoys": "INTEGER", "faults": "INTEGER"}
+        | {"cases": "INTEGER", "offered": "BOOLEAN", "best": "BOOLEAN", "ranking_version": "VARCHAR"}
+        | {"detection_version": "VARCHAR"},
+        version=("detection_version",),
+        key=("score",),
+    ),
     "cost": Table(
         {"asset": "VARCHAR", "key": "VARCHAR", "seconds": "DOUBLE", "cpu_seconds": "DOUBLE"}
         | {"gpu_seconds": "DOUBLE", "device": "VARCHAR", "artifact_version": "VARCHAR", "written": "VARCHAR"}

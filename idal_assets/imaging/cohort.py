@@ -15,6 +15,7 @@ from idal_assets.artifacts import content_hash
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 
 COHORT_FILE = "cohort.json"
@@ -64,6 +65,7 @@ class Cohort(BaseModel):
         refused: Refused cases with their reasons.
         known: Facts of every verified case, so that a later look reads only what changed.
         scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
+        truth: What was planted in each case, as far as the raw folder's `truth.json` says.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +77,7 @@ class Cohort(BaseModel):
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
     scanners: Mapping[str, str] = {}
+    truth: Mapping[str, CaseTruth] = {}
 
     def _with_role(self, role: Role) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
@@ -168,6 +171,7 @@ def choose_cohort(
 
     Raises:
         CohortError: Cases are refused and the profile does not go on without them, or too few are left.
+        CaseError: The raw folder has a truth that cannot be read.
     """
     refused = {case: tuple(str(problem) for problem in found) for case, found in report.refused.items()}
     of_folder = [
@@ -188,6 +192,7 @@ def choose_cohort(
         refused=refused,
         known=report.facts,
         scanners=read_scanners(report.raw_dir),
+        truth=read_truth(report.raw_dir),
     )
 
 

@@ -26,9 +26,9 @@ from scipy import ndimage
 from idal_assets.imaging import phantom_faults
 from idal_assets.imaging.cohort import CASE_TABLE
 from idal_assets.imaging.conventions import CHANNELS, ENHANCING, LABELS, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.truth import TRUTH_FILE, CaseTruth
 from idal_assets.settings import PhantomSettings
 
-TRUTH_FILE = "truth.json"
 ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}
 """What a phantom folder holds, and nothing else."""
 
@@ -36,21 +36,6 @@ RING_ENHANCING, NO_ENHANCING = "ring_enhancing", "no_enhancing"
 
 RARE_FROM = 5
 """From this many cases on, a split has a case of the rare subtype, however small its share."""
-
-
-@dataclass(frozen=True)
-class CaseTruth:
-    """What is true of a case by construction.
-
-    Attributes:
-        subtype: `ring_enhancing`, or `no_enhancing` for the rare one without enhancing tumour.
-        scanner: Key of `SCANNERS`.
-        fault: One of `phantom_faults.FAULTS`, or None.
-    """
-
-    subtype: str
-    scanner: str
-    fault: str | None
 
 
 @dataclass(frozen=True)

@@ -50,20 +50,7 @@ PURPOSES: Mapping[str, Purpose] = {
         "Removal plan, retrainings and reports from the ranking that is there. Makes nothing before it: run "
         "refresh_matrix first if the data changed.",
         "an hour on a GPU; a training for each changed set",
-        frozenset(
-            {
-                "removal_plan",
-                "training_set",
-                "reduced_model",
-                "reduced_evaluation",
-                "reduction_report",
-                "evidence",
-                "early_row",
-                "convergence",
-                "cost",
-                "experiment_report",
-            }
-        ),
+        frozenset(GRAPH) - upstream_of("case_ranking"),
     ),
 }
 

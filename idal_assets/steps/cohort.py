@@ -8,7 +8,8 @@ import pandas as pd
 from idal_assets.imaging.cohort import COHORT_FILE, Cohort, choose_cohort, read_cohort, save_cohort
 from idal_assets.imaging.conventions import LABELS
 from idal_assets.imaging.inspection import CaseFacts, inspect_folder
-from idal_assets.imaging.phantom import TRUTH_FILE, write_phantom
+from idal_assets.imaging.phantom import write_phantom
+from idal_assets.imaging.truth import TRUTH_FILE
 from idal_assets.progress import Track
 from idal_assets.settings import ProfileError
 from idal_assets.steps.download import download_brain_tumour

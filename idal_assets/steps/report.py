@@ -20,6 +20,7 @@ from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.comparison import load_comparison
 from idal_assets.steps.convergence import load_convergence
 from idal_assets.steps.cost import load_cost
+from idal_assets.steps.detection import load_detection, statement
 from idal_assets.steps.evidence import Evidence, load_evidence
 from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
 from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
@@ -54,6 +55,7 @@ def experiment_content(study: Study) -> ReportContent:
             _evidence_section(study, found),
             _reduction_section(study, change),
             _ranking_section(study),
+            *truth_sections(study),
             _matrix_section(study, cohort),
             *baseline_sections(study),
             _training_section(study),
@@ -324,6 +326,46 @@ def _matrix_section(study: Study, cohort: Cohort) -> ReportSection:
             ),
         ],
     )
+
+
+def truth_sections(study: Study) -> list[ReportSection]:
+    """How well the planted faults are found, where it is known which donors have one."""
+    found = load_detection(study)
+    if found.empty:
+        return []
+    folder = study.path("fault_detection")
+    table = Table(
+        "Scores by how well they find planted faults",
+        ["score", "AUROC", "k", "precision at k", "recall at k", "rare but valid removed"],
+        [
+            [
+                row.score,
+                *(float(row.auroc), int(row.k) if pd.notna(row.k) else None),
+                *(float(row.precision_at_k), float(row.recall_at_k)),
+                f"{row.decoys_removed} of {row.decoys}" if pd.notna(row.decoys_removed) else None,
+            ]
+            for row in found.sort_values("auroc", ascending=False, kind="stable").itertuples()
+        ],
+        "Of each score the k worst cases are looked at, k being the number of faults; a worst cluster has a size "
+        "of its own. An AUROC of 0.5 is chance.",
+    )
+    return [
+        ReportSection(
+            "Known truth",
+            "truth",
+            f"{statement(study, found)}\n\nThis dataset was made: it is known which labels are false and which "
+            "cases are only rare. Nothing here was known when the ranking was made.",
+            [table],
+            [
+                _picture(folder / "scores.png", "Scores compared", "AUROC of the planted faults; 0.5 is chance."),
+                _picture(
+                    folder / "ranking.png",
+                    "The ranking and the truth",
+                    "Red: a planted fault. Blue: rare but valid. The line: as many ranks as there are faults.",
+                ),
+            ],
+        )
+    ]
 
 
 def baseline_sections(study: Study) -> list[ReportSection]:

@@ -15,6 +15,7 @@ from idal_assets.orchestration.assets.reduction import (
 )
 from idal_assets.orchestration.assets.report import experiment_report
 from idal_assets.orchestration.assets.similarity import case_ranking, dendrogram, dice_matrix, dice_row
+from idal_assets.orchestration.assets.validation import fault_detection
 
 ALL_ASSETS = [
     cohort,
@@ -41,5 +42,6 @@ ALL_ASSETS = [
     early_row,
     convergence,
     cost,
+    fault_detection,
     experiment_report,
 ]

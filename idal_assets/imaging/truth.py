@@ -1,0 +1,51 @@
+"""The truth of a dataset that was made and not measured: what was planted in which case."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from idal_assets.imaging.case import CaseError
+
+TRUTH_FILE = "truth.json"
+"""In the raw folder; only a phantom has one."""
+
+
+@dataclass(frozen=True)
+class CaseTruth:
+    """What is true of a case by construction.
+
+    Attributes:
+        subtype: Its kind of tumour; `phantom` names those of a phantom.
+        scanner: What it was scanned with, by name.
+        fault: Kind of the planted fault, or None.
+    """
+
+    subtype: str
+    scanner: str
+    fault: str | None
+
+
+def read_truth(raw_dir: Path) -> dict[str, CaseTruth]:
+    """Reads what was planted, where the raw folder says so.
+
+    Args:
+        raw_dir: The raw folder; under `cases` its `truth.json` has `subtype`, `scanner` and `fault` of each case.
+
+    Returns:
+        Truth by case id; empty where there is no such file.
+
+    Raises:
+        CaseError: The file holds something else.
+    """
+    file = raw_dir / TRUTH_FILE
+    if not file.is_file():
+        return {}
+    try:
+        return TypeAdapter(dict[str, CaseTruth]).validate_python(json.loads(file.read_bytes())["cases"])
+    except (ValueError, KeyError, TypeError, ValidationError) as error:
+        raise CaseError(
+            f"{file} does not say subtype, scanner and fault of each case under 'cases', as a phantom's truth "
+            "does; mend the file or rename it"
+        ) from error

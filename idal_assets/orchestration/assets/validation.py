@@ -1,0 +1,31 @@
+"""Assets of the group `validation`: what the platform finds where the truth is known."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.progress import Track
+from idal_assets.study import Study
+
+
+def _describe_detection(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
+    from idal_assets.steps.detection import load_detection, statement
+
+    found = load_detection(study)
+    return {"in_words": statement(study, found), **({"scores": table(found)} if len(found) else {})}
+
+
+@study_asset(kinds={"scipy", "duckdb", "matplotlib"}, describe=_describe_detection)
+def fault_detection(study: Study, key: None, folder: Path, track: Track) -> None:
+    """How well each score finds the planted faults of a phantom (table `detection`): AUROC, precision, recall.
+
+    The ranking's score stands beside its parts, the clusters and the rivals out of fold; the best is named,
+    whichever it is. For a raw folder without `truth.json` it says nothing.
+    """
+    from idal_assets.analysis.database import record
+    from idal_assets.steps.detection import make_detection
+
+    rows = make_detection(study, folder)
+    if len(rows):
+        record(study.folder.database, "detection", rows, study.folder.database_lock)
