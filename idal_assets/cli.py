@@ -198,6 +198,7 @@ def _remember(study: Study) -> None:
 
 
 def _print_outcome(study: Study) -> None:
+    from idal_assets.steps.evidence import load_evidence
     from idal_assets.steps.matrix import load_ranking
     from idal_assets.steps.report import load_median_change
 
@@ -206,6 +207,10 @@ def _print_outcome(study: Study) -> None:
         difference = f"{row.difference_of_medians:+.4f}"
         sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
     CONSOLE.print(sets)
+    found = load_evidence(study)
+    for said in [*found.sentences, *found.warnings]:
+        CONSOLE.print(f"- {said}", soft_wrap=True)
+    CONSOLE.print()
     worst = Table("rank", "case", "score", "donor mean", "receiver mean", title="Worst cases")
     for row in load_ranking(study).head(max(study.profile.removal.sizes)).itertuples():
         means = (f"{value:.3f}" for value in (row.score, row.donor_mean, row.receiver_mean))
