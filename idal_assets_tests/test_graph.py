@@ -152,19 +152,20 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
-        ("similarity.mode", "thesis", "dendrogram case_ranking convergence"),
-        ("similarity.linkage", "single", "dendrogram case_ranking"),
-        ("similarity.smallest_cluster", 2, "case_ranking"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection"),
+        ("similarity.linkage", "single", "dendrogram case_ranking fault_detection"),
+        ("similarity.smallest_cluster", 2, "case_ranking fault_detection"),
         ("candidates.held_out_share", 0.5, ""),
         ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
             "WT",
-            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence",
+            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
+            "fault_detection",
         ),
-        ("similarity.distance", "symmetric", "dendrogram case_ranking"),
-        ("similarity.largest_cluster", 0.5, "case_ranking"),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
+        ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
         ("controls.nearest", 2, "removal_plan"),
@@ -284,7 +285,11 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         (
             "dice_row",
             "case_1",
-            every("dice_matrix") | every("dendrogram") | every("case_ranking") | every("cost"),
+            every("dice_matrix")
+            | every("dendrogram")
+            | every("case_ranking")
+            | every("fault_detection")
+            | every("cost"),
         ),
         ("dice_matrix", None, every("evidence") | every("experiment_report")),
         ("fold_model", "fold_1", every("label_quality") | every("cost")),
@@ -293,7 +298,11 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         (
             "case_ranking",
             None,
-            every("removal_plan") | every("evidence") | every("convergence") | every("experiment_report"),
+            every("removal_plan")
+            | every("evidence")
+            | every("convergence")
+            | every("fault_detection")
+            | every("experiment_report"),
         ),
         (
             "removal_plan",
@@ -311,6 +320,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("early_row", "case_1", every("convergence") | every("cost")),
         ("convergence", None, every("experiment_report")),
         ("cost", None, every("experiment_report")),
+        ("fault_detection", None, every("experiment_report")),
         ("experiment_report", None, set()),
     ],
 )
@@ -575,7 +585,7 @@ def test_all_is_current_once_all_is_made(made):
 def test_everything_below_a_change_is_outdated_and_nothing_else(study):
     give_new_version(study, "case_model", "case_1")
     below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report"}
-    below |= {"evidence", "convergence", "cost", "experiment_report"}
+    below |= {"evidence", "convergence", "cost", "fault_detection", "experiment_report"}
     assert outdated(study) == (
         every("dice_row", ["case_1"])
         | every("early_row", ["case_1"])

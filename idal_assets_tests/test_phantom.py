@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from idal_assets.imaging.cohort import read_scanners
 from idal_assets.imaging.phantom import NO_ENHANCING, RING_ENHANCING, SCANNERS, plan_cases, write_phantom
 from idal_assets.imaging.phantom_faults import FAULTS
 from idal_assets.settings import PhantomSettings
@@ -91,6 +92,12 @@ class TestFiles:
         assert {path.name.removesuffix(".nii.gz") for path in (phantom / "imagesTr").iterdir()} == set(
             truth["cases"]
         )
+
+    def test_the_table_of_cases_tells_the_scanners_and_nothing_of_the_faults(self, phantom: Path):
+        expected = {case: truth["scanner"] for case, truth in read_truth(phantom).items()}
+        assert len(set(expected.values())) > 1
+        assert read_scanners(phantom) == expected
+        assert (phantom / "cases.csv").read_text().splitlines()[0] == "case_id,scanner"
 
     def test_progress_sees_every_case(self, tmp_path: Path):
         seen = []

@@ -18,6 +18,7 @@ import pytest
 
 from idal_assets.graph import GRAPH
 from idal_assets.orchestration.assembly import LONG_TABLE, long_tables_last, table
+from idal_assets.steps.evidence import load_evidence
 from idal_assets.study import Study
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
 from idal_assets_tests.raw_folders import real_data
@@ -68,6 +69,8 @@ def test_the_outcome_is_printed(finished_run: FinishedRun) -> None:
     worst = tables(finished_run.data_dir)["case_score"].set_index("rank").loc[1, "case_id"]
     for expected in ("worst_1", "worst_cluster", "median Dice", worst, "report.html", "idal.duckdb", "idal ui"):
         assert expected in finished_run.output
+    for said in load_evidence(finished_run.study()).sentences:
+        assert f"- {said}" in finished_run.output
 
 
 def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> None:

@@ -46,7 +46,7 @@ CHANGES: dict[str, Any] = {
 }
 
 MATRIX = ("dice_matrix",)
-DECISION = ("dendrogram", "case_ranking", "convergence", "removal_plan")
+DECISION = ("dendrogram", "case_ranking", "convergence", "fault_detection", "removal_plan")
 REPORTS = ("reduction_report", "evidence", "experiment_report")
 COST = ("cost",)
 
