@@ -29,12 +29,12 @@ from idal_assets.progress import silently
 from idal_assets.steps.cohort import ensure_raw_folder, make_cohort
 from idal_assets.steps.comparison import compare_candidates
 from idal_assets.steps.evidence import load_evidence, make_evidence
+from idal_assets.steps.folds import score_labels
 from idal_assets.steps.matrix import collect_rows, make_dendrogram, make_ranking, save_deciding_cells
 from idal_assets.steps.models import (
     evaluate_reduced_model,
     make_donor_variants,
     score_case_model,
-    score_labels,
     train_baseline,
     train_case_model,
     train_reduced_model,
