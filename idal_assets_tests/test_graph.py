@@ -290,14 +290,15 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
         assert all(after[asset, key] == before[asset, key] for key in keys)
 
 
-def test_a_donor_that_becomes_a_test_case_concerns_every_row(study):
+def test_a_test_case_that_becomes_a_donor_concerns_every_row(study):
     before = hashes(study)
-    fewer = with_settings(study, {"cohort.donor_cases": DONORS[:3], "cohort.test_cases": (*TESTS, DONORS[3])})
-    make_the_cohort(fewer)
-    # the receivers and their slices are the same as before, but surface distances are asked for one case more
-    concerned = differences(before, hashes(fewer))
-    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", DONORS)
-    assert {place for place in concerned if place[0] == "reduced_evaluation"} == every("reduced_evaluation", SETS)
+    donors = (*DONORS, TESTS[1])
+    other = with_settings(study, {"cohort.donor_cases": donors, "cohort.test_cases": TESTS[:1]})
+    make_the_cohort(other)
+    assert other.cohort.receivers == [*donors, TESTS[0]]
+    # all receivers and their slices are as before, but surface distances are asked for one case less
+    concerned = differences(before, hashes(other))
+    assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", donors)
 
 
 # --- what the records say of the state ---
