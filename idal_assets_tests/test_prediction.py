@@ -12,6 +12,7 @@ import torch
 from nnunetv2.inference import predict_from_raw_data
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from numpy.typing import NDArray
+from scipy.ndimage import zoom
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.nnunet.compute import Compute
@@ -262,14 +263,16 @@ def test_probabilities_lead_to_the_same_segmentation(model: Model):
         assert probabilities.shape == (4, *case.label.shape)
         # rounding of single precision
         np.testing.assert_allclose(probabilities.sum(0), 1, atol=1e-5)
-        properties = case.properties
-        if list(case.label.shape) == properties["shape_after_cropping_and_before_resampling"]:
-            box = tuple(slice(low, high) for low, high in properties["bbox_used_for_cropping"])
-            np.testing.assert_array_equal(probabilities.argmax(0), predicted[box])
+        box = tuple(slice(low, high) for low, high in case.properties["bbox_used_for_cropping"])
+        inside, most_probable = predicted[box], probabilities.argmax(0)
+        if inside.shape == case.label.shape:
+            np.testing.assert_array_equal(most_probable, inside)
         else:
-            agreeing = (probabilities.argmax(0) == case.label).mean()
-            shifted = (probabilities.argmax(0) == np.roll(case.label, 8, axis=(1, 2))).mean()
-            assert agreeing > shifted, "in the geometry of the label"
+            finer = zoom(
+                inside, np.divide(case.label.shape, inside.shape), order=0, grid_mode=True, mode="nearest"
+            )
+            # the segmentation comes from resampled logits, so borders differ by a voxel
+            assert plain_dice(finer, most_probable, REGIONS["WT"]) > 0.8
 
 
 class TestStream:

@@ -32,7 +32,8 @@ def label_quality_figure(labels: pd.DataFrame, scores: pd.DataFrame, regions: Se
     _draw_dice(right, shown["case_id"], scores, regions)
     size = min(8.5, 0.8 * (height - 1) * 72 / len(shown))
     left.set_yticks(shown.index, short_labels(list(shown["case_id"])), fontsize=size)
-    left.set_ylim(len(shown) - 0.4, -0.6)
+    # a row below the last is left to the legend
+    left.set_ylim(len(shown) + 0.6, -0.6)
     for axes in (left, right):
         axes.grid(color=GRID, linewidth=0.8)
     part = "" if len(shown) == len(ranked) else f" ({len(shown)} of {len(ranked)} cases)"
