@@ -63,6 +63,6 @@ class DataFolder:
 
         Args:
             asset: Name of the asset.
-            key: Its partition: a case id or the name of a removal set.
+            key: Its partition: a case id or the name of a candidate or removal set.
         """
         return self.root / asset / key if key is not None else self.root / asset

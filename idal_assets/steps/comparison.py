@@ -56,7 +56,7 @@ def compare_candidates(study: Study, folder: Path) -> None:
     Raises:
         ComparisonError: Candidates were judged on different cases.
     """
-    names = study.profile.candidates.names
+    names = study.candidates
     if not names:
         (folder / COMPARISON_FILE).write_text(json.dumps({"candidates": []}))
         return
@@ -71,7 +71,7 @@ def compare_candidates(study: Study, folder: Path) -> None:
     true_dice = table.set_index("candidate")["dice"]
     in_2d = true_dice[[CANDIDATES[name].is_2d for name in names]]
     said = {
-        "candidates": list(names),
+        "candidates": names,
         "best_2d": str(in_2d.idxmax()) if len(in_2d) else None,
         "held_out": held_out,
         "cascade": Plans.load(study.path("baseline_candidate", names[0])).cascade,
