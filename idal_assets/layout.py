@@ -63,6 +63,6 @@ class DataFolder:
 
         Args:
             asset: Name of the asset.
-            key: Its partition: a case id or the name of a fold or removal set.
+            key: Its partition: a case id or the name of a candidate, fold or removal set.
         """
         return self.root / asset / key if key is not None else self.root / asset

@@ -497,7 +497,8 @@ def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
 
 
 def test_the_status_of_200_cases_is_quick(large: Watched) -> None:
-    started = time.perf_counter()
+    # the time of the processor: other tests run beside this one
+    started = os.times().children_user
     done = idal("status", "--json", "--data-dir", large.study.folder.root, "--profile", large.study.profile_source)
-    assert time.perf_counter() - started < SECONDS
+    assert os.times().children_user - started < SECONDS
     assert sum(json.loads(done.stdout)["case_model"].values()) == 100

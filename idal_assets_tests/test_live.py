@@ -26,6 +26,7 @@ variants: {count: 1}
 case_model: {epochs: 1, iterations_per_epoch: 4}
 removal: {sizes: [1]}
 reduced: *short
+out_of_fold: {folds: 0}
 compute: {device: cpu, precision: fp32, threads: 1}
 """
 AT_WORK = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.QUEUED]

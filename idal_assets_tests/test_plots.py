@@ -132,6 +132,45 @@ def test_smoothed_loss_is_quieter_and_unshifted():
     assert [x.get_text() for x in right.texts] == ["none measured"]
 
 
+def compared_histories() -> dict[str, pd.DataFrame]:
+    """Two trainings of different length, each with two labels that are measured every tenth iteration."""
+    histories = {}
+    for name, length in (("2d_ce", 100), ("3d_dice_ce", 40)):
+        measured = [(i + 1) % 10 == 0 for i in range(length)]
+        histories[name] = pd.DataFrame(
+            {
+                "iteration": range(1, length + 1),
+                "loss": np.linspace(1, 0, length),
+                "pseudo_dice_oedema": np.where(measured, 0.4, np.nan),
+                "pseudo_dice_enhancing": np.where(measured, 0.8, np.nan),
+            }
+        )
+    return histories
+
+
+def test_compared_losses_are_one_colour_a_candidate():
+    (axes,) = curves.compared_losses(compared_histories()).axes
+    raw, smooth, other_raw, other_smooth = axes.lines
+    assert [smooth.get_label(), other_smooth.get_label()] == ["2d_ce", "3d_dice_ce"]
+    assert raw.get_color() == smooth.get_color() != other_raw.get_color() == other_smooth.get_color()
+    assert [len(line.get_xdata()) for line in axes.lines] == [100, 100, 40, 40]
+
+
+def test_compared_metrics_end_in_the_true_dice():
+    figure = curves.compared_metrics(compared_histories(), {"2d_ce": 0.5, "3d_dice_ce": 0.7})
+    (axes,) = figure.axes
+    curve, true, _, other_curve, other_true, _ = axes.lines[:6]
+    assert list(curve.get_xdata()) == list(range(10, 101, 10))
+    assert curve.get_ydata() == pytest.approx(np.full(10, 0.6))
+    assert list(other_curve.get_xdata()) == [10, 20, 30, 40]
+    assert [*true.get_xdata(), *true.get_ydata()] == [100, 0.5]
+    assert [*other_true.get_xdata(), *other_true.get_ydata()] == [40, 0.7]
+    assert [text.get_text() for text in figure.legends[0].get_texts()][:2] == [
+        "2d_ce: true 0.500",
+        "3d_dice_ce: true 0.700",
+    ]
+
+
 def test_heat_map_has_donors_as_rows_and_a_scale_from_0_to_1():
     matrix = dice_matrix(6).iloc[:4]
     matrix.iloc[1, 2] = np.nan

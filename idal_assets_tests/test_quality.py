@@ -21,7 +21,8 @@ from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.plots.quality import label_quality_figure
 from idal_assets.progress import silently
 from idal_assets.settings import PROFILE_FOLDER
-from idal_assets.steps import folds, networks
+from idal_assets.steps import networks
+from idal_assets.steps.folds import score_labels, train_fold_model
 from idal_assets.steps.matrix import load_ranking
 from idal_assets.steps.quality import load_label_quality
 from idal_assets.study import NotMadeError, Study
@@ -153,7 +154,7 @@ def test_a_fold_trains_on_what_its_record_says(
     monkeypatch.setattr(networks, "train", stop)
     study = finished_run.study()
     with pytest.raises(InterruptedError):
-        folds.train_fold_model(study, fold, tmp_path, silently)
+        train_fold_model(study, fold, tmp_path, silently)
     assert len(given) == 1
     assert set(given[0]) == learned_from(study, fold)
     assert not set(given[0]) & set(study.cohort.tests)
@@ -213,7 +214,7 @@ def test_a_network_that_has_seen_a_donor_of_its_fold_does_not_judge_it(tmp_path)
     with pytest.raises(
         NotMadeError, match=r"fold_model of fold_1 has learned from case_\d.*; materialize it again"
     ):
-        folds.score_labels(other, tmp_path, silently)
+        score_labels(other, tmp_path, silently)
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ def compared_losses(histories: Mapping[str, pd.DataFrame]) -> Figure:
     figure = new_figure(PAGE_WIDTH, 3.6)
     axes = figure.subplots()
     for (name, history), colour in zip(histories.items(), SERIES, strict=False):
-        axes.plot(history["iteration"], history["loss"], color=colour, alpha=0.2, linewidth=0.7)
+        axes.plot(history["iteration"], history["loss"], color=colour, alpha=0.3, linewidth=0.7)
         axes.plot(history["iteration"], _smoothed(history)[1], color=colour, linewidth=1.8, label=name)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_xlabel("iteration")
@@ -81,6 +81,7 @@ def compared_metrics(histories: Mapping[str, pd.DataFrame], true_dice: Mapping[s
     axes.plot(
         [], [], color=MUTED, linestyle="", marker="D", markerfacecolor="white", label="true Dice of held-out cases"
     )
+    axes.set_xlim(left=0)
     axes.set_ylim(-0.02, 1.02)
     axes.grid(color=GRID, linewidth=0.8)
     axes.set_xlabel("iteration")
