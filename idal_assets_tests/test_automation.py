@@ -489,15 +489,15 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Watched:
 def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
     assert len(large.study.cohort.cases) == 200
     large.edit("case_007")
-    started = time.perf_counter()
+    # the time of the processor: other tests run beside this one
+    started = time.process_time()
     large.tick()
     (request,) = large.tick().run_requests
-    assert (time.perf_counter() - started) / 2 < SECONDS
+    assert (time.process_time() - started) / 2 < SECONDS
     assert request.job_name == "full_experiment"
 
 
 def test_the_status_of_200_cases_is_quick(large: Watched) -> None:
-    # the time of the processor: other tests run beside this one
     started = os.times().children_user
     done = idal("status", "--json", "--data-dir", large.study.folder.root, "--profile", large.study.profile_source)
     assert os.times().children_user - started < SECONDS

@@ -1,8 +1,8 @@
 """Jobs by purpose: one click for what a person wants made, with what it costs.
 
 A Dagster job of assets has partitions of one kind; the experiment has cases, candidates, donors, folds and removal
-sets. So a job here does what `idal run` does, for its part of the graph: it makes what is missing or outdated, partition by
-partition, and leaves alone what is current. What it makes is recorded like any other materialization.
+sets. So a job here does what `idal run` does, for its part of the graph: it makes what is missing or outdated,
+partition by partition, and leaves alone what is current. What it makes is recorded like any other materialization.
 """
 
 from collections.abc import Mapping
