@@ -229,7 +229,7 @@ def test_the_sums_of_the_cost_are_shown(finished_run: FinishedRun, study: Study)
     shown = metadata(finished_run, "cost")
     for name in ("seconds", "cpu_seconds", "gpu_seconds"):
         assert shown[f"total_{name}"] == pytest.approx(costs[name].sum())
-    by_asset = {record.data["asset"]: record.data for record in shown["by_asset"]}
+    by_asset = {record.data["asset"]: record.data for record in shown["by_asset"].records}
     assert set(by_asset) == set(costs["asset"])
     for asset, of_asset in costs.groupby("asset"):
         assert by_asset[asset]["partitions"] == len(of_asset)
