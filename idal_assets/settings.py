@@ -410,8 +410,8 @@ class AutomationSettings(Section):
 
     Attributes:
         raw_folder: The sensor that looks at the raw folder and has everything that is outdated made in one run.
-        conditions: The sensor of the automation conditions, by which every artifact is made in a run of its own as
-            soon as it is outdated and all that it is made from is current.
+        conditions: The sensor of the automation conditions, by which every artifact is made as soon as it is
+            outdated and all that it is made from is current.
         nightly: The schedule that does once a night what the raw folder's sensor does all day.
         seconds_between_looks: Seconds between two looks of a sensor.
         settle_seconds: A file that changed less than this many seconds ago may still be being written.

@@ -29,6 +29,9 @@ reduced: *short
 out_of_fold: {folds: 0}
 compute: {device: cpu, precision: fp32, threads: 1}
 """
+CLOCK = ("seconds", "cpu_seconds", "gpu_seconds", "written")
+"""What no two runs have in common."""
+
 AT_WORK = [dg.DagsterRunStatus.STARTED, dg.DagsterRunStatus.STARTING, dg.DagsterRunStatus.QUEUED]
 
 
@@ -56,7 +59,8 @@ def versions(data_dir: Path, profile: Path) -> dict[tuple[str, str | None], str]
 def tables(data_dir: Path) -> dict[str, pd.DataFrame]:
     with duckdb.connect(str(data_dir / "idal.duckdb"), read_only=True) as connection:
         names = [name for (name,) in connection.sql("SHOW TABLES").fetchall()]
-        return {name: connection.table(name).order("ALL").df() for name in names}
+        found = {name: connection.table(name).order("ALL").df() for name in names}
+    return {name: table.drop(columns=list(CLOCK), errors="ignore") for name, table in found.items()}
 
 
 def is_being_made(data_dir: Path, asset: str) -> bool:

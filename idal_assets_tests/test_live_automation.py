@@ -280,13 +280,14 @@ def test_nothing_happens_under_the_conditions_when_nothing_changes(automated: Au
         assert reran == Counter()
 
 
-def test_under_the_conditions_each_artifact_is_made_once_in_a_run_of_its_own(automated: Automated) -> None:
+def test_under_the_conditions_each_artifact_is_made_once(automated: Automated) -> None:
     world = automated.world
     versions, runs = training_sets(world), world.instance.get_runs_count()
     with automated.rerun(RAW_FOLDER_SENSOR, CONDITIONS) as reran:
         choose_other_distance(world)
     assert reran == after_other_distance(changed_sets(world, versions))
-    assert world.instance.get_runs_count() - runs == len(reran)
+    # what becomes due at once may share a run
+    assert 1 < world.instance.get_runs_count() - runs <= len(reran)
     assert world.all_current()
 
 

@@ -42,7 +42,7 @@ REASON_TAG = "idal/reason"
 """Names the state that a run was requested for; one that failed is not requested again for the same state."""
 
 
-# --- conditions: every artifact in a run of its own ---
+# --- conditions: every artifact as soon as it is due ---
 
 
 class Due(dg.AutomationCondition[dg.AssetKey]):
@@ -143,7 +143,7 @@ def conditions_sensor(settings: AutomationSettings) -> dg.AutomationConditionSen
     return dg.AutomationConditionSensorDefinition(
         CONDITIONS,
         target=dg.AssetSelection.all(),
-        description="Makes every artifact in a run of its own as soon as it is due. While this is on, the sensor "
+        description="Makes every artifact as soon as it is due. While this is on, the sensor "
         f"{RAW_FOLDER_SENSOR} only sees to the cohort.",
         default_status=_sensor_status(settings.conditions),
         minimum_interval_seconds=settings.seconds_between_looks,
