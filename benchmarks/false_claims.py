@@ -30,7 +30,7 @@ from idal_assets.steps.cohort import ensure_raw_folder, make_cohort
 from idal_assets.steps.comparison import compare_candidates
 from idal_assets.steps.evidence import load_evidence, make_evidence
 from idal_assets.steps.folds import score_labels
-from idal_assets.steps.matrix import collect_rows, make_dendrogram, make_ranking, save_deciding_cells
+from idal_assets.steps.matrix import make_dendrogram, make_matrix, make_ranking
 from idal_assets.steps.models import (
     evaluate_reduced_model,
     make_donor_variants,
@@ -60,12 +60,6 @@ PROFILE: Mapping[str, Mapping[str, Any]] = {
 """What differs from the profile `tiny`."""
 
 
-def _make_matrix(study: Study, folder: Path) -> None:
-    rows, matrix = collect_rows(study)
-    matrix.to_parquet(folder / "matrix.parquet")
-    save_deciding_cells(rows, study.cohort, folder)
-
-
 STEPS: Mapping[str, Callable[[Study, Any, Path], Any]] = {
     "cohort": lambda study, key, folder: make_cohort(study, folder, silently).version,
     # a picture for people
@@ -77,7 +71,7 @@ STEPS: Mapping[str, Callable[[Study, Any, Path], Any]] = {
     "augmented_case": make_donor_variants,
     "case_model": lambda study, key, folder: train_case_model(study, key, folder, silently),
     "dice_row": lambda study, key, folder: score_case_model(study, key, folder, silently),
-    "dice_matrix": lambda study, key, folder: _make_matrix(study, folder),
+    "dice_matrix": lambda study, key, folder: make_matrix(study, folder),
     "dendrogram": lambda study, key, folder: make_dendrogram(study, folder),
     "label_quality": lambda study, key, folder: score_labels(study, folder, silently),
     "case_ranking": lambda study, key, folder: make_ranking(study, folder),

@@ -12,7 +12,7 @@ says which share of the Dice that the faults cost each score regains. The winner
 import argparse
 import tempfile
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,11 +26,11 @@ from idal_assets.analysis.scores import MEAN, confusion, score_table, with_scala
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import PhantomSettings, load_profile
 from idal_assets.steps.detection import load_candidates, load_detection, statement
+from idal_assets.steps.networks import slices_of
 from idal_assets.study import Study
 
 NOTHING, ORACLE = "nothing", "the planted faults"
@@ -91,8 +91,8 @@ def _median_without(study: Study, removed: Collection[str]) -> float:
     """Trains from scratch without some donors, once a seed as the removal sets do; segments the test cases."""
     profile, tests = study.profile, study.cohort.tests
     plans = Plans.load(study.path("nnunet_plans"))
-    kept = _slices(study, (case for case in study.cohort.donors if case not in removed))
-    unseen = _slices(study, tests)
+    kept = slices_of(study, (case for case in study.cohort.donors if case not in removed))
+    unseen = slices_of(study, tests)
     found = []
     with taken(profile.compute) as compute:
         for replicate in range(1, profile.controls.seeds + 1):
@@ -105,11 +105,6 @@ def _median_without(study: Study, removed: Collection[str]) -> float:
                 found.append(scores.assign(case_id=case.case_id, replicate=replicate))
     rows = with_scalar(pd.concat(found, ignore_index=True), ["case_id", "replicate"], profile.similarity.scalar)
     return float(rows[rows["region"] == MEAN].groupby("case_id")["dice"].mean().median())
-
-
-def _slices(study: Study, names: Iterable[str]) -> SlicesOnDisk:
-    folders = {name: study.path("case_slices", name) for name in names}
-    return SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
 
 
 def summarise(runs: list[Found]) -> pd.DataFrame:

@@ -31,8 +31,8 @@ from idal_assets.steps.matrix import (
     load_dendrogram,
     load_ranking,
     make_dendrogram,
+    make_matrix,
     make_ranking,
-    save_deciding_cells,
 )
 from idal_assets.steps.reductions import (
     load_plan,
@@ -282,10 +282,7 @@ def write_row(study, donor, folder):
 
 
 def write_matrix(study, folder):
-    rows, matrix = collect_rows(study)
-    matrix.to_parquet(folder / "matrix.parquet")
-    save_deciding_cells(rows, study.cohort, folder)
-    record_in(study, "dice", rows)
+    record_in(study, "dice", make_matrix(study, folder))
 
 
 def record_in(study, table, rows):

@@ -1,7 +1,7 @@
 """Batches of augmented 2D patches, drawn as nnU-Net's loader does from slices in memory."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from types import SimpleNamespace
@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import numpy as np
 import torch
 from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
+from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
@@ -51,19 +52,7 @@ class PatchSource:
         self._cases = cases
         self._seed = seed
         self._device = device
-        trainer = trainer_stand_in(plans)
-        rotation, dummy_2d, drawn_size, mirror_axes = (
-            nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
-        )
-        transforms = nnUNetTrainer.get_training_transforms(
-            plans.patch_size,
-            rotation,
-            nnUNetTrainer._get_deep_supervision_scales(trainer),
-            mirror_axes,
-            dummy_2d,
-            use_mask_for_norm=plans.configuration.use_mask_for_norm,
-            foreground_labels=plans.labels.foreground_labels,
-        )
+        transforms, drawn_size = training_transforms(plans)
         self._augment = BatchAugmentation(transforms, [OUTSIDE, *plans.labels.all_labels])
         self._batch_size = plans.configuration.batch_size
         self._drawn_size = [int(length) for length in drawn_size]
@@ -122,6 +111,24 @@ def prefetched(source: PatchSource, count: int, ahead: int) -> Iterator[Batch]:
         finally:
             for batch in waiting:
                 batch.cancel()
+
+
+def training_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]:
+    """nnU-Net's augmentation of the plans, and the size of the patches that are drawn for it."""
+    trainer = trainer_stand_in(plans)
+    rotation, dummy_2d, drawn_size, mirror_axes = (
+        nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
+    )
+    transforms = nnUNetTrainer.get_training_transforms(
+        plans.patch_size,
+        rotation,
+        nnUNetTrainer._get_deep_supervision_scales(trainer),
+        mirror_axes,
+        dummy_2d,
+        use_mask_for_norm=plans.configuration.use_mask_for_norm,
+        foreground_labels=plans.labels.foreground_labels,
+    )
+    return transforms, drawn_size
 
 
 def trainer_stand_in(plans: Plans) -> SimpleNamespace:

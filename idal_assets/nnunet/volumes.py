@@ -17,13 +17,12 @@ from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.inference.export_prediction import convert_predicted_logits_to_segmentation_with_correct_shape
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
-from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
 from idal_assets.nnunet.compute import Compute, use_threads
 from idal_assets.nnunet.network import build_network
-from idal_assets.nnunet.patches import Batch, seed_global_generators, trainer_stand_in
+from idal_assets.nnunet.patches import Batch, seed_global_generators, training_transforms
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.settings import InferenceSettings, TrainingSettings
@@ -70,7 +69,7 @@ class _VolumePatches(Dataset[Batch]):
 
     def __init__(self, cases: SlicesOnDisk, plans: Plans, foreground_share: float, seed: int) -> None:
         self._seed = seed
-        transforms, drawn_size = _training_transforms(plans)
+        transforms, drawn_size = _repeatable_transforms(plans)
         self._loader = nnUNetDataLoader(
             _Cases(cases, cases.names),
             plans.configuration.batch_size,
@@ -100,21 +99,8 @@ class _Cases:
         return case.image, case.label[None], None, {"class_locations": dict(case.foreground)}
 
 
-def _training_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]:
-    """nnU-Net's augmentation of the plans, and the size of the patches that are drawn for it."""
-    trainer = trainer_stand_in(plans)
-    rotation, dummy_2d, drawn_size, mirror_axes = (
-        nnUNetTrainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size(trainer)
-    )
-    transforms = nnUNetTrainer.get_training_transforms(
-        plans.patch_size,
-        rotation,
-        nnUNetTrainer._get_deep_supervision_scales(trainer),
-        mirror_axes,
-        dummy_2d,
-        use_mask_for_norm=plans.configuration.use_mask_for_norm,
-        foreground_labels=plans.labels.foreground_labels,
-    )
+def _repeatable_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]:
+    transforms, drawn_size = training_transforms(plans)
     for step in transforms.transforms:
         inner = getattr(step, "transform", step)
         if isinstance(inner, GaussianBlurTransform):

@@ -44,7 +44,23 @@ def collect_rows(study: Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     return rows, arrange(rows, cohort.donors, cohort.receivers)
 
 
-def draw_heat_maps(matrix: pd.DataFrame, cohort: Cohort, folder: Path) -> None:
+def make_matrix(study: Study, folder: Path) -> pd.DataFrame:
+    """Writes `matrix.parquet`, `deciding_cells.parquet` and the heat maps.
+
+    Returns:
+        The rows of the database's table `dice`.
+
+    Raises:
+        IncompleteMatrixError: A cell is missing or not between 0 and 1.
+    """
+    rows, matrix = collect_rows(study)
+    matrix.to_parquet(folder / "matrix.parquet")
+    _save_deciding_cells(rows, study.cohort, folder)
+    _draw_heat_maps(matrix, study.cohort, folder)
+    return rows
+
+
+def _draw_heat_maps(matrix: pd.DataFrame, cohort: Cohort, folder: Path) -> None:
     """Draws donors by donors and donors by test cases (thesis figures 3.4a and 3.4b)."""
     for name, receivers, title in (
         ("donors", cohort.donors, "Dice of every case model on every donor"),
@@ -58,7 +74,7 @@ def load_matrix(study: Study) -> pd.DataFrame:
     return pd.read_parquet(study.path("dice_matrix") / "matrix.parquet")
 
 
-def save_deciding_cells(rows: pd.DataFrame, cohort: Cohort, folder: Path) -> None:
+def _save_deciding_cells(rows: pd.DataFrame, cohort: Cohort, folder: Path) -> None:
     """Writes the cells that decide, those of donors and validation cases; test cases decide nothing."""
     columns = ["donor", "receiver", "region", "dice", "tp", "fp", "fn"]
     cells = rows.loc[rows["receiver"].isin(cohort.deciding) & (rows["region"] != MEAN), columns]

@@ -55,13 +55,9 @@ def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 def dice_matrix(study: Study, key: None, folder: Path, track: Track) -> None:
     """All rows in DuckDB (table `dice`), checked for completeness, with heat maps of donors and of test cases."""
     from idal_assets.analysis.database import record
-    from idal_assets.steps.matrix import collect_rows, draw_heat_maps, save_deciding_cells
+    from idal_assets.steps.matrix import make_matrix
 
-    rows, matrix = collect_rows(study)
-    matrix.to_parquet(folder / "matrix.parquet")
-    save_deciding_cells(rows, study.cohort, folder)
-    draw_heat_maps(matrix, study.cohort, folder)
-    record(study.folder.database, "dice", rows, study.folder.database_lock)
+    record(study.folder.database, "dice", make_matrix(study, folder), study.folder.database_lock)
 
 
 def _describe_dendrogram(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
