@@ -11,16 +11,13 @@ database: they would take longer than trainings as short as these.
 
 import argparse
 import json
-import os
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from measuring import CONSOLE, in_fresh_process
+from measuring import CONSOLE, side_by_side
 from workload import write_profile
 
 from idal_assets.artifacts import build
@@ -120,12 +117,6 @@ def run_once(seed: int, folder: Path) -> dict[str, Any]:
     }
 
 
-def _measure(seed: int) -> dict[str, Any]:
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with tempfile.TemporaryDirectory() as folder:
-        return in_fresh_process("false_claims.py", "--one", seed, folder, environment=environment)
-
-
 def main() -> None:
     """Reads the command line and measures."""
     if sys.argv[1:2] == ["--one"]:
@@ -136,15 +127,14 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=1, help="seeds at once, each on one thread")
     arguments = parser.parse_args()
     claims = 0
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        for found in pool.map(_measure, range(arguments.seeds)):
-            claims += bool(found["gains"])
-            verdict = f"CLAIMS A GAIN ({', '.join(found['gains'])})" if found["gains"] else "no gain"
-            CONSOLE.print(
-                f"seed {found['seed']}, {found['seconds']:.0f} s, median Dice {found['median_dice']:.3f}: "
-                f"{verdict}. "
-                f"{' | '.join(found['sentences'])}"
-            )
+    for found in side_by_side("false_claims.py", ((seed,) for seed in range(arguments.seeds)), arguments.jobs):
+        claims += bool(found["gains"])
+        verdict = f"CLAIMS A GAIN ({', '.join(found['gains'])})" if found["gains"] else "no gain"
+        CONSOLE.print(
+            f"seed {found['seed']}, {found['seconds']:.0f} s, median Dice {found['median_dice']:.3f}: "
+            f"{verdict}. "
+            f"{' | '.join(found['sentences'])}"
+        )
     print(f"claims of a gain: {claims} of {arguments.seeds}")
 
 

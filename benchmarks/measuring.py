@@ -1,11 +1,14 @@
 """What all benchmarks measure with: fresh processes, peak memory, medians and tables."""
 
 import json
+import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +41,27 @@ def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, 
     if done.returncode:
         raise RuntimeError(f"{script} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
     return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": seconds}
+
+
+def side_by_side(script: str, works: Iterable[Sequence[object]], jobs: int) -> Iterator[dict[str, Any]]:
+    """Runs a script of this folder as `script --one ARGUMENT... FOLDER`, some at once, each on one thread.
+
+    Args:
+        script: Prints a JSON object as its last line.
+        works: The arguments of each run; an empty folder for its files is added.
+        jobs: How many run at once.
+
+    Yields:
+        The objects, in the order of `works`.
+    """
+
+    def run(arguments: Sequence[object]) -> dict[str, Any]:
+        with tempfile.TemporaryDirectory() as folder:
+            environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+            return in_fresh_process(script, "--one", *arguments, folder, environment=environment)
+
+    with ThreadPoolExecutor(jobs) as pool:
+        yield from pool.map(run, works)
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:

@@ -5,20 +5,21 @@ all scores: AUROC, precision and recall at k (the number of faults), rare but va
 trains the network anew without the k worst cases of each score, without the faults themselves and with all, and
 says which share of the Dice that the faults cost each score regains. The winner is named, whichever it is.
 
-    python benchmarks/planted_faults.py
+    python benchmarks/planted_faults.py --jobs 2
     python benchmarks/planted_faults.py --seeds 3 --rates 0.05 0.1 0.2 --no-retraining
 """
 
 import argparse
-import tempfile
+import json
+import sys
 import time
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from measuring import CONSOLE, print_table
+from measuring import CONSOLE, print_table, side_by_side
 from workload import run_graph, write_profile
 
 from idal_assets.analysis.detection import best_scores, given_cases, offered_score
@@ -42,15 +43,17 @@ class Found:
     """What one phantom showed.
 
     Attributes:
+        said: One line for people.
         table: Table of the asset `fault_detection`.
         medians: Median Dice of the test cases by what was removed; empty without retraining.
     """
 
+    said: str
     table: pd.DataFrame
     medians: Mapping[str, float] = field(default_factory=dict)
 
 
-def run_once(profile: str, seed: int, faults: int, retrain: bool) -> Found:
+def run_once(profile: str, seed: int, faults: int, retrain: bool, folder: Path) -> Found:
     """Makes a phantom, runs the graph on it and retrains.
 
     Args:
@@ -58,18 +61,18 @@ def run_once(profile: str, seed: int, faults: int, retrain: bool) -> Found:
         seed: Seed of the phantom and of the experiment.
         faults: How many faults are planted.
         retrain: Whether to measure the Dice that is regained.
+        folder: An empty folder.
     """
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "profile.yaml"
-        write_profile(file, profile, {"phantom": {"seed": seed, "faults": faults}}, seed=seed)
-        study = Study.open(Path(folder) / "data", file)
-        started = time.perf_counter()
-        run_graph(study, "fault_detection")
-        table = load_detection(study)
-        CONSOLE.print(
-            f"seed {seed}, {faults} faults, {time.perf_counter() - started:.0f} s: {statement(study, table)}"
-        )
-        return Found(table, _medians(study) if retrain else {})
+    file = folder / "profile.yaml"
+    changes = {"phantom": {"seed": seed, "faults": faults}, "compute": {"threads": 1}}
+    write_profile(file, profile, changes, seed=seed)
+    study = Study.open(folder / "data", file)
+    started = time.perf_counter()
+    run_graph(study, "fault_detection")
+    seconds = time.perf_counter() - started
+    table = load_detection(study)
+    said = f"seed {seed}, {faults} faults, {seconds:.0f} s: {statement(study, table)}"
+    return Found(said, table, _medians(study) if retrain else {})
 
 
 def _medians(study: Study) -> dict[str, float]:
@@ -136,7 +139,7 @@ def _print(runs: list[Found], mode: str) -> None:
         [
             row.score,
             *(f"{value:.3f}" for value in (row.auroc, row.worst, row.precision_at_k, row.recall_at_k)),
-            f"{row.decoys_removed} of {row.decoys}",
+            f"{row.decoys_removed:.0f} of {row.decoys:.0f}",
             "-" if np.isnan(row.regained) else f"{row.regained:.0%}",
         ]
         for row in table.sort_values("auroc", ascending=False, kind="stable").itertuples()
@@ -152,7 +155,7 @@ def _print(runs: list[Found], mode: str) -> None:
     offered = table.set_index("score").loc[offered_score(mode)]
     print(
         f"offered ranking: AUROC {offered['auroc']:.3f} (worst {offered['worst']:.3f}), precision at k "
-        f"{offered['precision_at_k']:.3f}, decoys removed {offered['decoys_removed']} of {offered['decoys']}; "
+        f"{offered['precision_at_k']:.3f}, decoys removed {offered['decoys_removed']:.0f} of {offered['decoys']:.0f}; "
         f"winner: {' and '.join(best_scores(table))}"
     )
 
@@ -165,6 +168,11 @@ def _numbers_of_faults(phantom: PhantomSettings, rates: list[float] | None) -> l
 
 def main() -> None:
     """Reads the command line and measures."""
+    if sys.argv[1:2] == ["--one"]:
+        name, seed, faults, retrain, folder = sys.argv[2:]
+        found = run_once(name, int(seed), int(faults), bool(int(retrain)), Path(folder))
+        print(json.dumps({**asdict(found), "table": found.table.to_dict("records")}))
+        return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="demo", help="one with a phantom")
     parser.add_argument("--seeds", type=int, default=5, help="how many phantoms for each number of faults")
@@ -172,15 +180,20 @@ def main() -> None:
         "--rates", type=float, nargs="+", help="shares of faulty donors; else the profile's number"
     )
     parser.add_argument("--no-retraining", action="store_true", help="leave out the Dice that is regained")
+    parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")
     arguments = parser.parse_args()
     profile = load_profile(arguments.profile)
     if profile.phantom is None:
         parser.error(f"the profile {profile.name} has no phantom")
-    runs = [
-        run_once(arguments.profile, seed, faults, not arguments.no_retraining)
+    works = [
+        (arguments.profile, seed, faults, int(not arguments.no_retraining))
         for faults in _numbers_of_faults(profile.phantom, arguments.rates)
         for seed in range(arguments.seeds)
     ]
+    runs = []
+    for found in side_by_side("planted_faults.py", works, arguments.jobs):
+        CONSOLE.print(found["said"])
+        runs.append(Found(found["said"], pd.DataFrame(found["table"]), found["medians"]))
     _print(runs, profile.similarity.mode)
 
 
