@@ -155,8 +155,8 @@ def _print(runs: list[Found], mode: str) -> None:
     offered = table.set_index("score").loc[offered_score(mode)]
     print(
         f"offered ranking: AUROC {offered['auroc']:.3f} (worst {offered['worst']:.3f}), precision at k "
-        f"{offered['precision_at_k']:.3f}, decoys removed {offered['decoys_removed']:.0f} of {offered['decoys']:.0f}; "
-        f"winner: {' and '.join(best_scores(table))}"
+        f"{offered['precision_at_k']:.3f}, decoys removed {offered['decoys_removed']:.0f} of "
+        f"{offered['decoys']:.0f}; winner: {' and '.join(best_scores(table))}"
     )
 
 

@@ -32,7 +32,7 @@ from idal_assets.steps.candidates import train_candidate
 from idal_assets.steps.checks import trained_well
 from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
 from idal_assets.steps.models import train_baseline
-from idal_assets.steps.report import baseline_sections
+from idal_assets.steps.report_sections import baseline_sections
 from idal_assets.study import Study
 from idal_assets_tests.small_models import (
     FP32,

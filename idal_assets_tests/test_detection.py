@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.database import read_table
+from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.detection import auroc, best_scores, detection_table, given_cases, is_decoy
 from idal_assets.graph import GRAPH
 from idal_assets.imaging.case import CaseError
@@ -23,7 +23,7 @@ from idal_assets.steps.detection import (
     statement,
 )
 from idal_assets.steps.matrix import load_decision, load_ranking
-from idal_assets.steps.report import truth_sections
+from idal_assets.steps.report_sections import truth_sections
 from idal_assets.study import Study
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.studies import make_study, make_the_cohort
@@ -258,6 +258,16 @@ def test_without_truth_the_comparison_is_empty_and_says_so(other_truth):
     assert found.empty
     assert statement(study, found) == "Nothing is known of the donors: the raw folder has no truth.json."
     assert truth_sections(study) == []
+
+
+def test_a_table_of_detections_empties_where_the_truth_is_lost(finished_run: FinishedRun, other_truth, tmp_path):
+    database, lock = tmp_path / "idal.duckdb", tmp_path / "lock"
+    ranking = load_ranking(finished_run.study())
+    known = {case: CaseTruth("ring", "A", "shift") for case in ranking["case_id"].head(1)}
+    for truth, rows in ((known, True), ({}, False)):
+        study = other_truth(truth)
+        record(database, "detection", make_detection(study, study.path("fault_detection")), lock)
+        assert bool(len(read_table(database, "detection"))) is rows
     assert not list(study.path("fault_detection").glob("*.png"))
 
 

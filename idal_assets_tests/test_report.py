@@ -18,7 +18,8 @@ from idal_assets.report.html import (
 )
 from idal_assets.settings import load_profile
 from idal_assets.steps.evidence import Evidence
-from idal_assets.steps.report import decision_sentences, summary
+from idal_assets.steps.report import summary
+from idal_assets.steps.report_sections import decision_sentences
 
 ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 

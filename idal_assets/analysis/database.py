@@ -141,6 +141,7 @@ TABLES: Mapping[str, Table] = {
         | {"detection_version": "VARCHAR"},
         version=("detection_version",),
         key=("score",),
+        may_be_empty=True,
     ),
     "cost": Table(
         {"asset": "VARCHAR", "key": "VARCHAR", "seconds": "DOUBLE", "cpu_seconds": "DOUBLE"}

@@ -95,11 +95,10 @@ def study_asset(
                 tell_matrix(opened, context.instance)
             folder = opened.path(node.name, key)
             described = describe(opened, key, folder) if describe else {}
+            facts = {**described, **pictures(folder), **_record(folder, provenance, made_now)}
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(provenance.version),
-                metadata=long_tables_last(
-                    {**described, **pictures(folder), **_record(folder, provenance, made_now)}
-                ),
+                metadata=long_tables_last({name: rounded(value) for name, value in facts.items()}),
             )
 
         return asset
@@ -147,7 +146,7 @@ def make(
 
 
 def table(rows: pd.DataFrame) -> dg.TableMetadataValue:
-    """A table for the UI; floats are rounded to four places."""
+    """A table for the UI; floats are rounded."""
     types = {"i": "int", "f": "float", "b": "bool"}
     columns = [dg.TableColumn(str(name), types.get(rows[name].dtype.kind, "string")) for name in rows.columns]
     records = [
@@ -162,6 +161,11 @@ def _cell(value: Any) -> Any:
         return None
     if hasattr(value, "item"):
         value = value.item()
+    return rounded(value)
+
+
+def rounded(value: Any) -> Any:
+    """What people read of a number; the files and the database hold all of it."""
     return round(value, 4) if isinstance(value, float) else value
 
 

@@ -95,11 +95,11 @@ def statement(study: Study, table: pd.DataFrame) -> str:
         return f"{faults} of {cases} donors have a planted fault, so no score can be said to find them.{aside}"
     best = table[table["best"]]
     offered = table[table["offered"]].iloc[0]
-    names = " and ".join(best["score"])
+    figures = "" if offered["best"] else f" ({_found(offered)})"
     return (
         f"{faults} of {cases} donors have a planted fault. "
-        f"Best at finding them: {names} ({_found(best.iloc[0])}). "
-        f"The ranking goes by {offered['score']} ({_found(offered)}).{aside}"
+        f"Best at finding them: {', '.join(best['score'])} ({_found(best.iloc[0])}). "
+        f"The ranking goes by {offered['score']}{figures}.{aside}"
     )
 
 

@@ -26,6 +26,4 @@ def fault_detection(study: Study, key: None, folder: Path, track: Track) -> None
     from idal_assets.analysis.database import record
     from idal_assets.steps.detection import make_detection
 
-    rows = make_detection(study, folder)
-    if len(rows):
-        record(study.folder.database, "detection", rows, study.folder.database_lock)
+    record(study.folder.database, "detection", make_detection(study, folder), study.folder.database_lock)
