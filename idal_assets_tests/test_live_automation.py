@@ -282,12 +282,12 @@ def test_nothing_happens_under_the_conditions_when_nothing_changes(automated: Au
 
 def test_under_the_conditions_each_artifact_is_made_once(automated: Automated) -> None:
     world = automated.world
-    versions, runs = training_sets(world), world.instance.get_runs_count()
+    runs = world.instance.get_runs_count()
     with automated.rerun(RAW_FOLDER_SENSOR, CONDITIONS) as reran:
-        choose_other_distance(world)
-    assert reran == after_other_distance(changed_sets(world, versions))
-    # what becomes due at once may share a run
-    assert 1 < world.instance.get_runs_count() - runs <= len(reran)
+        world.change_profile(evidence={"resamples": 200})
+    assert reran == once("evidence", "experiment_report")
+    # the report is due only when the evidence is made
+    assert world.instance.get_runs_count() - runs == len(reran)
     assert world.all_current()
 
 

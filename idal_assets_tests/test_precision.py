@@ -11,10 +11,9 @@ from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.settings import ComputeSettings, InferenceSettings, PlansSettings
-from idal_assets_tests.small_models import phantom_files, plan, read_cases, slices_on_disk, training
+from idal_assets_tests.small_models import FP32, phantom_files, plan, read_cases, slices_on_disk, training
 
-FP32 = Compute(torch.device("cpu"), None, 2)
-MIXED = Compute(torch.device("cpu"), torch.bfloat16, 2)
+MIXED = Compute(torch.device("cpu"), torch.bfloat16, FP32.threads)
 CASES = 4
 
 
