@@ -17,7 +17,7 @@ import pandas as pd
 import pytest
 
 from idal_assets.graph import GRAPH
-from idal_assets.orchestration.assembly import LONG_TABLE, long_tables_last, table
+from idal_assets.orchestration.assembly import LONG_TABLE, in_reading_order, table
 from idal_assets.steps.evidence import load_evidence
 from idal_assets.study import Study
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
@@ -74,27 +74,13 @@ def test_the_outcome_is_printed(finished_run: FinishedRun) -> None:
 
 
 def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> None:
-    pictured = {
-        "raw_case": "overview",
-        "baseline_weights": "curves",
-        "augmented_case": "variants",
-        "case_model": "curves",
-        "label_quality": "label_quality",
-        "dice_matrix": "donors",
-        "dendrogram": "dendrogram",
-        "case_ranking": "ranking",
-        "reduction_report": "figure_3_6b",
-        "evidence": "forest",
-        "convergence": "convergence",
-        "cost": "cost",
-    }
     tabled = {
         "cohort": "cases",
         "dice_row": "cells_by_receiver",
         "label_quality": "scores",
         "case_ranking": "scores",
         "training_set": "cases",
-        "evidence": "effects",
+        "evidence": "effect",
         "cost": "by_asset",
     }
     with finished_run.instance() as instance:
@@ -105,8 +91,11 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
             for name, node in GRAPH.items()
             if node.keys(finished_run.study())
         }
-    for name, picture in pictured.items():
-        assert "data:image/png;base64," in shown[name][picture].value
+    pictures = [(name, file.stem) for name in shown for file in Path(shown[name]["path"].value).glob("*.png")]
+    assert {"raw_case", "case_model", "dendrogram", "evidence", "cost"} <= {name for name, _ in pictures}
+    for name, picture in pictures:
+        # nothing else has taken its name
+        assert shown[name][picture].value.startswith(f"![{picture}](data:image/png;base64,")
     for name, rows in tabled.items():
         assert isinstance(shown[name][rows], dg.TableMetadataValue)
         assert shown[name][rows].records
@@ -116,10 +105,12 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
     assert size == (len(cohort.donors), len(cohort.receivers))
 
 
-def test_long_tables_are_shown_below_everything_else() -> None:
+def test_metadata_are_shown_from_words_to_long_tables() -> None:
     long, short = (table(pd.DataFrame({"case_id": ["a"] * rows})) for rows in (LONG_TABLE + 1, LONG_TABLE))
-    shown = {"cases": long, "removed": short, "version": "v"}
-    assert list(long_tables_last(shown)) == ["removed", "version", "cases"]
+    described = {"cases": long, "removed": short, "mean": 1 / 3}
+    shown = in_reading_order(described, {"curves": "picture"}, {"version": "v"})
+    assert list(shown) == ["mean", "curves", "removed", "version", "cases"]
+    assert shown["mean"] == 0.3333
 
 
 def test_nothing_is_a_pickle(finished_run: FinishedRun) -> None:

@@ -5,7 +5,8 @@ versions, atomic writing and the metadata that every artifact has are added here
 """
 
 import base64
-from collections.abc import Callable, Iterator, Mapping
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def study_asset(
         @dg.asset(
             name=node.name,
             group_name=node.group,
-            description=work.__doc__,
+            description=inspect.getdoc(work),
             kinds=kinds,
             code_version=node.code,
             partitions_def=PARTITIONS[node.partition] if node.partition else None,
@@ -95,10 +96,9 @@ def study_asset(
                 tell_matrix(opened, context.instance)
             folder = opened.path(node.name, key)
             described = describe(opened, key, folder) if describe else {}
-            facts = {**described, **pictures(folder), **_record(folder, provenance, made_now)}
             return dg.MaterializeResult(
                 data_version=dg.DataVersion(provenance.version),
-                metadata=long_tables_last({name: rounded(value) for name, value in facts.items()}),
+                metadata=in_reading_order(described, pictures(folder), _record(folder, provenance, made_now)),
             )
 
         return asset
@@ -169,13 +169,21 @@ def rounded(value: Any) -> Any:
     return round(value, 4) if isinstance(value, float) else value
 
 
-def long_tables_last(metadata: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The UI shows metadata in the given order; versions and path shall not be below a hundred rows."""
-    return dict(sorted(metadata.items(), key=lambda item: _is_long_table(item[1])))
+def in_reading_order(
+    described: Mapping[str, Any], pictures: Mapping[str, Any], record: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Sorts metadata as the UI shows it: words and numbers, pictures, short tables, the record, long tables."""
+    tables = {name: value for name, value in described.items() if isinstance(value, dg.TableMetadataValue)}
+    long = {name: value for name, value in tables.items() if len(value.records) > LONG_TABLE}
+    words = {name: value for name, value in described.items() if name not in tables}
+    short = {name: value for name, value in tables.items() if name not in long}
+    shown = {**words, **pictures, **short, **record, **long}
+    return {name: rounded(value) for name, value in shown.items()}
 
 
-def _is_long_table(value: Any) -> bool:
-    return isinstance(value, dg.TableMetadataValue) and len(value.records) > LONG_TABLE
+def sentences(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
+    """A list for the UI, which breaks lines of Markdown but not those of plain text."""
+    return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
 
 
 def pictures(folder: Path) -> dict[str, dg.MetadataValue]:

@@ -6,10 +6,23 @@ from typing import Any
 
 import pandas as pd
 
-from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.assembly import sentences, study_asset, table
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.study import Study
+
+EFFECT_COLUMNS = (
+    "removal_set",
+    "removed",
+    "difference_of_medians",
+    "low",
+    "high",
+    "holm_p",
+    "control_p",
+    "gain",
+    "harm",
+)
+"""What the UI has room for; the table of the database has all columns."""
 
 
 def _describe_evidence(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
@@ -17,11 +30,11 @@ def _describe_evidence(study: Study, key: None, folder: Path) -> Mapping[str, An
 
     found = load_evidence(study)
     return {
-        "in_words": " ".join(found.sentences),
-        "warnings": " ".join(found.warnings) or "none",
-        "effects": table(found.effects),
-        "controls": table(found.controls),
-        "subgroups": table(found.subgroups),
+        "in_words": sentences(found.sentences),
+        "warnings": sentences(found.warnings),
+        "effect": table(found.effects[list(EFFECT_COLUMNS)]),
+        "control": table(found.controls),
+        "subgroup": table(found.subgroups),
     }
 
 

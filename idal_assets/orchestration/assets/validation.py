@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from idal_assets.orchestration.assembly import study_asset, table
+from idal_assets.orchestration.assembly import sentences, study_asset, table
 from idal_assets.progress import Track
 from idal_assets.study import Study
 
@@ -13,7 +13,10 @@ def _describe_detection(study: Study, key: None, folder: Path) -> Mapping[str, A
     from idal_assets.steps.detection import load_detection, statement
 
     found = load_detection(study)
-    return {"in_words": statement(study, found), **({"scores": table(found)} if len(found) else {})}
+    return {
+        "in_words": sentences([statement(study, found)]),
+        **({"detection": table(found)} if len(found) else {}),
+    }
 
 
 @study_asset(kinds={"scipy", "duckdb", "matplotlib"}, describe=_describe_detection)
