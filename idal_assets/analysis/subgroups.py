@@ -162,9 +162,8 @@ def rare_subtype_warning(
         if len(members) <= rare * len(donors) and (chance < significance or gone > len(members) / 2):
             cases = "test case of this subgroup loses" if change.cases == 1 else "test cases of this subgroup lose"
             warnings.append(
-                f"{removal_set} may remove a rare but valid subtype: of its {len(removed)} removed donors {gone} "
-                f"are of the subgroup '{change.subgroup}', which has {len(members)} of the {len(donors)} donors "
-                f"(as many by chance: p = {chance:.2g}), and the {change.cases} {cases} "
-                f"{-change.median_of_differences:.3f} of Dice in the median"
+                f"{removal_set} may remove a rare but valid subtype: it takes {gone} of the {len(members)} donors "
+                f"of the subgroup '{change.subgroup}' (as many by chance: p = {chance:.2g}), and the "
+                f"{change.cases} {cases} {-change.median_of_differences:.3f} of Dice in the median"
             )
     return "\n".join(warnings) or None
