@@ -245,7 +245,7 @@ def test_the_best_score_is_named_with_that_of_the_ranking(finished_run: Finished
     assert found.loc[found["best"], "auroc"].eq(found["auroc"].max()).all()
     said = statement(study, found.reset_index())
     assert said.startswith(f"1 of 5 donors have a planted fault. Best at finding them: {found['best'].idxmax()}")
-    assert "The ranking goes by both means (robust) (AUROC 0.000, 0% of the faults among 1 cases" in said
+    assert "The ranking goes by both means (robust) (AUROC 0.000, 0% of the faults among the 1 worst" in said
     assert [picture.title for picture in truth_sections(study)[0].pictures] == [
         "Scores compared",
         "The ranking and the truth",

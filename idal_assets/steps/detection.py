@@ -105,7 +105,7 @@ def statement(study: Study, table: pd.DataFrame) -> str:
 
 def _found(row: pd.Series) -> str:
     return (
-        f"AUROC {row['auroc']:.3f}, {row['recall_at_k']:.0%} of the faults among {row['k']} cases, "
+        f"AUROC {row['auroc']:.3f}, {row['recall_at_k']:.0%} of the faults among the {row['k']} worst, "
         f"{row['decoys_removed']} of {row['decoys']} rare but valid cases taken for faults"
     )
 
