@@ -35,8 +35,8 @@ from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.nnunet.model_folder import CHECKPOINT
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import load_slices
-from idal_assets.settings import load_profile
-from idal_assets.study import Study
+from idal_assets.profile import load_profile
+from idal_assets.study.study import Study
 
 
 @dataclass(frozen=True)

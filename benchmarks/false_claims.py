@@ -20,8 +20,6 @@ from typing import Any
 from measuring import CONSOLE, side_by_side
 from workload import write_profile
 
-from idal_assets.artifacts import build
-from idal_assets.graph import GRAPH, upstream_of
 from idal_assets.progress import silently
 from idal_assets.steps.cohort import ensure_raw_folder, make_cohort
 from idal_assets.steps.comparison import compare_candidates
@@ -38,7 +36,9 @@ from idal_assets.steps.models import (
 )
 from idal_assets.steps.prepare import plan_network, preprocess_case
 from idal_assets.steps.reductions import make_plan, make_training_set
-from idal_assets.study import Study
+from idal_assets.store.artifacts import build
+from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.study import Study
 
 # Enough for a median Dice of the whole tumour of about 0.6.
 TRAINING = {"epochs": 2, "iterations_per_epoch": 30, "optimizer": "adam", "learning_rate": 3e-3}

@@ -16,7 +16,7 @@ from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def main(data_dir: str, profile: str, raw: str) -> None:

@@ -28,11 +28,12 @@ from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.training import train
+from idal_assets.profile import load_profile
 from idal_assets.seeds import derived_seed
-from idal_assets.settings import PhantomSettings, load_profile
+from idal_assets.settings import PhantomSettings
 from idal_assets.steps.detection import load_candidates, load_detection, statement
 from idal_assets.steps.networks import slices_of
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 NOTHING, ORACLE = "nothing", "the planted faults"
 MEASURES = ("auroc", "precision_at_k", "recall_at_k")

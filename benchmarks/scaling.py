@@ -22,10 +22,10 @@ from rich.console import Console
 from rich.progress import Progress as Bars
 from workload import write_profile
 
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.runner import Runner
-from idal_assets.study import Study
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 
 TESTS = 2
 SLICES_MEMORY_GB = 0.003

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import Progress as Bars
 
-from idal_assets.graph import GRAPH, upstream_of
 from idal_assets.nnunet.plans import DATASET_NAME, Plans
 from idal_assets.nnunet.slices import load_slices
 from idal_assets.orchestration.definitions import build_definitions
@@ -23,9 +22,10 @@ from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.runner import Runner
-from idal_assets.settings import load_profile
+from idal_assets.profile import load_profile
 from idal_assets.steps.cohort import ensure_raw_folder
-from idal_assets.study import Study
+from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.study import Study
 
 BEFORE_THE_ROW = ("cohort", "raw_case", "nnunet_plans", "case_slices", "baseline_weights", "augmented_case")
 LEARNING_RATE = 1e-3

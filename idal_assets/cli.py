@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 from idal_assets.imaging.case import CaseError
-from idal_assets.settings import ProfileError, profile_names
-from idal_assets.study import NotMadeError, Study
+from idal_assets.profile import ProfileError, profile_names
+from idal_assets.study.study import NotMadeError, Study
 
 CONSOLE = Console()
 
@@ -32,9 +32,9 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
-        from idal_assets.imaging.cohort import CohortError
         from idal_assets.imaging.download import DownloadError
         from idal_assets.orchestration.runner import StepFailedError
+        from idal_assets.study.cohort import CohortError
 
         of_the_raw_folder = (CaseError, CohortError, DownloadError, FileExistsError)
         try:
@@ -82,7 +82,7 @@ def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
 @_plainly
 def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
     """Says for each asset how many partitions are current, outdated and missing."""
-    from idal_assets.currency import all_states, other_training_cases
+    from idal_assets.study.currency import all_states, other_training_cases
 
     study = Study.open(data_dir, profile)
     counts = {
@@ -154,8 +154,8 @@ def download(dataset: str, profile: str | None, data_dir: Path | None) -> None:
 def phantom(out_dir: Path, profile: str | None) -> None:
     """Writes the procedural dataset of a profile as an MSD folder, with truth.json beside it."""
     from idal_assets.imaging.phantom import write_phantom
+    from idal_assets.profile import load_profile
     from idal_assets.progress import bar, terminal_bars
-    from idal_assets.settings import load_profile
 
     settings = load_profile(profile or "demo").phantom
     if settings is None:

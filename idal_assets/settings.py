@@ -1,24 +1,15 @@
-"""The profile: every number of an experiment, read from YAML and validated.
+"""The sections of a profile: every number of an experiment, validated.
 
 A section holds the settings of one step; the graph names the sections that determine each artifact, so a number
-belongs in the section of the first step that it changes.
+belongs in the section of the first step that it changes. How a profile is put together and read is in `profile`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
-
-PROFILE_FOLDER = Path(__file__).parent / "profiles"
-
-
-class ProfileError(ValueError):
-    """A profile that does not exist or has an unknown key or a bad value; the message names it."""
-
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Loss = Literal["dice_ce", "ce"]
 
@@ -101,6 +92,27 @@ class DownloadSettings(Section):
     address: str = Field(pattern=r"^https?://\S+$")
     checksum: str = Field(pattern=r"^(md5:[0-9a-f]{32}|sha256:[0-9a-f]{64})$")
     automatic: bool = False
+
+
+class AnatomySettings(Section):
+    """What a profile adds to the dataset's own description of its channels, labels and regions.
+
+    Attributes:
+        channels: Other names of the channels, in their order; nnU-Net takes its normalisation from it (`CT`).
+        labels: Other names of labels, by value.
+        regions: Regions that are scored beside those of the dataset: labels by name or value.
+        scalar_regions: Regions that the scalar `regions` averages; where there is none, all that are declared, or
+            else the single labels.
+        titles: Regions in words.
+        colours: Colours of labels by name, `#rrggbb`.
+    """
+
+    channels: tuple[str, ...] = ()
+    labels: Mapping[int, str] = {}
+    regions: Mapping[str, tuple[int | str, ...]] = {}
+    scalar_regions: tuple[str, ...] = ()
+    titles: Mapping[str, str] = {}
+    colours: Mapping[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = {}
 
 
 class CohortSettings(Section):
@@ -312,7 +324,8 @@ class SimilaritySettings(Section):
         mode: `thesis` decides from all regions and from the donors alone. `robust` lets a cell count only the
             regions that the truths of both its cases hold, and takes a cluster for the worst only if the
             validation cases do not lose by its leaving.
-        scalar: The scalar of a cell: mean over WT, TC, ET; mean over the three labels; or WT alone.
+        scalar: The scalar of a cell: `regions` is the mean over the dataset's regions (WT, TC and ET of a brain
+            tumour), `labels` that over its single labels, and any other word one region by its name.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
             of a cell and its mirror cell.
         linkage: How the distance of two clusters follows from those of their members; `average` is UPGMA. Those
@@ -323,7 +336,7 @@ class SimilaritySettings(Section):
     """
 
     mode: Literal["robust", "thesis"] = "robust"
-    scalar: Literal["regions", "labels", "WT"] = "regions"
+    scalar: str = Field("regions", min_length=1)
     distance: Literal["rows", "symmetric"] = "rows"
     linkage: Literal["average", "single", "complete", "weighted"] = "average"
     smallest_cluster: int = Field(1, ge=1)
@@ -438,128 +451,3 @@ class AutomationSettings(Section):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("there is no such time zone; take a name such as UTC or Europe/Prague") from error
         return name
-
-
-class Profile(Section):
-    """An experiment; the sections are in the order of the graph.
-
-    Attributes:
-        name: Name of the profile, from its file.
-        description: One line on what it is for.
-        seed: Seed that every training and variant derives its own from.
-        raw: Raw data folder; null takes the download if it is automatic, else the phantom of this profile.
-    """
-
-    name: str
-    description: str = ""
-    seed: int = 0
-    raw: Path | None = None
-    download: DownloadSettings | None = None
-    phantom: PhantomSettings | None = None
-    cohort: CohortSettings = CohortSettings()
-    plans: PlansSettings = PlansSettings()
-    candidates: CandidatesSettings = CandidatesSettings()
-    baseline: TrainingSettings
-    variants: VariantSettings = VariantSettings()
-    case_model: TrainingSettings
-    convergence: ConvergenceSettings = ConvergenceSettings()
-    inference: InferenceSettings = InferenceSettings()
-    out_of_fold: OutOfFoldSettings
-    similarity: SimilaritySettings = SimilaritySettings()
-    removal: RemovalSettings = RemovalSettings()
-    controls: ControlSettings = ControlSettings()
-    reduced: TrainingSettings
-    evidence: EvidenceSettings = EvidenceSettings()
-    compute: ComputeSettings = ComputeSettings()
-    automation: AutomationSettings = AutomationSettings()
-
-    @model_validator(mode="before")
-    @classmethod
-    def _folds_train_like_the_baseline(cls, values: Any) -> Any:
-        """Fills in the training of the folds where the profile does not say."""
-        section = values.get("out_of_fold", {})
-        if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
-            return {**values, "out_of_fold": {**section, "training": values["baseline"]}}
-        return values
-
-
-def profile_names() -> list[str]:
-    """Names of the profiles that come with the package."""
-    return sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml"))
-
-
-def load_profile(name_or_file: str | Path) -> Profile:
-    """Reads a profile by its name in the package or from a YAML file.
-
-    Args:
-        name_or_file: `demo`, or the path of a file that ends in `.yaml` or `.yml`.
-
-    Returns:
-        The validated profile.
-
-    Raises:
-        ProfileError: There is no such profile, or a key is unknown or a value bad.
-    """
-    path = _profile_path(name_or_file)
-    try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ProfileError(f"{path} is not valid YAML: {error}") from error
-    if not isinstance(values, dict):
-        raise ProfileError(f"{path} holds no settings; copy a profile from {PROFILE_FOLDER} and change it")
-    try:
-        return Profile.model_validate({"name": path.stem, **values})
-    except ValidationError as error:
-        raise ProfileError(_explain(f"The profile {path}", error)) from error
-
-
-def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
-    """The profile with other values for some settings, validated anew.
-
-    Args:
-        profile: The profile.
-        changes: Values by section and setting, nested as in a profile.
-
-    Raises:
-        ProfileError: A key is unknown or a value bad.
-    """
-    try:
-        return Profile.model_validate(_merged(profile.model_dump(), changes))
-    except ValidationError as error:
-        raise ProfileError(_explain(f"The profile {profile.name} with the settings of this run", error)) from error
-
-
-def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(values)
-    for key, value in changes.items():
-        inner = merged.get(key)
-        if isinstance(inner, Mapping) and isinstance(value, Mapping):
-            value = _merged(inner, value)
-        merged[key] = value
-    return merged
-
-
-def _profile_path(name_or_file: str | Path) -> Path:
-    path = Path(name_or_file)
-    if path.suffix in (".yaml", ".yml"):
-        if not path.is_file():
-            raise ProfileError(f"There is no profile file {path}; check the path")
-        return path
-    shipped = PROFILE_FOLDER / f"{name_or_file}.yaml"
-    if str(name_or_file) not in profile_names():
-        raise ProfileError(
-            f"There is no profile {str(name_or_file)!r}; take one of {', '.join(profile_names())} "
-            "or give the path of a .yaml file"
-        )
-    return shipped
-
-
-def _explain(what: str, error: ValidationError) -> str:
-    lines = [f"{what} cannot be used:"]
-    for problem in error.errors():
-        key = ".".join(str(part) for part in problem["loc"]) or "the profile"
-        if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key")
-        else:
-            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
-    return "\n".join(lines)

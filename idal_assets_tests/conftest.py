@@ -10,7 +10,7 @@ import dagster as dg
 import pytest
 
 from idal_assets.orchestration.instance import open_instance
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 IDAL = [sys.executable, "-c", "from idal_assets.cli import main; main()"]
 

@@ -6,12 +6,12 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
-from idal_assets.artifacts import Provenance, build, write_atomically
-from idal_assets.graph import GRAPH
+from idal_assets.profile import Profile, load_profile
 from idal_assets.progress import silently
-from idal_assets.settings import Profile, load_profile
 from idal_assets.steps.cohort import make_cohort
-from idal_assets.study import Study
+from idal_assets.store.artifacts import Provenance, build, write_atomically
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, write_msd
 
 CASES = tuple(f"case_{number}" for number in range(8))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from idal_assets.artifacts import Inputs, build, content_hash, read_provenance, write_atomically
+from idal_assets.store.artifacts import Inputs, build, content_hash, read_provenance, write_atomically
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 30.0  # seconds; far more than starting a process takes, so that only a hang fails

@@ -14,17 +14,18 @@ import pytest
 import yaml
 from rich.progress import Progress as Bars
 
-from idal_assets.artifacts import Provenance
-from idal_assets.currency import all_states, due, other_training_cases, survey
-from idal_assets.graph import GRAPH
 from idal_assets.imaging.case import CaseError
 from idal_assets.orchestration.automation import REASON_TAG, conditions_are_on
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.runner import Runner
+from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
-from idal_assets.settings import PROFILE_FOLDER, AutomationSettings
+from idal_assets.settings import AutomationSettings
+from idal_assets.store.artifacts import Provenance
+from idal_assets.study.currency import all_states, due, other_training_cases, survey
+from idal_assets.study.graph import GRAPH
 from idal_assets_tests.conftest import idal
 from idal_assets_tests.raw_folders import make_case, make_cases, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import make_study, make_the_cohort, pretend, pretend_all, with_settings

@@ -15,25 +15,26 @@ from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from rich.progress import Progress as Bars
 
 from idal_assets.analysis.scores import confusion, score_table
-from idal_assets.graph import GRAPH, upstream_of
-from idal_assets.imaging.cohort import CohortError
 from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.in_3d import volume_batches, workers
 from idal_assets.nnunet.model_folder import load_history, load_weights
 from idal_assets.nnunet.plans import Plans, make_plans, to_nnunet
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
-from idal_assets.nnunet.volumes import volume_batches, workers
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.runner import Made, Runner, StepFailedError
+from idal_assets.profile import PROFILE_FOLDER, ProfileError
 from idal_assets.progress import silently
-from idal_assets.settings import PROFILE_FOLDER, PlansSettings, ProfileError
+from idal_assets.settings import PlansSettings
 from idal_assets.steps import networks
 from idal_assets.steps.candidates import train_candidate
 from idal_assets.steps.checks import trained_well
 from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
 from idal_assets.steps.models import train_baseline
 from idal_assets.steps.report_sections import baseline_sections
-from idal_assets.study import Study
+from idal_assets.study.cohort import CohortError
+from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.study import Study
 from idal_assets_tests.small_models import (
     FP32,
     assert_same_weights,

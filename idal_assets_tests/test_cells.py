@@ -14,7 +14,7 @@ from idal_assets.progress import silently
 from idal_assets.steps import networks
 from idal_assets.steps.cells import cell_counts, find_cells, read_scores
 from idal_assets.steps.models import evaluate_reduced_model, score_case_model
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 from idal_assets_tests.studies import give_new_version, make, with_settings
 
 VERSIONS = {"b": "b-1", "a": "a-1", "c": "c-1"}

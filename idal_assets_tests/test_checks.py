@@ -15,13 +15,13 @@ import pytest
 import torch
 from rich.progress import Progress as Bars
 
-from idal_assets.currency import all_states
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.checks import ALL_CHECKS
 from idal_assets.orchestration.runner import Made, Runner, StepFailedError
 from idal_assets.steps import prepare
 from idal_assets.steps.checks import complete_row, current_matrix, sound_slices, trained_well, verified_content
-from idal_assets.study import NotMadeError, Study
+from idal_assets.study.currency import all_states
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.studies import give_new_version
 

@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from idal_assets.cli import main
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import real_data
 
 

@@ -9,9 +9,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from idal_assets.analysis.database import read_table, record
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.cohort import (
+from idal_assets.imaging.inspection import inspect_folder
+from idal_assets.profile import ProfileError, load_profile
+from idal_assets.progress import silently
+from idal_assets.settings import CohortSettings
+from idal_assets.steps.cohort import (
+    cohort_rows,
+    cohort_table,
+    ensure_raw_folder,
+    label_millilitres,
+    make_cohort,
+)
+from idal_assets.store.database import read_table, record
+from idal_assets.study.cohort import (
     CohortError,
     choose_cohort,
     choose_roles,
@@ -20,17 +31,7 @@ from idal_assets.imaging.cohort import (
     read_unchanged_case,
     save_cohort,
 )
-from idal_assets.imaging.inspection import inspect_folder
-from idal_assets.progress import silently
-from idal_assets.settings import CohortSettings, ProfileError, load_profile
-from idal_assets.steps.cohort import (
-    cohort_rows,
-    cohort_table,
-    ensure_raw_folder,
-    label_millilitres,
-    make_cohort,
-)
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import AFFINE, make_cases, save, write_brats_2023, write_msd, write_nnunet
 from idal_assets_tests.studies import make_study, make_the_cohort, with_settings
 

@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from idal_assets.definitions import defs
-from idal_assets.graph import GRAPH
+from idal_assets.study.graph import GRAPH
 
 ROOT = Path(__file__).parents[1]
 

@@ -9,9 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.detection import auroc, best_scores, detection_table, given_cases, is_decoy
-from idal_assets.graph import GRAPH
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.steps.detection import (
@@ -24,7 +22,9 @@ from idal_assets.steps.detection import (
 )
 from idal_assets.steps.matrix import load_decision, load_ranking
 from idal_assets.steps.report_sections import truth_sections
-from idal_assets.study import Study
+from idal_assets.store.database import read_table, record
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.studies import make_study, make_the_cohort
 

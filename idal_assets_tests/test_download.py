@@ -21,17 +21,18 @@ from click.testing import CliRunner
 from idal_assets import progress
 from idal_assets.cli import main
 from idal_assets.imaging.archive import extract_cases, read_extraction
-from idal_assets.imaging.cohort import choose_roles, needed_cases
 from idal_assets.imaging.download import MEGABYTE, DownloadError, fetch_archive
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.runner import Runner
+from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile
 from idal_assets.progress import silently, terminal_bars
-from idal_assets.settings import PROFILE_FOLDER, CohortSettings, ProfileError, load_profile
+from idal_assets.settings import CohortSettings
 from idal_assets.steps.cohort import ensure_raw_folder
-from idal_assets.study import Study
+from idal_assets.study.cohort import choose_roles, needed_cases
+from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, msd_entry, read_json, write_json, write_msd
 
 CASES = tuple(f"BRATS_{number:03}" for number in range(1, 10))

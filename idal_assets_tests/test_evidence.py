@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 from rich.progress import Progress as Bars
 
-from idal_assets.analysis.database import read_table
-from idal_assets.graph import GRAPH
-from idal_assets.imaging.conventions import ENHANCING, REGIONS
+from idal_assets.imaging.brain_tumour import ENHANCING, REGIONS
 from idal_assets.orchestration.runner import Runner
-from idal_assets.study import Study
+from idal_assets.store.database import read_table
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
 
 # The same numbers in another order of additions.

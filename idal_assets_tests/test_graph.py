@@ -8,11 +8,11 @@ from dataclasses import replace
 
 import pytest
 
-from idal_assets.artifacts import content_hash
-from idal_assets.currency import all_states, inputs_unless_incomplete, other_training_cases
-from idal_assets.graph import GRAPH
-from idal_assets.settings import PROFILE_FOLDER
-from idal_assets.study import NotMadeError, Study
+from idal_assets.profile import PROFILE_FOLDER
+from idal_assets.store.artifacts import content_hash
+from idal_assets.study.currency import all_states, inputs_unless_incomplete, other_training_cases
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import (
     READ_BY_THE_GRAPH,

@@ -15,10 +15,7 @@ import pytest
 import torch
 
 from idal_assets.analysis.similarity import IncompleteMatrixError
-from idal_assets.currency import all_states
-from idal_assets.graph import GRAPH
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.cohort import CohortError
 from idal_assets.orchestration import retries
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
@@ -27,9 +24,12 @@ from idal_assets.orchestration.launchpad import FIXED
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import may_pass
-from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, with_changes
+from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, with_changes
 from idal_assets.steps import matrix
-from idal_assets.study import Study
+from idal_assets.study.cohort import CohortError
+from idal_assets.study.currency import all_states
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
 
 

@@ -13,11 +13,11 @@ import pandas as pd
 import pytest
 import yaml
 
-from idal_assets.analysis.database import read_table
-from idal_assets.artifacts import content_hash
-from idal_assets.settings import PROFILE_FOLDER
+from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.steps.reductions import load_plan
-from idal_assets.study import Study
+from idal_assets.store.artifacts import content_hash
+from idal_assets.store.database import read_table
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun, idal
 
 ROOT = Path(__file__).parents[1]

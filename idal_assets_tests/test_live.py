@@ -11,9 +11,9 @@ import duckdb
 import pandas as pd
 import pytest
 
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.instance import open_instance, process_of
-from idal_assets.study import Study
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import idal
 from idal_assets_tests.live_ui import live_ui, processes_of_group, wait_until
 

@@ -16,8 +16,8 @@ import pytest
 from dagster._core.execution.backfill import BulkActionsFilter, BulkActionStatus
 from dagster._core.scheduler.instigation import InstigatorTick, TickStatus
 
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.automation import CONDITIONS, NIGHTLY, RAW_FOLDER_SENSOR, unfinished_runs
+from idal_assets.study.graph import GRAPH
 from idal_assets_tests.live_ui import LiveUi, live_ui, wait_until
 from idal_assets_tests.raw_folders import rewrite_same_content
 from idal_assets_tests.worlds import (

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from idal_assets.imaging.cohort import read_scanners
 from idal_assets.imaging.phantom import NO_ENHANCING, RING_ENHANCING, SCANNERS, plan_cases, write_phantom
 from idal_assets.imaging.phantom_faults import FAULTS
 from idal_assets.settings import PhantomSettings
+from idal_assets.study.cohort import read_scanners
 
 SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8), spacing=(4.0, 4.0, 12.0))
 """One fault of each kind."""

@@ -10,8 +10,8 @@ from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 
+from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import Case
-from idal_assets.imaging.conventions import ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.plots import cases, curves, reduction, similarity, style
 
 

@@ -12,20 +12,20 @@ import yaml
 
 from idal_assets.analysis.quality import label_quality
 from idal_assets.analysis.scores import MEAN, confusion, score_table
-from idal_assets.imaging.cohort import CohortError, draw_folds
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.plots.quality import label_quality_figure
+from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
-from idal_assets.settings import PROFILE_FOLDER
 from idal_assets.steps import networks
 from idal_assets.steps.folds import score_labels, train_fold_model
 from idal_assets.steps.matrix import load_ranking
 from idal_assets.steps.quality import load_label_quality
-from idal_assets.study import NotMadeError, Study
+from idal_assets.study.cohort import CohortError, draw_folds
+from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun, idal
 from idal_assets_tests.studies import make_study, make_the_cohort, pretend_all, with_settings
 

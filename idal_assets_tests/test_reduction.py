@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.database import read_table, record
 from idal_assets.analysis.reduction import (
     differences_to_full_set,
     draw_controls,
@@ -18,11 +17,9 @@ from idal_assets.analysis.reduction import (
     replicate_scalars,
     training_set,
 )
+from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
 from idal_assets.analysis.statistics import mean_dice
-from idal_assets.currency import is_kept
-from idal_assets.graph import GRAPH
 from idal_assets.progress import silently
-from idal_assets.removal_sets import RemovalSet, removal_sets
 from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.steps.folds import score_labels
 from idal_assets.steps.matrix import (
@@ -42,7 +39,10 @@ from idal_assets.steps.reductions import (
     make_training_set,
     training_seed,
 )
-from idal_assets.study import NotMadeError, Study
+from idal_assets.store.database import read_table, record
+from idal_assets.study.currency import is_kept
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.studies import give_new_version, make, make_study, make_the_cohort, pretend, with_settings
 
 # Differences of decimal fractions in binary.

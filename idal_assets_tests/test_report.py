@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 
 from idal_assets.plots.style import new_figure, png_bytes
+from idal_assets.profile import load_profile
 from idal_assets.report.html import (
     KEPT,
     REMOVED,
@@ -16,7 +17,6 @@ from idal_assets.report.html import (
     Table,
     render_report,
 )
-from idal_assets.settings import load_profile
 from idal_assets.steps.evidence import Evidence
 from idal_assets.steps.report import summary
 from idal_assets.steps.report_sections import decision_sentences

@@ -16,10 +16,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.assembly import LONG_TABLE, in_reading_order, table
 from idal_assets.steps.evidence import load_evidence
-from idal_assets.study import Study
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
 from idal_assets_tests.raw_folders import real_data
 

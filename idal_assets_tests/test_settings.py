@@ -8,9 +8,9 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from idal_assets.imaging.cohort import choose_roles
 from idal_assets.imaging.phantom import plan_cases
-from idal_assets.settings import PROFILE_FOLDER, ProfileError, load_profile, profile_names
+from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, profile_names
+from idal_assets.study.cohort import choose_roles
 
 TRAINING = {"epochs": 1}
 SMALLEST = {"baseline": TRAINING, "case_model": TRAINING, "reduced": TRAINING}

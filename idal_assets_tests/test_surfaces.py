@@ -12,10 +12,10 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from idal_assets.analysis.database import read_table
 from idal_assets.analysis.surfaces import hd95_of_regions
 from idal_assets.nnunet.slices import preprocess, truth_spacing
 from idal_assets.steps.models import _as_in_file
+from idal_assets.store.database import read_table
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.raw_folders import real_data
 from idal_assets_tests.small_models import phantom_files, plan, raw_files, read_cases

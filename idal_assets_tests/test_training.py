@@ -21,7 +21,7 @@ from nnunetv2.training.lr_scheduler.polylr import PolyLRScheduler
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
-from idal_assets.imaging.conventions import LABELS
+from idal_assets.imaging.brain_tumour import LABELS
 from idal_assets.nnunet.augmentation import BatchAugmentation
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.model_folder import CHECKPOINT, load_history, load_weights, save_model

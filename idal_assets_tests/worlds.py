@@ -12,8 +12,6 @@ import nibabel as nib
 import numpy as np
 import yaml
 
-from idal_assets.currency import all_states
-from idal_assets.graph import GRAPH
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.orchestration.automation import AUTOMATIC_TAG
 from idal_assets.orchestration.definitions import build_definitions
@@ -21,9 +19,12 @@ from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.partitions import PARTITIONS
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.runner import QUIET
+from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
-from idal_assets.settings import PROFILE_FOLDER, PhantomSettings
-from idal_assets.study import Study
+from idal_assets.settings import PhantomSettings
+from idal_assets.study.currency import all_states
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import msd_entry
 
 DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 5))

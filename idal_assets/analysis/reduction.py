@@ -5,8 +5,8 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
+from idal_assets.analysis.removal_sets import FULL_SET, RemovalSet
 from idal_assets.analysis.scores import MEAN
-from idal_assets.removal_sets import FULL_SET, RemovalSet
 from idal_assets.seeds import shuffled
 from idal_assets.settings import RemovalSettings
 

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from idal_assets.imaging.conventions import LABELS, REGIONS
+from idal_assets.imaging.brain_tumour import LABELS, REGIONS
 
 Scalar = Literal["regions", "labels", "WT"]
 SCALAR_REGIONS: dict[str, tuple[str, ...]] = {

@@ -15,8 +15,8 @@ import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
+from idal_assets.analysis.removal_sets import FULL_SET
 from idal_assets.analysis.similarity import ROUNDING
-from idal_assets.removal_sets import FULL_SET
 
 LEVEL = 0.95
 RESAMPLES = 10_000

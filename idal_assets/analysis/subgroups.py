@@ -11,7 +11,7 @@ import pandas as pd
 from scipy.stats import hypergeom
 
 from idal_assets.analysis.reduction import differences_to_full_set
-from idal_assets.removal_sets import FULL_SET
+from idal_assets.analysis.removal_sets import FULL_SET
 
 THIRDS = ("small tumour", "middle tumour", "large tumour")
 MISSING_ENHANCING = "missing enhancing tumour"

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from idal_assets.imaging.conventions import REGIONS
+from idal_assets.imaging.brain_tumour import REGIONS
 
 PERCENTILE = 95
 

@@ -10,10 +10,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from idal_assets.artifacts import emptied, write_atomically
 from idal_assets.imaging.dataset_layouts import msd_candidate, read_description
 from idal_assets.imaging.download import DownloadError, check_space
 from idal_assets.progress import Track, silently
+from idal_assets.store.artifacts import emptied, write_atomically
 
 EXTRACTION_FILE = "extraction.json"
 

@@ -5,8 +5,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.conventions import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.listing import nifti_stem, walk
 from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.raw_folder import (

@@ -7,8 +7,8 @@ from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
+from idal_assets.imaging.brain_tumour import CHANNELS
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.conventions import CHANNELS
 from idal_assets.imaging.dataset_names import channel_order, label_values
 from idal_assets.imaging.listing import list_folder, nifti_stem
 from idal_assets.imaging.problems import CaseProblems, Problem

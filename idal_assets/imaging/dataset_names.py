@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.conventions import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 
 CHANNEL_SYNONYMS = {
     "FLAIR": ("flair", "t2f", "t2flair"),

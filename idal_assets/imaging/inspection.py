@@ -16,13 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+from idal_assets.imaging.brain_tumour import CHANNELS, LABELS
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.conventions import CHANNELS, LABELS
 from idal_assets.imaging.listing import visible_files
+from idal_assets.imaging.nifti import Volume, mismatches
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, Layout
 from idal_assets.imaging.readers import attempt, read_image, read_label, scan_raw_folder
-from idal_assets.imaging.volumes import Volume, mismatches
 from idal_assets.progress import Track, silently
 
 AFFINE_DECIMALS = 3

@@ -24,9 +24,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import ndimage
 
 from idal_assets.imaging import phantom_faults
-from idal_assets.imaging.cohort import CASE_TABLE
-from idal_assets.imaging.conventions import CHANNELS, ENHANCING, LABELS, NON_ENHANCING, OEDEMA
-from idal_assets.imaging.truth import TRUTH_FILE, CaseTruth
+from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, LABELS, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.truth import CASE_TABLE, TRUTH_FILE, CaseTruth
 from idal_assets.settings import PhantomSettings
 
 ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}

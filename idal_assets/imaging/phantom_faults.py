@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from idal_assets.imaging.conventions import ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
 
 Image = NDArray[np.int16]
 Label = NDArray[np.uint8]

@@ -15,13 +15,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from idal_assets.imaging.brain_tumour import CHANNELS
 from idal_assets.imaging.brats_layouts import scan_brats
 from idal_assets.imaging.case import Case, CaseError
-from idal_assets.imaging.conventions import CHANNELS
 from idal_assets.imaging.dataset_layouts import scan_described
+from idal_assets.imaging.nifti import Volume, mismatches, read_volume
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, RawFolder
-from idal_assets.imaging.volumes import Volume, mismatches, read_volume
 
 
 def scan_raw_folder(raw_dir: Path) -> RawFolder:

@@ -1,4 +1,4 @@
-"""The truth of a dataset that was made and not measured: what was planted in which case."""
+"""What a raw folder says of its cases beside images and labels: a table of scanners, a phantom's truth."""
 
 import json
 from dataclasses import dataclass
@@ -7,6 +7,9 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from idal_assets.imaging.case import CaseError
+
+CASE_TABLE = "cases.csv"
+"""What is known of the cases beside their images; optional, in the raw folder."""
 
 TRUTH_FILE = "truth.json"
 """In the raw folder; only a phantom has one."""

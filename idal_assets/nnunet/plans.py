@@ -20,10 +20,10 @@ from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from nnunetv2.utilities.plans_handling.plans_handler import ConfigurationManager, PlansManager
 from numpy.typing import NDArray
 
-from idal_assets.artifacts import content_hash
+from idal_assets.imaging.brain_tumour import CHANNELS, LABELS
 from idal_assets.imaging.case import Case
-from idal_assets.imaging.conventions import CHANNELS, LABELS
 from idal_assets.settings import PlansSettings
+from idal_assets.store.artifacts import content_hash
 
 CONFIGURATION = "2d"
 """The configuration of everything but the baseline's 3D candidates."""

@@ -15,13 +15,13 @@ from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
-from idal_assets.imaging.conventions import LABELS
+from idal_assets.imaging.brain_tumour import LABELS
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
+from idal_assets.nnunet.in_3d import volume_batches
 from idal_assets.nnunet.network import accelerate, build_network, compiled, largest, memory_format
 from idal_assets.nnunet.patches import Batch, PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
-from idal_assets.nnunet.volumes import volume_batches
 from idal_assets.progress import Track, silently
 from idal_assets.settings import TrainingSettings
 

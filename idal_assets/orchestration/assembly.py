@@ -14,19 +14,19 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
-from idal_assets.artifacts import Provenance, build, read_provenance
-from idal_assets.currency import is_kept
-from idal_assets.graph import GRAPH, Node
 from idal_assets.orchestration.checks import MATRIX, tell_matrix
 from idal_assets.orchestration.instance import AUTOMATIC_TAG
 from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.partitions import PARTITIONS, dependency
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.orchestration.retries import tried_again
+from idal_assets.profile import Profile
 from idal_assets.progress import Track
-from idal_assets.settings import Profile
 from idal_assets.steps.cells import cell_counts
-from idal_assets.study import Study
+from idal_assets.store.artifacts import Provenance, build, read_provenance
+from idal_assets.study.currency import is_kept
+from idal_assets.study.graph import GRAPH, Node
+from idal_assets.study.study import Study
 
 Work = Callable[[Study, Any, Path, Track], str | None]
 """Writes the artifact of a partition into a folder; may return a version made from the content."""

@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 
 import dagster as dg
 
-from idal_assets.artifacts import content_hash, read_provenance
-from idal_assets.currency import due, survey
-from idal_assets.graph import GRAPH, RAW_FOLDER
 from idal_assets.imaging.inspection import FolderLook, look
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, recorded_versions
 from idal_assets.orchestration.jobs import FULL_EXPERIMENT
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.settings import AutomationSettings
-from idal_assets.study import Study
+from idal_assets.store.artifacts import content_hash, read_provenance
+from idal_assets.study.currency import due, survey
+from idal_assets.study.graph import GRAPH, RAW_FOLDER
+from idal_assets.study.study import Study
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset

@@ -13,11 +13,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from idal_assets.graph import GRAPH
 from idal_assets.orchestration.partitions import PARTITIONS
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import tried_again
-from idal_assets.study import NotMadeError, Study
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import NotMadeError, Study
 
 if TYPE_CHECKING:
     from idal_assets.steps.checks import Finding

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import dagster as dg
 
-from idal_assets.artifacts import write_atomically
-from idal_assets.graph import Node
-from idal_assets.layout import DataFolder
+from idal_assets.store.artifacts import write_atomically
+from idal_assets.store.layout import DataFolder
+from idal_assets.study.graph import Node
 
 CONFIGURATION = """\
 # Written by idal; yours to change.

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 import dagster as dg
 from rich.progress import Progress as Bars
 
-from idal_assets.graph import GRAPH, upstream_of
 from idal_assets.orchestration.instance import close_abandoned_runs
 from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.study.graph import GRAPH, upstream_of
 
 COST_TAG = "idal/cost"
 

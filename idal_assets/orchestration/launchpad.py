@@ -13,8 +13,8 @@ from typing import Any, Literal, Union, get_args, get_origin
 import dagster as dg
 from pydantic import BaseModel
 
-from idal_assets.graph import Node
-from idal_assets.settings import Profile
+from idal_assets.profile import Profile
+from idal_assets.study.graph import Node
 
 FIXED = {"out_of_fold.folds", "removal.sizes", "controls.random", "controls.matched", "controls.seeds"}
 """They decide which folds and removal sets there are, so they cannot differ between assets."""

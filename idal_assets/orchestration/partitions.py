@@ -2,8 +2,8 @@
 
 import dagster as dg
 
-from idal_assets.graph import GRAPH, Partition, Selector, same_key
-from idal_assets.study import Study
+from idal_assets.study.graph import GRAPH, Partition, Selector, same_key
+from idal_assets.study.study import Study
 
 PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
     "case": dg.DynamicPartitionsDefinition(name="case"),

@@ -8,7 +8,7 @@ import dagster as dg
 from pydantic import Field
 
 from idal_assets.progress import Track, log_lines
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 class StudyResource(dg.ConfigurableResource):

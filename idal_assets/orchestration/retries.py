@@ -52,7 +52,7 @@ def may_pass(error: BaseException) -> bool:
 
 def _passes(error: BaseException) -> bool:
     if _is_a(error, "duckdb", "IOException"):
-        from idal_assets.analysis.database import is_held_by_another
+        from idal_assets.store.database import is_held_by_another
 
         return is_held_by_another(error)
     if isinstance(error, OSError):

@@ -10,9 +10,6 @@ import dagster as dg
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from idal_assets.artifacts import read_provenance
-from idal_assets.currency import is_kept
-from idal_assets.graph import GRAPH, Node, same_key, whole
 from idal_assets.orchestration.checks import checks_of
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
@@ -20,7 +17,10 @@ from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import Progress, StudyResource
 from idal_assets.progress import Track, bar
 from idal_assets.steps.cohort import ensure_raw_folder
-from idal_assets.study import Study
+from idal_assets.store.artifacts import read_provenance
+from idal_assets.study.currency import is_kept
+from idal_assets.study.graph import GRAPH, Node, same_key, whole
+from idal_assets.study.study import Study
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 

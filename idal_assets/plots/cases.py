@@ -12,8 +12,8 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
+from idal_assets.imaging.brain_tumour import CHANNELS, LABELS
 from idal_assets.imaging.case import Case
-from idal_assets.imaging.conventions import CHANNELS, LABELS
 from idal_assets.plots.style import INK, MUTED, OVERLAY, PAGE_WIDTH, new_figure, short_labels
 
 Overlay = tuple[str, NDArray[np.floating], NDArray[np.uint8], NDArray[np.uint8], float]

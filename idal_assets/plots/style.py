@@ -19,7 +19,7 @@ from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from idal_assets.imaging.conventions import ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
 
 INK, MUTED, GRID, MISSING = "#1f2933", "#66727f", "#e2e6ea", "#e9ecef"
 ACCENT, ALERT, NEUTRAL = "#0b5fa5", "#c8401f", "#9aa5b1"

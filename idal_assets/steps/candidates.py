@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.nnunet.compute import Compute, taken
+from idal_assets.nnunet.in_3d import volume_predictor, workers
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess
-from idal_assets.nnunet.volumes import volume_predictor, workers
+from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
 from idal_assets.seeds import derived_seed
-from idal_assets.settings import CANDIDATES, ProfileError
+from idal_assets.settings import CANDIDATES
 from idal_assets.steps.comparison import HELD_OUT_FILE
 from idal_assets.steps.networks import segment, slices_of, train_into
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def train_candidate(study: Study, name: str, folder: Path, track: Track) -> None:

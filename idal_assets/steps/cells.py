@@ -14,9 +14,9 @@ from pathlib import Path
 import pandas as pd
 
 from idal_assets.analysis.scores import COUNTS, MEASURES, Scalar, with_scalar
-from idal_assets.artifacts import read_provenance
-from idal_assets.graph import GRAPH
-from idal_assets.study import Study
+from idal_assets.store.artifacts import read_provenance
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.study import Study
 
 ROW_FILE = "row.parquet"
 EVALUATION_FILE = "evaluation.parquet"

@@ -14,11 +14,11 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.scores import COUNTS, MEASURES, dice, iou
-from idal_assets.imaging.conventions import CHANNELS, LABELS, REGIONS
+from idal_assets.imaging.brain_tumour import CHANNELS, LABELS, REGIONS
 from idal_assets.imaging.inspection import CaseFacts, inspect_case
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.readers import scan_raw_folder
-from idal_assets.study import NotMadeError, Study
+from idal_assets.study.study import NotMadeError, Study
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -5,15 +5,15 @@ from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.imaging.cohort import COHORT_FILE, Cohort, choose_cohort, read_cohort, save_cohort
-from idal_assets.imaging.conventions import LABELS
+from idal_assets.imaging.brain_tumour import LABELS
 from idal_assets.imaging.inspection import CaseFacts, inspect_folder
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.truth import TRUTH_FILE
+from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
-from idal_assets.settings import ProfileError
 from idal_assets.steps.download import download_brain_tumour
-from idal_assets.study import Study
+from idal_assets.study.cohort import COHORT_FILE, Cohort, choose_cohort, read_cohort, save_cohort
+from idal_assets.study.study import Study
 
 
 def ensure_raw_folder(study: Study, track: Track) -> None:

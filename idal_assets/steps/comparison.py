@@ -9,13 +9,13 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
-from idal_assets.graph import COMPARISON_FILE
-from idal_assets.imaging.conventions import REGIONS
+from idal_assets.imaging.brain_tumour import REGIONS
 from idal_assets.plots.curves import PSEUDO_DICE, compared_losses, compared_metrics
 from idal_assets.plots.style import png_bytes
 from idal_assets.settings import CANDIDATES, Loss
 from idal_assets.steps.cells import read_scores
-from idal_assets.study import Study
+from idal_assets.study.graph import COMPARISON_FILE
+from idal_assets.study.study import Study
 
 HELD_OUT_FILE = "held_out.parquet"
 TABLE_FILE = "comparison.csv"

@@ -6,11 +6,11 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from idal_assets.analysis.similarity import deciding_matrix, rank_donors
-from idal_assets.graph import version_in_the_making
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.matrix import load_ranking
-from idal_assets.study import Study
+from idal_assets.study.graph import version_in_the_making
+from idal_assets.study.study import Study
 
 EARLY_FILE = "early_row.parquet"
 EARLY_COLUMNS = ["share", "donor", "receiver", "region", "dice", "tp", "fp", "fn"]

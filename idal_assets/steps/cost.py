@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.artifacts import COMPUTE_FILE, Provenance
-from idal_assets.graph import GRAPH, version_in_the_making
 from idal_assets.plots.cost import cost_by_asset
 from idal_assets.plots.style import png_bytes
-from idal_assets.study import Study
+from idal_assets.store.artifacts import COMPUTE_FILE, Provenance
+from idal_assets.study.graph import GRAPH, version_in_the_making
+from idal_assets.study.study import Study
 
 COST_FILE = "cost.parquet"
 

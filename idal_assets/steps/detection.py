@@ -11,11 +11,11 @@ from idal_assets.analysis.detection import (
     matrix_scores,
     offered_score,
 )
-from idal_assets.graph import version_in_the_making
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.matrix import DECIDING_FILE, load_ranking
-from idal_assets.study import Study
+from idal_assets.study.graph import version_in_the_making
+from idal_assets.study.study import Study
 
 DETECTION_FILE = "detection.parquet"
 CANDIDATES_FILE = "candidates.parquet"

@@ -3,11 +3,11 @@
 from filelock import FileLock
 
 from idal_assets.imaging.archive import Extraction, extract_cases, read_extraction
-from idal_assets.imaging.cohort import needed_cases
 from idal_assets.imaging.download import fetch_archive
+from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
-from idal_assets.settings import ProfileError
-from idal_assets.study import Study
+from idal_assets.study.cohort import needed_cases
+from idal_assets.study.study import Study
 
 
 def download_brain_tumour(study: Study, track: Track) -> tuple[Extraction, int]:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from idal_assets.analysis.reduction import replicate_scalars
+from idal_assets.analysis.removal_sets import FULL_SET
 from idal_assets.analysis.statistics import (
     dice_by_set,
     difference_of_medians,
@@ -22,17 +23,16 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
-from idal_assets.graph import version_in_the_making
-from idal_assets.imaging.conventions import ENHANCING
+from idal_assets.imaging.brain_tumour import ENHANCING
 from idal_assets.plots.evidence import control_distribution, forest_plot
 from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
 from idal_assets.plots.style import png_bytes
-from idal_assets.removal_sets import FULL_SET
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cohort import label_millilitres
 from idal_assets.steps.matrix import load_matrix, load_ranking
 from idal_assets.steps.reductions import chosen_sets, load_evaluations, load_plan
-from idal_assets.study import Study
+from idal_assets.study.graph import version_in_the_making
+from idal_assets.study.study import Study
 
 TABLES = ("effect", "control", "subgroup")
 WARNINGS_FILE = "warnings.json"

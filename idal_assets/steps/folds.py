@@ -15,7 +15,7 @@ from idal_assets.progress import Track
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.networks import predictor_of, slices_of, train_into
 from idal_assets.steps.quality import LABELS_FILE, SCORE_COLUMNS, SCORES_FILE
-from idal_assets.study import NotMadeError, Study
+from idal_assets.study.study import NotMadeError, Study
 
 
 def train_fold_model(study: Study, fold: str, folder: Path, track: Track) -> None:

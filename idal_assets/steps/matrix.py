@@ -11,14 +11,14 @@ from idal_assets.analysis.clusters import stability, worst_cluster
 from idal_assets.analysis.scores import MEAN
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
-from idal_assets.graph import version_in_the_making
-from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, read_scores
 from idal_assets.steps.quality import load_label_quality
-from idal_assets.study import Study
+from idal_assets.study.cohort import Cohort
+from idal_assets.study.graph import version_in_the_making
+from idal_assets.study.study import Study
 
 DECIDING_FILE = "deciding_cells.parquet"
 DECISION_FILE = "decision.json"

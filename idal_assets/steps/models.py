@@ -24,7 +24,7 @@ from idal_assets.steps.convergence import EARLY_COLUMNS, EARLY_FILE, early_itera
 from idal_assets.steps.networks import measured_cases, segment, slices_of, train_into
 from idal_assets.steps.prepare import as_case
 from idal_assets.steps.reductions import load_training_set, training_seed
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 SEGMENTATIONS = "segmentations"
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.analysis.surfaces import hd95_of_regions
-from idal_assets.artifacts import COMPUTE_FILE
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.plans import Plans
@@ -21,7 +20,8 @@ from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.settings import TrainingSettings
-from idal_assets.study import Study
+from idal_assets.store.artifacts import COMPUTE_FILE
+from idal_assets.study.study import Study
 
 
 def slices_of(study: Study, names: Iterable[str]) -> SlicesOnDisk:

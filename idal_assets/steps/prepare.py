@@ -5,14 +5,14 @@ from pathlib import Path
 
 import numpy as np
 
-from idal_assets.graph import CONFIGURATIONS_FILE
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans
 from idal_assets.nnunet.slices import CaseSlices, preprocess
 from idal_assets.plots.cases import case_overview
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.graph import CONFIGURATIONS_FILE
+from idal_assets.study.study import Study
 
 
 def plan_network(study: Study, folder: Path, track: Track) -> str:

@@ -13,18 +13,18 @@ from idal_assets.analysis.reduction import (
     replicate_scalars,
 )
 from idal_assets.analysis.reduction import training_set as list_training_set
+from idal_assets.analysis.removal_sets import CONTROLS
 from idal_assets.analysis.statistics import mean_dice
-from idal_assets.artifacts import content_hash
-from idal_assets.graph import version_in_the_making
 from idal_assets.plots.reduction import dice_by_set, difference_map
 from idal_assets.plots.reduction import median_change as median_change_figure
 from idal_assets.plots.style import png_bytes
-from idal_assets.removal_sets import CONTROLS
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import EVALUATION_FILE, read_scores
 from idal_assets.steps.cohort import label_millilitres
 from idal_assets.steps.matrix import load_decision, load_dendrogram, load_ranking
-from idal_assets.study import NotMadeError, Study
+from idal_assets.store.artifacts import content_hash
+from idal_assets.study.graph import version_in_the_making
+from idal_assets.study.study import NotMadeError, Study
 
 PLAN_FILE = "plan.json"
 TRAINING_SETS_FILE = "training_sets.parquet"

@@ -2,11 +2,9 @@
 
 import pandas as pd
 
-from idal_assets.artifacts import COMPUTE_FILE
-from idal_assets.imaging.cohort import Cohort
-from idal_assets.removal_sets import FULL_SET
+from idal_assets.analysis.removal_sets import FULL_SET
+from idal_assets.profile import Profile
 from idal_assets.report.html import ReportContent
-from idal_assets.settings import Profile
 from idal_assets.steps.evidence import Evidence, load_evidence
 from idal_assets.steps.matrix import load_ranking
 from idal_assets.steps.report_sections import (
@@ -22,7 +20,9 @@ from idal_assets.steps.report_sections import (
     training_section,
     truth_sections,
 )
-from idal_assets.study import Study
+from idal_assets.store.artifacts import COMPUTE_FILE
+from idal_assets.study.cohort import Cohort
+from idal_assets.study.study import Study
 
 MODE_NAMES = {
     "robust": "robust: regions that both cases hold, and what removal does to validation cases",

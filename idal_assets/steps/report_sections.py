@@ -7,12 +7,11 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 
+from idal_assets.analysis.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.analysis.scores import MEAN
-from idal_assets.imaging.cohort import Cohort
 from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
 from idal_assets.plots.cost import human_time
 from idal_assets.plots.style import png_bytes
-from idal_assets.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, Table
 from idal_assets.steps.cohort import cohort_table
 from idal_assets.steps.comparison import load_comparison
@@ -22,7 +21,8 @@ from idal_assets.steps.detection import load_detection, statement
 from idal_assets.steps.evidence import Evidence
 from idal_assets.steps.matrix import load_decision, load_matrix, load_ranking
 from idal_assets.steps.reductions import chosen_sets, load_evaluation, load_plan
-from idal_assets.study import Study
+from idal_assets.study.cohort import Cohort
+from idal_assets.study.study import Study
 
 OVERLAY_CASES = 6
 """Test cases whose segmentations are shown: the best, the worst and some between."""

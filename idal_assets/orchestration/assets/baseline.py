@@ -8,7 +8,7 @@ from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
 from idal_assets.settings import CANDIDATES
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def describe_training(study: Study, key: str | None, folder: Path) -> Mapping[str, Any]:

@@ -10,12 +10,12 @@ import pandas as pd
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe_cohort(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
-    from idal_assets.imaging.cohort import read_cohort
     from idal_assets.steps.cohort import cohort_table
+    from idal_assets.study.cohort import read_cohort
 
     found = read_cohort(folder)
     return {
@@ -62,8 +62,8 @@ def cohort(study: Study, key: None, folder: Path, track: Track) -> str:
     profile with a phantom and no raw folder writes the phantom first; one with an automatic download downloads the
     cases first.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.cohort import cohort_rows, make_cohort
+    from idal_assets.store.database import record
 
     chosen = make_cohort(study, folder, track)
     record(study.folder.database, "cohort", cohort_rows(chosen), study.folder.database_lock)

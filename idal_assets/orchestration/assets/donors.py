@@ -8,7 +8,7 @@ from idal_assets.orchestration.assembly import study_asset
 from idal_assets.orchestration.assets.baseline import describe_training
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 @study_asset(kinds={"numpy"})

@@ -9,7 +9,7 @@ import pandas as pd
 from idal_assets.orchestration.assembly import sentences, study_asset, table
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 EFFECT_COLUMNS = (
     "removal_set",
@@ -44,8 +44,8 @@ def evidence(study: Study, key: None, folder: Path, track: Track) -> None:
 
     Intervals over cases and seeds, tests against chance and against random removal of as many, subgroups.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.evidence import make_evidence
+    from idal_assets.store.database import record
 
     for name, rows in make_evidence(study, folder).items():
         record(study.folder.database, name, rows, study.folder.database_lock)
@@ -76,8 +76,8 @@ def _describe_convergence(study: Study, key: None, folder: Path) -> Mapping[str,
 @study_asset(kinds={"scipy", "duckdb", "matplotlib"}, describe=_describe_convergence)
 def convergence(study: Study, key: None, folder: Path, track: Track) -> None:
     """What shorter trainings of the case models would have told: rank correlations (table `convergence`)."""
-    from idal_assets.analysis.database import record
     from idal_assets.steps.convergence import make_convergence
+    from idal_assets.store.database import record
 
     record(study.folder.database, "convergence", make_convergence(study, folder), study.folder.database_lock)
 
@@ -93,7 +93,7 @@ def _describe_cost(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_cost)
 def cost(study: Study, key: None, folder: Path, track: Track) -> None:
     """What the answer cost: seconds, and of processor and card, for each artifact (table `cost`)."""
-    from idal_assets.analysis.database import record
     from idal_assets.steps.cost import make_cost
+    from idal_assets.store.database import record
 
     record(study.folder.database, "cost", make_cost(study, folder), study.folder.database_lock)

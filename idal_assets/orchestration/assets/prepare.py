@@ -6,7 +6,7 @@ from typing import Any
 
 from idal_assets.orchestration.assembly import study_asset
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe_plans(study: Study, key: None, folder: Path) -> Mapping[str, Any]:

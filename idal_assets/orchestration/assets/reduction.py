@@ -7,12 +7,12 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
-from idal_assets.imaging.conventions import REGIONS
+from idal_assets.imaging.brain_tumour import REGIONS
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.assets.baseline import describe_training
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe_plan(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
@@ -32,8 +32,8 @@ def removal_plan(study: Study, key: None, folder: Path, track: Track) -> None:
     `all` takes none, `worst_N` the worst N, `worst_cluster` a cluster of the dendrogram; their controls take as
     many at random (`random_N_r01`) or matched to these (`matched_N_r01`). `_s2` is the same for another seed.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_plan
+    from idal_assets.store.database import record
 
     record(study.folder.database, "removal_plan", make_plan(study, folder), study.folder.database_lock)
 
@@ -64,8 +64,8 @@ def training_set(study: Study, removal_set: str, folder: Path, track: Track) -> 
 
     The version is the content of the kept cases: a change to a removed case reruns nothing.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_training_set
+    from idal_assets.store.database import record
 
     version, rows = make_training_set(study, removal_set, folder)
     record(study.folder.database, "training_set", rows, study.folder.database_lock)
@@ -87,9 +87,9 @@ def _describe_model(study: Study, removal_set: str, folder: Path) -> Mapping[str
 @study_asset(kinds={"pytorch", "duckdb"}, describe=_describe_model, pool=ACCELERATOR)
 def reduced_model(study: Study, removal_set: str, folder: Path, track: Track) -> None:
     """A network trained like the baseline, from scratch, on the cases that this set keeps (table `model`)."""
-    from idal_assets.analysis.database import record
     from idal_assets.steps.models import train_reduced_model
     from idal_assets.steps.reductions import model_row
+    from idal_assets.store.database import record
 
     row = model_row(study, removal_set)
     train_reduced_model(study, removal_set, folder, track)
@@ -134,8 +134,8 @@ def _describe_report(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_report)
 def reduction_report(study: Study, key: None, folder: Path, track: Track) -> None:
     """What removal did to the test cases (table `evaluation`): figures 3.6a, 3.6b and table 3.3 of the thesis."""
-    from idal_assets.analysis.database import record
     from idal_assets.steps.reductions import make_reduction_report
+    from idal_assets.store.database import record
 
     evaluation = make_reduction_report(study, folder)
     record(study.folder.database, "evaluation", evaluation, study.folder.database_lock)

@@ -8,7 +8,7 @@ import dagster as dg
 
 from idal_assets.orchestration.assembly import study_asset
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe(study: Study, key: None, folder: Path) -> Mapping[str, Any]:

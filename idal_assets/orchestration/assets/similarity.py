@@ -7,11 +7,11 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
-from idal_assets.imaging.conventions import REGIONS
+from idal_assets.imaging.brain_tumour import REGIONS
 from idal_assets.orchestration.assembly import study_asset, table
 from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe_row(study: Study, donor: str, folder: Path) -> Mapping[str, Any]:
@@ -54,8 +54,8 @@ def _describe_matrix(study: Study, key: None, folder: Path) -> Mapping[str, Any]
 @study_asset(kinds={"duckdb", "matplotlib"}, describe=_describe_matrix)
 def dice_matrix(study: Study, key: None, folder: Path, track: Track) -> None:
     """All rows in DuckDB (table `dice`), checked for completeness, with heat maps of donors and of test cases."""
-    from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import make_matrix
+    from idal_assets.store.database import record
 
     record(study.folder.database, "dice", make_matrix(study, folder), study.folder.database_lock)
 
@@ -94,8 +94,8 @@ def case_ranking(study: Study, key: None, folder: Path, track: Track) -> None:
 
     Beside the score stand its rivals out of fold, Dice and label quality; they have no part in the order.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.matrix import make_ranking
+    from idal_assets.store.database import record
 
     scores = make_ranking(study, folder)
     record(study.folder.database, "case_score", scores, study.folder.database_lock)

@@ -6,7 +6,7 @@ from typing import Any
 
 from idal_assets.orchestration.assembly import sentences, study_asset, table
 from idal_assets.progress import Track
-from idal_assets.study import Study
+from idal_assets.study.study import Study
 
 
 def _describe_detection(study: Study, key: None, folder: Path) -> Mapping[str, Any]:
@@ -26,7 +26,7 @@ def fault_detection(study: Study, key: None, folder: Path, track: Track) -> None
     The ranking's score stands beside its parts, the clusters and the rivals out of fold; the best is named,
     whichever it is. For a raw folder without `truth.json` it says nothing.
     """
-    from idal_assets.analysis.database import record
     from idal_assets.steps.detection import make_detection
+    from idal_assets.store.database import record
 
     record(study.folder.database, "detection", make_detection(study, folder), study.folder.database_lock)

@@ -9,9 +9,9 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idal_assets.artifacts import Inputs, content_hash
 from idal_assets.settings import CANDIDATES
-from idal_assets.study import NotMadeError, Study
+from idal_assets.store.artifacts import Inputs, content_hash
+from idal_assets.study.study import NotMadeError, Study
 
 Partition = Literal["case", "candidate", "donor", "fold", "removal_set"]
 Versions = str | dict[str, str]

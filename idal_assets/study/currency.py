@@ -4,9 +4,9 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from idal_assets.artifacts import Inputs, Provenance, content_hash, read_provenance
-from idal_assets.graph import GRAPH, RAW_FOLDER, Node
-from idal_assets.study import NotMadeError, StillStudy, Study
+from idal_assets.store.artifacts import Inputs, Provenance, content_hash, read_provenance
+from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node
+from idal_assets.study.study import NotMadeError, StillStudy, Study
 
 State = Literal["current", "outdated", "missing"]
 States = Mapping[str, Mapping[str | None, State]]

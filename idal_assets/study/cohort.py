@@ -11,17 +11,14 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from idal_assets.artifacts import content_hash
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.readers import read_case, scan_raw_folder
-from idal_assets.imaging.truth import CaseTruth, read_truth
+from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
+from idal_assets.store.artifacts import content_hash
 
 COHORT_FILE = "cohort.json"
-CASE_TABLE = "cases.csv"
-"""What is known of the cases beside their images; optional, in the raw folder."""
-
 Role = Literal["donor", "test", "pretraining", "validation"]
 
 

@@ -10,14 +10,14 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idal_assets.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
-from idal_assets.layout import DataFolder
-from idal_assets.removal_sets import RemovalSet, removal_sets
-from idal_assets.settings import Profile, load_profile, with_changes
+from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
+from idal_assets.profile import Profile, load_profile, with_changes
+from idal_assets.store.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
+from idal_assets.store.layout import DataFolder
 
 if TYPE_CHECKING:
     from idal_assets.imaging.case import Case
-    from idal_assets.imaging.cohort import Cohort
+    from idal_assets.study.cohort import Cohort
 
 DEFAULT_DATA_FOLDER = Path("data")
 DEFAULT_PROFILE = "demo"
@@ -142,7 +142,7 @@ class Study:
         Raises:
             NotMadeError: The cohort has not been made.
         """
-        from idal_assets.imaging.cohort import read_cohort
+        from idal_assets.study.cohort import read_cohort
 
         self.provenance("cohort")
         found = read_cohort(self.path("cohort"))
@@ -154,7 +154,7 @@ class Study:
         Raises:
             CaseError: Its files are unreadable or changed since the cohort was made.
         """
-        from idal_assets.imaging.cohort import read_unchanged_case
+        from idal_assets.study.cohort import read_unchanged_case
 
         return read_unchanged_case(self.cohort, case_id)
 
@@ -175,7 +175,7 @@ class Study:
         Raises:
             NotMadeError: The cohort has not been made.
         """
-        from idal_assets.imaging.cohort import draw_folds
+        from idal_assets.study.cohort import draw_folds
 
         names = self.profile.out_of_fold.names
         return dict(zip(names, draw_folds(self.cohort.donors, len(names), self.profile.seed), strict=True))

@@ -1,0 +1,161 @@
+"""The profile: one experiment's settings, read from YAML, put together and validated."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import ValidationError, model_validator
+
+from idal_assets.settings import (
+    AnatomySettings,
+    AutomationSettings,
+    CandidatesSettings,
+    CohortSettings,
+    ComputeSettings,
+    ControlSettings,
+    ConvergenceSettings,
+    DownloadSettings,
+    EvidenceSettings,
+    InferenceSettings,
+    OutOfFoldSettings,
+    PhantomSettings,
+    PlansSettings,
+    RemovalSettings,
+    Section,
+    SimilaritySettings,
+    TrainingSettings,
+    VariantSettings,
+)
+
+PROFILE_FOLDER = Path(__file__).parent / "profiles"
+
+
+class ProfileError(ValueError):
+    """A profile that does not exist or has an unknown key or a bad value; the message names it."""
+
+
+class Profile(Section):
+    """An experiment; the sections are in the order of the graph.
+
+    Attributes:
+        name: Name of the profile, from its file.
+        description: One line on what it is for.
+        seed: Seed that every training and variant derives its own from.
+        raw: Raw data folder; null takes the download if it is automatic, else the phantom of this profile.
+    """
+
+    name: str
+    description: str = ""
+    seed: int = 0
+    raw: Path | None = None
+    download: DownloadSettings | None = None
+    phantom: PhantomSettings | None = None
+    anatomy: AnatomySettings = AnatomySettings()
+    cohort: CohortSettings = CohortSettings()
+    plans: PlansSettings = PlansSettings()
+    candidates: CandidatesSettings = CandidatesSettings()
+    baseline: TrainingSettings
+    variants: VariantSettings = VariantSettings()
+    case_model: TrainingSettings
+    convergence: ConvergenceSettings = ConvergenceSettings()
+    inference: InferenceSettings = InferenceSettings()
+    out_of_fold: OutOfFoldSettings
+    similarity: SimilaritySettings = SimilaritySettings()
+    removal: RemovalSettings = RemovalSettings()
+    controls: ControlSettings = ControlSettings()
+    reduced: TrainingSettings
+    evidence: EvidenceSettings = EvidenceSettings()
+    compute: ComputeSettings = ComputeSettings()
+    automation: AutomationSettings = AutomationSettings()
+
+    @model_validator(mode="before")
+    @classmethod
+    def _folds_train_like_the_baseline(cls, values: Any) -> Any:
+        """Fills in the training of the folds where the profile does not say."""
+        section = values.get("out_of_fold", {})
+        if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
+            return {**values, "out_of_fold": {**section, "training": values["baseline"]}}
+        return values
+
+
+def profile_names() -> list[str]:
+    """Names of the profiles that come with the package."""
+    return sorted(path.stem for path in PROFILE_FOLDER.glob("*.yaml"))
+
+
+def load_profile(name_or_file: str | Path) -> Profile:
+    """Reads a profile by its name in the package or from a YAML file.
+
+    Args:
+        name_or_file: `demo`, or the path of a file that ends in `.yaml` or `.yml`.
+
+    Returns:
+        The validated profile.
+
+    Raises:
+        ProfileError: There is no such profile, or a key is unknown or a value bad.
+    """
+    path = _profile_path(name_or_file)
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        raise ProfileError(f"{path} is not valid YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise ProfileError(f"{path} holds no settings; copy a profile from {PROFILE_FOLDER} and change it")
+    try:
+        return Profile.model_validate({"name": path.stem, **values})
+    except ValidationError as error:
+        raise ProfileError(_explain(f"The profile {path}", error)) from error
+
+
+def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
+    """The profile with other values for some settings, validated anew.
+
+    Args:
+        profile: The profile.
+        changes: Values by section and setting, nested as in a profile.
+
+    Raises:
+        ProfileError: A key is unknown or a value bad.
+    """
+    try:
+        return Profile.model_validate(_merged(profile.model_dump(), changes))
+    except ValidationError as error:
+        raise ProfileError(_explain(f"The profile {profile.name} with the settings of this run", error)) from error
+
+
+def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(values)
+    for key, value in changes.items():
+        inner = merged.get(key)
+        if isinstance(inner, Mapping) and isinstance(value, Mapping):
+            value = _merged(inner, value)
+        merged[key] = value
+    return merged
+
+
+def _profile_path(name_or_file: str | Path) -> Path:
+    path = Path(name_or_file)
+    if path.suffix in (".yaml", ".yml"):
+        if not path.is_file():
+            raise ProfileError(f"There is no profile file {path}; check the path")
+        return path
+    shipped = PROFILE_FOLDER / f"{name_or_file}.yaml"
+    if str(name_or_file) not in profile_names():
+        raise ProfileError(
+            f"There is no profile {str(name_or_file)!r}; take one of {', '.join(profile_names())} "
+            "or give the path of a .yaml file"
+        )
+    return shipped
+
+
+def _explain(what: str, error: ValidationError) -> str:
+    lines = [f"{what} cannot be used:"]
+    for problem in error.errors():
+        key = ".".join(str(part) for part in problem["loc"]) or "the profile"
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"  {key}: unknown key")
+        else:
+            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
+    return "\n".join(lines)
