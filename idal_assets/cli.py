@@ -32,11 +32,12 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> Any:
+        from idal_assets.anatomy import AnatomyError
         from idal_assets.imaging.download import DownloadError
         from idal_assets.orchestration.runner import StepFailedError
-        from idal_assets.study.cohort import CohortError
+        from idal_assets.study.roles import CohortError
 
-        of_the_raw_folder = (CaseError, CohortError, DownloadError, FileExistsError)
+        of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
         try:
             return command(*args, **kwargs)
         except (ProfileError, NotMadeError, StepFailedError, *of_the_raw_folder) as error:
@@ -199,20 +200,20 @@ def _remember(study: Study) -> None:
 
 def _print_outcome(study: Study) -> None:
     from idal_assets.steps.evidence import load_evidence
-    from idal_assets.steps.matrix import load_ranking
-    from idal_assets.steps.report import load_median_change
+    from idal_assets.steps.retraining import load_median_change
+    from idal_assets.steps.similarity import load_ranking
 
     sets = Table("removal set", "cases left", "median Dice", "difference to all", title="Reductions")
-    for row in load_median_change(study).itertuples():
+    for row in load_median_change(study.path("reduction_report")).itertuples():
         difference = f"{row.difference_of_medians:+.4f}"
         sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
     CONSOLE.print(sets)
-    found = load_evidence(study)
+    found = load_evidence(study.path("evidence"))
     for said in [*found.sentences, *found.warnings]:
         CONSOLE.print(f"- {said}", soft_wrap=True)
     CONSOLE.print()
     worst = Table("rank", "case", "score", "donor mean", "receiver mean", title="Worst cases")
-    for row in load_ranking(study).head(max(study.profile.removal.sizes)).itertuples():
+    for row in load_ranking(study.path("case_ranking")).head(max(study.profile.removal.sizes)).itertuples():
         means = (f"{value:.3f}" for value in (row.score, row.donor_mean, row.receiver_mean))
         worst.add_row(str(row.rank), row.case_id, *means)
     CONSOLE.print(worst)

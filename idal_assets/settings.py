@@ -123,12 +123,15 @@ class CohortSettings(Section):
 
     Attributes:
         seed: Seed of the draw.
-        donors: How many donors; null takes every case that has no other role.
+        donors: How many donors; null takes `donor_share` of all cases.
+        donor_share: Share of donors where `donors` is null; null takes every case that has no other role.
         test: How many test cases; null takes `test_share` of all cases, at least two.
         test_share: Share of test cases where `test` is null.
         pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it.
         validation: How many cases every model segments so that the mode `robust` can judge on them which donors
-            may leave; no network learns from them, and no retraining is evaluated on them.
+            may leave; no network learns from them, and no retraining is evaluated on them. Null takes
+            `validation_share` of all cases, at least one.
+        validation_share: Share of validation cases where `validation` is null.
         donor_cases: Donors by name.
         test_cases: Test cases by name.
         pretraining_cases: Pretraining cases by name.
@@ -139,10 +142,12 @@ class CohortSettings(Section):
 
     seed: int = 0
     donors: int | None = Field(None, ge=2)
+    donor_share: float | None = Field(None, gt=0, lt=1)
     test: int | None = Field(None, ge=1)
     test_share: float = Field(0.25, gt=0, lt=1)
     pretraining: int = Field(0, ge=0)
-    validation: int = Field(0, ge=0)
+    validation: int | None = Field(0, ge=0)
+    validation_share: float = Field(0.1, gt=0, lt=1)
     donor_cases: tuple[str, ...] = ()
     test_cases: tuple[str, ...] = ()
     pretraining_cases: tuple[str, ...] = ()

@@ -13,58 +13,49 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-from idal_assets.orchestration.partitions import PARTITIONS
+from idal_assets.orchestration.partitions import partitions_def
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import tried_again
-from idal_assets.study.graph import GRAPH
+from idal_assets.study.graph import GRAPH, Check, Node
 from idal_assets.study.study import NotMadeError, Study
 
 if TYPE_CHECKING:
     from idal_assets.steps.checks import Finding
 
-MATRIX = "dice_matrix"
-CURRENT_MATRIX = "current_matrix"
-TRAINED = "Weights and losses are finite, the training has its full length, the loss went down (else a warning)."
+
+def build_checks() -> list[dg.AssetChecksDefinition]:
+    """The checks of all assets that have one; each blocks what follows."""
+    return [_definition(node, node.check) for node in GRAPH.values() if node.check]
 
 
-def _check(asset: str, name: str, description: str, refuses: bool = True) -> dg.AssetChecksDefinition:
-    """Makes a blocking check of an asset.
-
-    Args:
-        asset: The asset.
-        name: Name of the function in `steps.checks` that looks at an artifact.
-        description: What it verifies, for the UI.
-        refuses: Whether an artifact that fails is damaged and must be made anew.
-    """
-    partition = GRAPH[asset].partition
-
-    def check(context: dg.AssetCheckExecutionContext, study: StudyResource) -> dg.AssetCheckResult:
+def _definition(node: Node, check: Check) -> dg.AssetChecksDefinition:
+    def look(context: dg.AssetCheckExecutionContext, study: StudyResource) -> dg.AssetCheckResult:
         opened = study.open()
-        key = context.op_execution_context.partition_key if partition else None
-        opened.provenance(asset, key)
+        key = context.op_execution_context.partition_key if node.partition else None
+        opened.provenance(node.name, key)
         with tried_again():
-            finding = _look(opened, asset, key, name)
-        if finding.problems and refuses:
-            opened.refuse(asset, key)
+            finding = _look(opened, node.name, key, check)
+        if finding.problems and check.refuses:
+            opened.refuse(node.name, key)
         return dg.AssetCheckResult(**_outcome(finding))
 
     with warnings.catch_warnings():
         # Dagster still calls the partitions of a check a preview; a new minor release is taken only after a test.
         warnings.simplefilter("ignore", dg.PreviewWarning)
         return dg.asset_check(
-            asset=asset,
-            name=name,
-            description=description,
+            asset=node.name,
+            name=check.name,
+            description=check.says,
             blocking=True,
-            partitions_def=PARTITIONS[partition] if partition else None,
-        )(check)
+            partitions_def=partitions_def(node),
+        )(look)
 
 
-def _look(study: Study, asset: str, key: str | None, name: str) -> "Finding":
+def _look(study: Study, asset: str, key: str | None, check: Check) -> "Finding":
     # imported here, because the definitions load without the science
     from idal_assets.steps import checks
 
-    return getattr(checks, name)(study, asset, key)
+    return getattr(checks, check.name)(study, asset, key)
 
 
 def _outcome(finding: "Finding") -> dict[str, Any]:
@@ -77,41 +68,25 @@ def _outcome(finding: "Finding") -> dict[str, Any]:
     }
 
 
-ALL_CHECKS = [
-    _check("raw_case", "verified_content", "The files still hold, voxel for voxel, what the cohort verified."),
-    _check(
-        "case_slices",
-        "sound_slices",
-        "Channels, shapes and label values are right, intensities finite, and there is a tumour to learn.",
-    ),
-    _check("baseline_candidate", "trained_well", TRAINED),
-    _check("baseline_weights", "trained_well", TRAINED),
-    _check("case_model", "trained_well", TRAINED),
-    _check("fold_model", "trained_well", TRAINED),
-    _check("dice_row", "complete_row", "Every receiver and region once, in range or undefined, as counted."),
-    _check(
-        MATRIX,
-        CURRENT_MATRIX,
-        "The matrix was made from the rows that are there now. Said anew whenever a row or the cohort is made, "
-        "however many rows there are: the UI's own mark gives up at 100.",
-        refuses=False,
-    ),
-    _check("reduced_model", "trained_well", TRAINED),
-]
+def check_of(asset: str) -> dg.AssetCheckKey | None:
+    """The check of an asset, if it has one."""
+    check = GRAPH[asset].check
+    return dg.AssetCheckKey(dg.AssetKey(asset), check.name) if check else None
 
 
-def checks_of(asset: str) -> list[dg.AssetCheckKey]:
-    """The checks of an asset."""
-    return [key for check in ALL_CHECKS for key in check.check_keys if key.asset_key == dg.AssetKey(asset)]
+def tell_anew(study: Study, instance: dg.DagsterInstance, made: str) -> None:
+    """Says anew what is to be said whenever an asset is made: whether what was made from it is still current."""
+    for node in GRAPH.values():
+        if node.check and node.check.told_anew and made in node.made_from:
+            _tell(study, instance, node.name, node.check)
 
 
-def tell_matrix(study: Study, instance: dg.DagsterInstance) -> None:
-    """Says anew whether the matrix is current; for whoever has made something that it is made from."""
-    made = instance.fetch_materializations(dg.AssetKey(MATRIX), limit=1).records
+def _tell(study: Study, instance: dg.DagsterInstance, asset: str, check: Check) -> None:
+    made = instance.fetch_materializations(dg.AssetKey(asset), limit=1).records
     if not made:
         return
     try:
-        finding = _look(study, MATRIX, None, CURRENT_MATRIX)
+        finding = _look(study, asset, None, check)
     except NotMadeError:
         return
     target = AssetCheckEvaluationTargetMaterializationData(
@@ -119,8 +94,8 @@ def tell_matrix(study: Study, instance: dg.DagsterInstance) -> None:
     )
     instance.report_runless_asset_event(
         dg.AssetCheckEvaluation(
-            asset_key=dg.AssetKey(MATRIX),
-            check_name=CURRENT_MATRIX,
+            asset_key=dg.AssetKey(asset),
+            check_name=check.name,
             target_materialization_data=target,
             **_outcome(finding),
         )

@@ -1,8 +1,8 @@
-"""Puts assets and resources together; tests and the command line hand in their own resources."""
+"""Puts the code location together; tests and the command line hand in their own resources."""
 
 import dagster as dg
 
-from idal_assets.orchestration.assets import ALL_ASSETS
+from idal_assets.orchestration.assets import build_assets
 from idal_assets.orchestration.automation import (
     conditions_sensor,
     look_at_raw_folder,
@@ -10,12 +10,12 @@ from idal_assets.orchestration.automation import (
     raw_folder_sensor,
     with_conditions,
 )
-from idal_assets.orchestration.checks import ALL_CHECKS
+from idal_assets.orchestration.checks import build_checks
 from idal_assets.orchestration.jobs import ALL_JOBS
-from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 
 
-def build_definitions(study: StudyResource | None = None, progress: Progress | None = None) -> dg.Definitions:
+def build_definitions(study: StudyResource | None = None, progress: StepProgress | None = None) -> dg.Definitions:
     """Builds the code location.
 
     Args:
@@ -29,12 +29,12 @@ def build_definitions(study: StudyResource | None = None, progress: Progress | N
     profile = study.open().profile
     settings = profile.automation
     return dg.Definitions(
-        assets=with_conditions([asset(profile) for asset in ALL_ASSETS], study),
-        asset_checks=ALL_CHECKS,
+        assets=with_conditions(build_assets(profile), study),
+        asset_checks=build_checks(),
         jobs=[*ALL_JOBS, look_at_raw_folder],
         sensors=[raw_folder_sensor(study, settings), conditions_sensor(settings)],
         schedules=[nightly_schedule(study, settings)],
-        resources={"study": study, "progress": progress or Progress()},
+        resources={"study": study, "progress": progress or StepProgress()},
         # A process for each step would load PyTorch each time and compete for cores and card.
         executor=dg.in_process_executor,
     )

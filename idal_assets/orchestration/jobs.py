@@ -12,7 +12,8 @@ import dagster as dg
 from rich.progress import Progress as Bars
 
 from idal_assets.orchestration.instance import close_abandoned_runs
-from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
+from idal_assets.orchestration.runner import Runner
 from idal_assets.study.graph import GRAPH, upstream_of
 
 COST_TAG = "idal/cost"
@@ -58,11 +59,8 @@ PURPOSES: Mapping[str, Purpose] = {
 def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
     @dg.op(name=f"make_{name}", description=purpose.description)
     def make(context: dg.OpExecutionContext, study: StudyResource) -> None:
-        # imported here, because the runner builds the definitions that this job belongs to
-        from idal_assets.orchestration.runner import Runner
-
         close_abandoned_runs(context.instance)
-        runner = Runner(study.open(), context.instance, Bars(disable=True), Progress().of(context.log.info))
+        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(context.log.info))
         made = runner.run(purpose.assets)
         context.log.info(f"{sum(made.made.values())} artifacts made, {made.kept} were current")
         context.add_output_metadata({"made": made.made, "were_current": made.kept})

@@ -16,8 +16,11 @@ from pydantic import BaseModel
 from idal_assets.profile import Profile
 from idal_assets.study.graph import Node
 
-FIXED = {"out_of_fold.folds", "removal.sizes", "controls.random", "controls.matched", "controls.seeds"}
-"""They decide which folds and removal sets there are, so they cannot differ between assets."""
+FIXED = {
+    *("anatomy", "out_of_fold.folds", "removal.sizes", "controls.random", "controls.matched", "controls.seeds"),
+    *("name", "description"),
+}
+"""They decide which regions, folds and removal sets there are, or name the study, so no asset has its own."""
 
 
 def config_schema(node: Node, profile: Profile) -> dict[str, dg.Field]:

@@ -2,39 +2,29 @@
 
 import dagster as dg
 
-from idal_assets.study.graph import GRAPH, Partition, Selector, same_key
+from idal_assets.study.graph import GRAPH, PARTITIONS, Node
+from idal_assets.study.selectors import Selector, same_key
 from idal_assets.study.study import Study
 
-PARTITIONS: dict[Partition, dg.DynamicPartitionsDefinition] = {
-    "case": dg.DynamicPartitionsDefinition(name="case"),
-    "candidate": dg.DynamicPartitionsDefinition(name="candidate"),
-    "donor": dg.DynamicPartitionsDefinition(name="donor"),
-    "fold": dg.DynamicPartitionsDefinition(name="fold"),
-    "removal_set": dg.DynamicPartitionsDefinition(name="removal_set"),
-}
+
+def partitions_def(node: Node) -> dg.DynamicPartitionsDefinition | None:
+    """Dagster's definition of an asset's partitions; None where it has none."""
+    return dg.DynamicPartitionsDefinition(name=node.partition) if node.partition else None
 
 
 def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
     """Makes the instance's partitions those of the cohort and of the profile."""
-    cohort = study.cohort
-    wanted: dict[Partition, list[str]] = {
-        "case": [case.case_id for case in cohort.cases],
-        "candidate": study.candidates,
-        "donor": cohort.donors,
-        "fold": study.profile.out_of_fold.names,
-        "removal_set": list(study.removal_sets),
-    }
-    for name, keys in wanted.items():
+    for name, partition in PARTITIONS.items():
+        keys = partition.keys(study)
         present = set(instance.get_dynamic_partitions(name))
         instance.add_dynamic_partitions(name, [key for key in keys if key not in present])
         for gone in sorted(present - set(keys)):
             instance.delete_dynamic_partition(name, gone)
 
 
-def dependency(upstream: str, partition: Partition | None, selector: Selector) -> dg.AssetDep:
+def dependency(upstream: str, node: Node, select: Selector) -> dg.AssetDep:
     """The Dagster dependency that corresponds to an edge of the graph."""
-    upstream_partition = GRAPH[upstream].partition
-    if upstream_partition is None or partition is None:
+    if GRAPH[upstream].partition is None or node.partition is None:
         return dg.AssetDep(upstream)
-    mapping = dg.IdentityPartitionMapping() if selector is same_key else dg.AllPartitionMapping()
+    mapping = dg.IdentityPartitionMapping() if select is same_key else dg.AllPartitionMapping()
     return dg.AssetDep(upstream, partition_mapping=mapping)

@@ -31,7 +31,7 @@ class StudyResource(dg.ConfigurableResource):
         return Study.open(self.data_dir or None, self.profile or None, Path(self.raw) if self.raw else None)
 
 
-class Progress:
+class StepProgress:
     """Shows the progress of a step, by default as lines in Dagster's log.
 
     Args:

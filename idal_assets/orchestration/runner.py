@@ -10,16 +10,17 @@ import dagster as dg
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
-from idal_assets.orchestration.checks import checks_of
-from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.assets import artifact_definitions
+from idal_assets.orchestration.checks import check_of
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
-from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.progress import Track, bar
-from idal_assets.steps.cohort import ensure_raw_folder
 from idal_assets.store.artifacts import read_provenance
 from idal_assets.study.currency import is_kept
-from idal_assets.study.graph import GRAPH, Node, same_key, whole
+from idal_assets.study.graph import GRAPH, Node
+from idal_assets.study.making import prepare
+from idal_assets.study.selectors import same_key, whole
 from idal_assets.study.study import Study
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
@@ -62,7 +63,7 @@ def chains(wanted: Collection[str] = tuple(GRAPH)) -> list[list[Node]]:
         together = (
             bool(chain)
             and chain[0].partition == node.partition
-            and "cohort" not in names
+            and not chain[-1].names_partitions
             and all(select in direct for name, select in node.made_from.items() if name in names)
         )
         if together and names & node.made_from.keys():
@@ -88,7 +89,7 @@ class Runner:
         self._bars = bars
         self._track = track or bar(bars)
         resource = StudyResource(data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw))
-        definitions = build_definitions(resource, Progress(self._track))
+        definitions = artifact_definitions(resource, StepProgress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
     def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
@@ -100,14 +101,15 @@ class Runner:
         Raises:
             StepFailedError: A step or its check failed; what was made before stays.
         """
-        ensure_raw_folder(self._study, self._track)
+        for name in wanted:
+            prepare(self._study, name, self._track)
         result = Made()
         total = self._bars.add_task("[bold]all artifacts", total=None)
         for chain in chains(wanted):
             known = {node.name: self._known_to_instance(node) for node in chain}
             for key in chain[0].keys(self._study):
                 self._run_chain(chain, key, known, result, total)
-            if chain[0].name == "cohort":
+            if chain[-1].names_partitions:
                 register_partitions(self._study, self._instance)
                 self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
         return result
@@ -164,10 +166,10 @@ class Runner:
     def _known_to_instance(self, node: Node) -> Mapping[str | None, str]:
         """Versions that the instance has recorded and, where the asset has a check, has checked."""
         versions = recorded_versions(self._instance, node)
-        checks = checks_of(node.name)
-        if not checks:
+        check = check_of(node.name)
+        if check is None:
             return versions
-        found = self._instance.event_log_storage.get_asset_check_partition_info(checks)
+        found = self._instance.event_log_storage.get_asset_check_partition_info([check])
         # A failed check leaves no current artifact to be looked at here, or was only a warning.
         checked = {
             info.partition_key

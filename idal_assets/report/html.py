@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from numbers import Integral, Real
+from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -18,7 +19,7 @@ Cell = str | int | float | bool | None
 
 
 @dataclass(frozen=True)
-class Table:
+class ReportTable:
     """A table of a section.
 
     Attributes:
@@ -51,6 +52,11 @@ class Picture:
     caption: str
 
 
+def picture_of(path: Path, title: str, caption: str) -> Picture:
+    """A picture that an artifact holds."""
+    return Picture(title, path.read_bytes(), caption)
+
+
 @dataclass(frozen=True)
 class ReportSection:
     """A part of the page with an entry in its table of contents.
@@ -66,7 +72,7 @@ class ReportSection:
     title: str
     anchor: str
     text: str = ""
-    tables: Sequence[Table] = ()
+    tables: Sequence[ReportTable] = ()
     pictures: Sequence[Picture] = ()
 
 
@@ -115,7 +121,7 @@ def _is_missing(cell: Cell) -> bool:
     return cell is None or (isinstance(cell, Real) and math.isnan(cell))
 
 
-def _numeric_columns(table: Table) -> list[bool]:
+def _numeric_columns(table: ReportTable) -> list[bool]:
     columns = [[row[i] for row in table.rows] for i in range(len(table.columns))]
     return [bool(column) and all(_is_number(x) for x in column) for column in columns]
 

@@ -1,9 +1,9 @@
 """The cell cache: what of a row need not be computed again.
 
 A cell is one model on one case. It follows from the version of the model and the version of the case's slices,
-from settings and code of the asset that holds it, and from whether the case's surface distances are asked for.
-While a row is made again, the row before still lies in the data folder; cells of it that are still true are taken
-over, and only the others are segmented.
+from settings and code of the asset that holds it, from the regions that are scored, and from whether the case's
+surface distances are asked for. While a row is made again, the row before still lies in the data folder; cells of
+it that are still true are taken over, and only the others are segmented.
 """
 
 import json
@@ -13,10 +13,9 @@ from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.analysis.scores import COUNTS, MEASURES, Scalar, with_scalar
-from idal_assets.store.artifacts import read_provenance
-from idal_assets.study.graph import GRAPH
-from idal_assets.study.study import Study
+from idal_assets.analysis.scores import COUNTS, MEASURES, with_scalar
+from idal_assets.anatomy import Anatomy
+from idal_assets.study.making import Task
 
 ROW_FILE = "row.parquet"
 EVALUATION_FILE = "evaluation.parquet"
@@ -32,12 +31,14 @@ class Cells:
         model_version: Version of the model.
         case_versions: Version of the slices of every case that the model is to segment, in order.
         taken_over: Rows of the cells that are there already.
+        anatomy_version: Version of the anatomy whose regions are scored.
     """
 
     case_column: str
     model_version: str
     case_versions: Mapping[str, str]
     taken_over: pd.DataFrame
+    anatomy_version: str
 
     @property
     def present(self) -> list[str]:
@@ -62,7 +63,7 @@ class Cells:
             whichever of them were taken over.
         """
         rows = pd.concat([self.taken_over, *computed] if len(self.taken_over) else computed)
-        noted = {"computed": self.missing, "taken_over": self.present}
+        noted = {"computed": self.missing, "taken_over": self.present, "anatomy_version": self.anatomy_version}
         (folder / COUNTS_FILE).write_text(json.dumps(noted, indent=1))
         places = {name: place for place, name in enumerate(self.case_versions)}
         rows = rows.sort_values(self.case_column, key=lambda names: names.map(places), kind="stable")
@@ -76,6 +77,7 @@ def find_cells(
     case_column: str,
     model_version: str,
     case_versions: Mapping[str, str],
+    anatomy_version: str,
     measured: Collection[str] = (),
 ) -> Cells:
     """Tells the cells that are still true from those that are to be computed.
@@ -85,12 +87,14 @@ def find_cells(
         case_column: Column of the rows that names the case.
         model_version: Version of the model now.
         case_versions: Version of the slices of every case now.
+        anatomy_version: Version of the anatomy whose regions are scored.
         measured: Cases whose surface distances are asked for. A cell of theirs without distances is computed
             again; of any other case the distances are dropped, so that all that is taken over is what would be
             computed.
     """
     if before is None:
-        return Cells(case_column, model_version, case_versions, pd.DataFrame({case_column: []}))
+        none = pd.DataFrame({case_column: []})
+        return Cells(case_column, model_version, case_versions, none, anatomy_version)
     same_model = before["model_version"] == model_version
     # a case that left has no version now, and no version of before equals that
     same_case = before["receiver_version"] == before[case_column].map(case_versions)
@@ -99,26 +103,25 @@ def find_cells(
     # a distance is defined wherever the Dice is, so this is a cell in which none was measured
     without = still.loc[asked & still["dice"].notna() & still["hd95"].isna(), case_column]
     still = still.assign(hd95=still["hd95"].where(asked))
-    return Cells(case_column, model_version, case_versions, still[~still[case_column].isin(without)])
+    still = still[~still[case_column].isin(without)]
+    return Cells(case_column, model_version, case_versions, still, anatomy_version)
 
 
-def rows_before(study: Study, asset: str, key: str, file: str) -> pd.DataFrame | None:
+def rows_before(task: Task, file: str, anatomy: Anatomy) -> pd.DataFrame | None:
     """Rows of the artifact that is about to be replaced.
 
     Args:
-        study: The study.
-        asset: Name of the asset.
-        key: Its partition.
+        task: The artifact in the making.
         file: The file with the rows.
+        anatomy: The anatomy whose regions are scored now.
 
     Returns:
-        The rows, or None where there is no finished artifact or other code or settings made it.
+        The rows, or None where there is no finished artifact, or other code, settings or regions made it.
     """
-    before = read_provenance(study.path(asset, key))
-    now = GRAPH[asset].inputs(study, key)
-    if before is None or (before.inputs.code, before.inputs.settings) != (now.code, now.settings):
+    folder = task.before
+    if folder is None or _noted(folder).get("anatomy_version") != anatomy.version:
         return None
-    return pd.read_parquet(study.path(asset, key) / file)
+    return pd.read_parquet(folder / file)
 
 
 def cell_counts(folder: Path, made_now: bool) -> dict[str, int]:
@@ -128,23 +131,27 @@ def cell_counts(folder: Path, made_now: bool) -> dict[str, int]:
         folder: Folder of the finished artifact; it may be one without cells.
         made_now: Whether this run made it; otherwise it took over all of them.
     """
-    path = folder / COUNTS_FILE
-    if not path.is_file():
+    noted = _noted(folder)
+    if not noted:
         return {}
-    noted = json.loads(path.read_text())
     total = len(noted["computed"]) + len(noted["taken_over"])
     computed = len(noted["computed"]) if made_now else 0
     return {"cells_computed": computed, "cells_taken_over": total - computed}
 
 
-def read_scores(file: Path, scalar: Scalar) -> pd.DataFrame:
+def _noted(folder: Path) -> dict:
+    path = folder / COUNTS_FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def read_scores(file: Path, scalar_regions: Collection[str]) -> pd.DataFrame:
     """Reads the rows of a model's cells, with the scalar that the profile asks for now.
 
     Args:
         file: The artifact's file; it holds regions and labels only, so that another scalar changes no artifact
             that takes a network to make.
-        scalar: Which regions the scalar averages.
+        scalar_regions: Which regions the scalar averages.
     """
     rows = pd.read_parquet(file)
     of_cell = [name for name in rows.columns if name not in ("region", *MEASURES, *COUNTS)]
-    return with_scalar(rows, of_cell, scalar)
+    return with_scalar(rows, of_cell, scalar_regions)

@@ -4,7 +4,7 @@ Each check looks at one artifact on disk, given by study, asset and partition, a
 anything. PyTorch and nnU-Net are imported where they are needed: a raw case or the matrix is checked without them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.scores import COUNTS, MEASURES, dice, iou
-from idal_assets.imaging.brain_tumour import CHANNELS, LABELS, REGIONS
-from idal_assets.imaging.inspection import CaseFacts, inspect_case
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.inspection import inspect_case
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.readers import scan_raw_folder
+from idal_assets.study.cohort import read_facts
 from idal_assets.study.study import NotMadeError, Study
 
 if TYPE_CHECKING:
@@ -30,9 +31,6 @@ ITERATIONS_TO_JUDGE = 20
 
 UNREADABLE = (FileNotFoundError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile, UnpicklingError)
 """What readers say of a file that is damaged or gone. A disk or network that is away says something else."""
-
-OUTSIDE = -1
-"""Value of preprocessed labels outside the brain."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
     """
     expected = study.cohort.case(case_id).facts
     try:
-        recorded = CaseFacts.model_validate_json((study.path(asset, case_id) / "facts.json").read_bytes())
+        recorded = read_facts(study.path(asset, case_id))
     except UNREADABLE as error:
         return Finding((f"facts.json cannot be read ({error}); materialize raw_case again",))
     files = [files for files in scan_raw_folder(study.raw).cases if files.case_id == case_id]
@@ -77,27 +75,29 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
 
 
 def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
-    """Channels and shapes are right, intensities finite, label values allowed, and there is a tumour to learn."""
+    """Channels and shapes are right, intensities finite, label values allowed, and there is something to learn."""
     from idal_assets.nnunet.slices import load_slices
 
     try:
         slices = load_slices(study.path(asset, case_id), case_id)
     except UNREADABLE as error:
         return Finding((f"its files cannot be read ({error}); materialize case_slices again",))
-    problems = [*_image_problems(slices), *_label_problems(slices)]
+    anatomy = study.cohort.anatomy
+    problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy)]
     facts = {
-        "tumour_voxels": int((slices.label > 0).sum()),
+        "labelled_voxels": int((slices.label > 0).sum()),
         "lowest_intensity": float(slices.image.min()),
         "highest_intensity": float(slices.image.max()),
     }
     return Finding(tuple(problems), facts=facts if not problems else {})
 
 
-def _image_problems(slices: "CaseSlices") -> list[str]:
+def _image_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
+    channels = anatomy.channels
     problems = []
-    if slices.image.shape != (len(CHANNELS), *slices.label.shape):
+    if slices.image.shape != (len(channels), *slices.label.shape):
         problems.append(
-            f"the image has shape {slices.image.shape}; {len(CHANNELS)} channels ({', '.join(CHANNELS)}) "
+            f"the image has shape {slices.image.shape}; {len(channels)} channels ({', '.join(channels)}) "
             f"of the label's shape {slices.label.shape} are needed"
         )
     bad = slices.image.size - int(np.isfinite(slices.image).sum())
@@ -106,23 +106,29 @@ def _image_problems(slices: "CaseSlices") -> list[str]:
     return problems
 
 
-def _label_problems(slices: "CaseSlices") -> list[str]:
+def _label_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
     problems = []
-    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
+    known = {0, *anatomy.labels} | ({anatomy.ignore} if anatomy.ignore else set())
+    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, *known})}
     if slices.truth is None:
         problems.append("the label in the original geometry (truth.b2nd) is missing")
     else:
-        volumes["truth"] = (slices.truth, {0, *LABELS})
+        volumes["truth"] = (slices.truth, known)
     for name, (volume, allowed) in volumes.items():
         unknown = sorted(set(np.unique(volume).tolist()) - allowed)
         if unknown:
             problems.append(f"{name} holds the values {unknown}; allowed are {sorted(allowed)}")
-        if not (volume > 0).any():
-            problems.append(f"{name} has no tumour voxel")
-    for value in LABELS:
-        if (slices.label == value).any() and not len(slices.foreground.get(value, ())):
-            problems.append(f"label {value} has voxels but no places that a patch could be centred on")
+        if not np.isin(volume, list(anatomy.labels)).any():
+            problems.append(f"{name} has no voxel of the {anatomy.foreground}")
+    for places in _learned(anatomy):
+        if np.isin(slices.label, places).any() and not len(slices.foreground.get(places, ())):
+            problems.append(f"label {places} has voxels but no places that a patch could be centred on")
     return problems
+
+
+def _learned(anatomy: Anatomy) -> list[int | tuple[int, ...]]:
+    """What patches are centred on: the labels, or the regions that networks are trained on."""
+    return [anatomy.regions[name] for name in anatomy.trained] or list(anatomy.labels)
 
 
 def trained_well(study: Study, asset: str, key: str | None) -> Finding:
@@ -184,7 +190,8 @@ def complete_row(study: Study, asset: str, donor: str) -> Finding:
         rows = rows[["donor", "receiver", "region", *MEASURES, *COUNTS]]
     except UNREADABLE as error:
         return Finding((f"row.parquet cannot be read ({error}); materialize dice_row again",))
-    problems = _coverage_problems(rows, donor, study.cohort.receivers)
+    cohort = study.cohort
+    problems = _coverage_problems(rows, donor, cohort.receivers, cohort.anatomy.regions)
     if not problems:
         with_distances = study.provenance(asset, donor).inputs.settings["inference"]["surface_distances"]
         measured = rows["receiver"].isin(study.cohort.tests if with_distances else [])
@@ -193,8 +200,10 @@ def complete_row(study: Study, asset: str, donor: str) -> Finding:
     return Finding(tuple(problems), facts=facts)
 
 
-def _coverage_problems(rows: pd.DataFrame, donor: str, receivers: list[str]) -> list[str]:
-    expected = {(donor, receiver, region) for receiver in receivers for region in REGIONS}
+def _coverage_problems(
+    rows: pd.DataFrame, donor: str, receivers: Collection[str], regions: Collection[str]
+) -> list[str]:
+    expected = {(donor, receiver, region) for receiver in receivers for region in regions}
     found = list(zip(rows["donor"], rows["receiver"], rows["region"], strict=True))
     problems = []
     for words, places in (

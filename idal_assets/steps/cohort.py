@@ -1,19 +1,40 @@
-"""The raw folder and the cohort: what is there, who takes part, and the tables that say so."""
+"""The part `cohort`: what is in the raw folder, who takes part, and the tables that say so."""
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
-from idal_assets.imaging.brain_tumour import LABELS
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts, inspect_folder
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.truth import TRUTH_FILE
+from idal_assets.plots.cases import case_overview
+from idal_assets.plots.style import png_bytes
 from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
+from idal_assets.report.html import ReportSection, ReportTable
 from idal_assets.steps.download import download_brain_tumour
-from idal_assets.study.cohort import COHORT_FILE, Cohort, choose_cohort, read_cohort, save_cohort
+from idal_assets.study.cohort import (
+    COHORT_FILE,
+    FACTS_FILE,
+    Cohort,
+    choose_cohort,
+    label_millilitres,
+    read_cohort,
+    save_cohort,
+)
+from idal_assets.study.making import Outcome, Task
 from idal_assets.study.study import Study
+
+# --- raw folder ---
+
+
+def begin(study: Study, track: Track) -> None:
+    """Notes which study the data folder holds, and makes the raw folder where none is given."""
+    study.remember()
+    ensure_raw_folder(study, track)
 
 
 def ensure_raw_folder(study: Study, track: Track) -> None:
@@ -44,28 +65,48 @@ def ensure_raw_folder(study: Study, track: Track) -> None:
         write_phantom(study.raw, settings, track)
 
 
-def make_cohort(study: Study, folder: Path, track: Track) -> Cohort:
+# --- cohort ---
+
+
+def make_cohort(task: Task) -> Outcome:
     """Verifies the raw folder and gives the cases their roles.
 
-    What is known from the cohort before is taken over for files that did not change.
+    What is known from the cohort before is taken over for files that did not change. The version is the content of
+    the cases; the rows of the tables `cohort` and `case_label`.
 
     Raises:
         CaseError: The folder is unreadable.
         CohortError: Cases are refused or too few.
+        AnatomyError: The profile names channels, labels or regions that there are not.
     """
-    before = study.path("cohort")
-    known = read_cohort(before).known if (before / COHORT_FILE).is_file() else {}
-    report = inspect_folder(study.raw, known, track)
-    profile = study.profile
-    chosen = choose_cohort(report, profile.cohort, profile.removal.sizes, profile.out_of_fold.folds)
-    save_cohort(chosen, folder)
-    return chosen
+    before = task.replaced()
+    known = read_cohort(before).known if before and (before / COHORT_FILE).is_file() else {}
+    report = inspect_folder(task.raw_folder, known, task.track)
+    anatomy = report.anatomy.with_settings(task.setting("anatomy"))
+    anatomy.scored(task.setting("similarity.scalar"))
+    folds, sizes = task.setting("out_of_fold.folds"), task.setting("removal.sizes")
+    chosen = choose_cohort(report, task.setting("cohort"), anatomy, sizes, folds)
+    save_cohort(chosen, task.folder)
+    return Outcome(chosen.version, {"cohort": cohort_rows(chosen), "case_label": label_rows(chosen)})
 
 
-def label_millilitres(facts: CaseFacts) -> dict[str, float]:
-    """Volume of each label in ml, by its name."""
-    voxel = facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
-    return {name: round(facts.label_voxels.get(str(value), 0) * voxel, 2) for value, name in LABELS.items()}
+def show_cohort(task: Task) -> Mapping[str, Any]:
+    """Roles and facts of all cases, and what was refused."""
+    found = read_cohort(task.folder)
+    anatomy = found.anatomy
+    return {
+        "raw_folder": str(found.raw),
+        "layout": found.layout,
+        "channels": ", ".join(anatomy.channels),
+        "labels": ", ".join(anatomy.labels.values()),
+        "regions": ", ".join(anatomy.regions),
+        "donors": len(found.donors),
+        "test_cases": len(found.tests),
+        "validation_cases": len(found.validation),
+        "pretraining_cases": len(found.pretraining),
+        "cases": cohort_table(found),
+        "refused": refused_table(found.refused),
+    }
 
 
 def cohort_table(cohort: Cohort) -> pd.DataFrame:
@@ -76,7 +117,7 @@ def cohort_table(cohort: Cohort) -> pd.DataFrame:
             "role": case.role,
             "shape": " × ".join(map(str, case.facts.shape)),
             "spacing (mm)": " × ".join(f"{size:g}" for size in case.facts.spacing),
-            **{f"{name} (ml)": volume for name, volume in label_millilitres(case.facts).items()},
+            **{f"{name} (ml)": volume for name, volume in _volumes(case.facts, cohort.anatomy).items()},
             "warnings": "; ".join(case.facts.warnings),
         }
         for case in cohort.cases
@@ -84,8 +125,14 @@ def cohort_table(cohort: Cohort) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
+def _volumes(facts: CaseFacts, anatomy: Anatomy) -> dict[str, float]:
+    """Volume of each label in ml, by its name."""
+    volumes = label_millilitres(facts)
+    return {name: volumes.get(value, 0.0) for value, name in anatomy.labels.items()}
+
+
 def cohort_rows(cohort: Cohort) -> pd.DataFrame:
-    """The rows of the database's table `cohort`; refused cases and cases without a role are rows with a reason."""
+    """The rows of the table `cohort`; refused cases and cases without a role are rows with a reason."""
     rows = [_facts_row(case.case_id, case.role, case.facts, "") for case in cohort.cases]
     rows += [
         _facts_row(case, "left over", cohort.known[case], "not needed by the profile") for case in cohort.left_over
@@ -100,8 +147,6 @@ def cohort_rows(cohort: Cohort) -> pd.DataFrame:
 def _facts_row(case_id: str, role: str, facts: CaseFacts, reason: str) -> dict[str, object]:
     shape = {f"shape_{axis}": size for axis, size in zip("xyz", facts.shape, strict=True)}
     spacing = {f"spacing_{axis}": size for axis, size in zip("xyz", facts.spacing, strict=True)}
-    columns = ("oedema_voxels", "non_enhancing_voxels", "enhancing_voxels")
-    voxels = {name: facts.label_voxels.get(str(value), 0) for name, value in zip(columns, LABELS, strict=True)}
     return {
         "case_id": case_id,
         "role": role,
@@ -109,6 +154,65 @@ def _facts_row(case_id: str, role: str, facts: CaseFacts, reason: str) -> dict[s
         "layout": facts.layout,
         **shape,
         **spacing,
-        **voxels,
         "reason": reason,
     }
+
+
+def label_rows(cohort: Cohort) -> pd.DataFrame:
+    """The rows of the table `case_label`: voxels of each label of every verified case."""
+    rows = [
+        {"case_id": case_id, "label": name, "value": value, "voxels": facts.label_voxels.get(str(value), 0)}
+        for case_id, facts in cohort.known.items()
+        for value, name in cohort.anatomy.labels.items()
+    ]
+    return pd.DataFrame(rows).assign(cohort_version=cohort.version)
+
+
+def refused_table(refused: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
+    """One row a refused case and reason."""
+    rows = [{"case_id": case, "reason": reason} for case, reasons in refused.items() for reason in reasons]
+    return pd.DataFrame(rows, columns=["case_id", "reason"])
+
+
+# --- one case ---
+
+
+def describe_case(task: Task) -> Outcome:
+    """Writes the facts of a case and a picture of it; the version is its content."""
+    facts = task.cohort.case(task.key).facts
+    (task.folder / FACTS_FILE).write_text(facts.model_dump_json(indent=1))
+    picture = case_overview(task.read_case(facts), task.legend)
+    (task.folder / "overview.png").write_bytes(png_bytes(picture))
+    return Outcome(facts.content_hash)
+
+
+def show_case(task: Task) -> Mapping[str, Any]:
+    """Role, geometry and label volumes."""
+    case = task.cohort.case(task.key)
+    volumes = label_millilitres(case.facts)
+    labels = {task.legend.labels[value]: volume for value, volume in volumes.items()}
+    return {
+        "role": case.role,
+        "shape": " × ".join(map(str, case.facts.shape)),
+        "spacing_mm": " × ".join(f"{size:g}" for size in case.facts.spacing),
+        "orientation": case.facts.orientation,
+        "content_hash": case.facts.content_hash,
+        "label_volumes": pd.DataFrame({"label": list(labels), "millilitres": list(labels.values())}),
+        "warnings": "; ".join(case.facts.warnings) or "none",
+    }
+
+
+# --- section of the report ---
+
+
+def cohort_section(cohort: Cohort) -> ReportSection:
+    """Which case has which role, and which were refused."""
+    cases = cohort_table(cohort)
+    tables = [ReportTable("Cases", list(cases.columns), cases.to_numpy().tolist())]
+    if cohort.refused:
+        rows = [[case, reason] for case, reasons in cohort.refused.items() for reason in reasons]
+        tables.append(ReportTable("Refused cases", ["case", "reason"], rows))
+    if cohort.left_over:
+        rows = [[case] for case in cohort.left_over]
+        tables.append(ReportTable("Cases that the profile did not need", ["case"], rows))
+    return ReportSection("Cohort", "cohort", "", tables, [])

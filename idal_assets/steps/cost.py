@@ -1,33 +1,31 @@
 """What the answer cost: seconds of every artifact, as their records say."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-from idal_assets.plots.cost import cost_by_asset
+from idal_assets.plots.cost import cost_by_asset, human_time
 from idal_assets.plots.style import png_bytes
+from idal_assets.report.html import ReportSection, picture_of
+from idal_assets.steps.convergence import load_convergence
 from idal_assets.store.artifacts import COMPUTE_FILE, Provenance
-from idal_assets.study.graph import GRAPH, version_in_the_making
-from idal_assets.study.study import Study
+from idal_assets.study.making import Outcome, Task
 
 COST_FILE = "cost.parquet"
 
 
-def make_cost(study: Study, folder: Path) -> pd.DataFrame:
+def make_cost(task: Task) -> Outcome:
     """Lists what every artifact above took; writes `cost.parquet` and a picture.
 
-    Returns:
-        The rows of the database's table `cost`, one for each artifact.
+    The rows of the table `cost`, one for each artifact.
     """
-    rows = [
-        _row(study, study.provenance(name, key))
-        for name in GRAPH["cost"].made_from
-        for key in GRAPH[name].keys(study)
-    ]
-    table = pd.DataFrame(rows)
-    table.to_parquet(folder / COST_FILE, index=False)
-    (folder / "cost.png").write_bytes(png_bytes(cost_by_asset(cost_of_assets(table))))
-    return table.assign(cost_version=version_in_the_making(study, "cost"))
+    places = [(asset, key) for asset in task.inputs.made_from for key in task.keys(asset) or [None]]
+    table = pd.DataFrame([_row(task.upstream(*place), task.path(*place)) for place in places])
+    table.to_parquet(task.folder / COST_FILE, index=False)
+    (task.folder / "cost.png").write_bytes(png_bytes(cost_by_asset(cost_of_assets(table))))
+    return Outcome(tables={"cost": table.assign(cost_version=task.version)})
 
 
 def cost_of_assets(table: pd.DataFrame) -> pd.DataFrame:
@@ -38,13 +36,20 @@ def cost_of_assets(table: pd.DataFrame) -> pd.DataFrame:
     return summed.sort_values("seconds", ascending=False, ignore_index=True)
 
 
-def load_cost(study: Study) -> pd.DataFrame:
+def load_cost(folder: Path) -> pd.DataFrame:
     """Reads what `make_cost` wrote."""
-    return pd.read_parquet(study.path("cost") / COST_FILE)
+    return pd.read_parquet(folder / COST_FILE)
 
 
-def _row(study: Study, record: Provenance) -> dict[str, object]:
-    computed_on = study.path(record.asset, record.key) / COMPUTE_FILE
+def show_cost(task: Task) -> Mapping[str, Any]:
+    """Sums over all artifacts and by asset."""
+    costs = load_cost(task.folder)
+    sums = {f"total_{name}": float(costs[name].sum()) for name in ("seconds", "cpu_seconds", "gpu_seconds")}
+    return {**sums, "by_asset": cost_of_assets(costs)}
+
+
+def _row(record: Provenance, folder: Path) -> dict[str, object]:
+    computed_on = folder / COMPUTE_FILE
     device = computed_on.read_text() if computed_on.is_file() else "cpu"
     return {
         "asset": record.asset,
@@ -56,3 +61,36 @@ def _row(study: Study, record: Provenance) -> dict[str, object]:
         "artifact_version": record.version,
         "written": record.written,
     }
+
+
+def cost_section(task: Task) -> ReportSection:
+    """What the answer cost, and what shorter trainings would have told."""
+    costs = load_cost(task.path("cost"))
+    devices = ", ".join(sorted(set(costs["device"])))
+    return ReportSection(
+        "Cost",
+        "cost",
+        f"The answer took {human_time(costs['seconds'].sum())} on {devices}, and "
+        f"{human_time(costs['cpu_seconds'].sum())} of processor time. "
+        f"{_convergence_sentence(load_convergence(task.path('convergence')))}",
+        [],
+        [
+            picture_of(
+                task.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions."
+            ),
+            picture_of(
+                task.path("convergence") / "convergence.png",
+                "Would shorter trainings have told the same?",
+                "Rank correlation of the donors' scores after a part of each case model's training with the final "
+                "ones, and the time of trainings and matrix until then.",
+            ),
+        ],
+    )
+
+
+def _convergence_sentence(table: pd.DataFrame) -> str:
+    early = table.iloc[:-1]
+    if early.empty:
+        return ""
+    told = ", ".join(f"{row.correlation:.2f} after {row.share:.0%}" for row in early.itertuples())
+    return f"Rank correlation with the final ranking: {told} of the case models' iterations."

@@ -1,6 +1,8 @@
 """Known truth: how well the ranking and its rivals find planted faults, where the dataset was made."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -13,82 +15,90 @@ from idal_assets.analysis.detection import (
 )
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
 from idal_assets.plots.style import png_bytes
-from idal_assets.steps.matrix import DECIDING_FILE, load_ranking
-from idal_assets.study.graph import version_in_the_making
-from idal_assets.study.study import Study
+from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.settings import SimilaritySettings
+from idal_assets.steps.similarity import load_deciding_cells, load_ranking
+from idal_assets.study.making import Outcome, Task
 
 DETECTION_FILE = "detection.parquet"
-CANDIDATES_FILE = "candidates.parquet"
+SCORES_FILE = "scores.parquet"
 RIVALS = {"out_of_fold_dice": "out-of-fold Dice", "label_quality": "label quality"}
 
 
-def make_detection(study: Study, folder: Path) -> pd.DataFrame:
+def make_detection(task: Task) -> Outcome:
     """Compares all scores by how well they find the planted faults of the donors.
 
-    Writes `detection.parquet`, one row a score, `candidates.parquet` with the scores and the truth of every donor,
-    and two pictures. Where nothing is known of the donors both tables are empty and there are no pictures.
-
-    Returns:
-        The rows of the database's table `detection`.
+    Writes `detection.parquet`, one row a score, `scores.parquet` with the scores and the truth of every donor, and
+    two pictures. Where nothing is known of the donors both tables are empty and there are no pictures. The rows of
+    the table `detection`.
     """
-    truth = known_truth(study)
-    scores = candidate_scores(study).loc[truth["case_id"]]
+    truth = _known_truth(task)
+    scores = _all_scores(task).loc[truth["case_id"]]
     table = pd.DataFrame(columns=list(COLUMNS))
     if len(truth):
         table = detection_table(scores, truth)
         best = best_scores(table)
-        offered = table["score"] == offered_score(study.profile.similarity.mode)
+        offered = table["score"] == offered_score(task.setting("similarity.mode"))
         table = table.assign(offered=offered, best=table["score"].isin(best))
-        _draw(study, table, truth, folder)
-    table.to_parquet(folder / DETECTION_FILE, index=False)
-    truth.merge(scores, left_on="case_id", right_index=True).to_parquet(folder / CANDIDATES_FILE, index=False)
-    return table.assign(
-        ranking_version=study.version("case_ranking"),
-        detection_version=version_in_the_making(study, "fault_detection"),
+        _draw(task, table, truth)
+    table.to_parquet(task.folder / DETECTION_FILE, index=False)
+    truth.merge(scores, left_on="case_id", right_index=True).to_parquet(task.folder / SCORES_FILE, index=False)
+    rows = table.assign(
+        ranking_version=task.upstream_version("case_ranking"),
+        detection_version=task.version,
     )
+    return Outcome(tables={"detection": rows})
 
 
-def known_truth(study: Study) -> pd.DataFrame:
+def _known_truth(task: Task) -> pd.DataFrame:
     """What is true of the donors, one row a known one: `case_id`, `fault` (None without one) and `subtype`."""
-    known = study.cohort.truth
-    rows = [(case, known[case].fault, known[case].subtype) for case in study.cohort.donors if case in known]
+    rows = [(case, fault, subtype) for case, (fault, subtype) in task.cohort.planted.items()]
     return pd.DataFrame(rows, columns=["case_id", "fault", "subtype"], dtype=object)
 
 
-def candidate_scores(study: Study) -> pd.DataFrame:
+def _all_scores(task: Task) -> pd.DataFrame:
     """Every score that could find bad cases, one row a donor, indexed by case id; low is bad."""
-    cohort = study.cohort
-    cells = pd.read_parquet(study.path("dice_matrix") / DECIDING_FILE)
-    scores = matrix_scores(cells, cohort.donors, cohort.deciding, study.profile.similarity)
-    rivals = load_ranking(study).set_index("case_id")[list(RIVALS)]
+    cohort = task.cohort
+    cells = load_deciding_cells(task.path("dice_matrix"))
+    names = ("mode", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster")
+    settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in names})
+    regions = cohort.anatomy.scored(settings.scalar)
+    scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions)
+    rivals = load_ranking(task.path("case_ranking")).set_index("case_id")[list(RIVALS)]
     return scores.join(rivals.rename(columns=RIVALS))
 
 
-def load_detection(study: Study) -> pd.DataFrame:
+def load_detection(folder: Path) -> pd.DataFrame:
     """Reads what `make_detection` wrote; no row where nothing is known."""
-    return pd.read_parquet(study.path("fault_detection") / DETECTION_FILE)
+    return pd.read_parquet(folder / DETECTION_FILE)
 
 
-def load_candidates(study: Study) -> pd.DataFrame:
+def load_scores(folder: Path) -> pd.DataFrame:
     """The scores that were compared: `case_id`, `fault`, `subtype` and a column for each score."""
-    return pd.read_parquet(study.path("fault_detection") / CANDIDATES_FILE)
+    return pd.read_parquet(folder / SCORES_FILE)
 
 
-def unknown_donors(study: Study) -> list[str]:
+def show_detection(task: Task) -> Mapping[str, Any]:
+    """Which score finds the faults best, in words and as a table."""
+    found = load_detection(task.folder)
+    said = {"in_words": [statement(found, _unknown_donors(task))]}
+    return {**said, "detection": found} if len(found) else said
+
+
+def _unknown_donors(task: Task) -> list[str]:
     """Donors of which nothing is known, which are left out of the comparison."""
-    return [case for case in study.cohort.donors if case not in study.cohort.truth]
+    return [case for case in task.cohort.donors if case not in task.cohort.planted]
 
 
-def statement(study: Study, table: pd.DataFrame) -> str:
+def statement(table: pd.DataFrame, unknown: Sequence[str]) -> str:
     """Says in plain words which score finds the planted faults best, whichever it is.
 
     Args:
-        study: The study.
         table: Table of `load_detection`.
+        unknown: Donors of which nothing is known.
     """
     if table.empty:
         return "Nothing is known of the donors: the raw folder has no truth.json."
-    unknown = unknown_donors(study)
     aside = f" Left out, since nothing is known of them: {', '.join(unknown)}." if unknown else ""
     faults, cases = int(table["faults"].iloc[0]), int(table["cases"].iloc[0])
     if not table["best"].any():
@@ -110,9 +120,51 @@ def _found(row: pd.Series) -> str:
     )
 
 
-def _draw(study: Study, table: pd.DataFrame, truth: pd.DataFrame, folder: Path) -> None:
-    ranked = load_ranking(study)
+def _draw(task: Task, table: pd.DataFrame, truth: pd.DataFrame) -> None:
+    ranked = load_ranking(task.path("case_ranking"))
     ranked = ranked[ranked["case_id"].isin(truth["case_id"])].dropna(axis="columns", how="all")
     figures = {"scores": detection_scores(table), "ranking": ranking_with_truth(ranked, truth)}
     for name, figure in figures.items():
-        (folder / f"{name}.png").write_bytes(png_bytes(figure))
+        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+
+
+def truth_sections(task: Task) -> list[ReportSection]:
+    """How well the planted faults are found, where it is known which donors have one."""
+    found = load_detection(task.path("fault_detection"))
+    if found.empty:
+        return []
+    folder = task.path("fault_detection")
+    table = ReportTable(
+        "Scores by how well they find planted faults",
+        ["score", "AUROC", "k", "precision at k", "recall at k", "rare but valid removed"],
+        [
+            [
+                row.score,
+                *(float(row.auroc), int(row.k) if pd.notna(row.k) else None),
+                *(float(row.precision_at_k), float(row.recall_at_k)),
+                f"{row.decoys_removed} of {row.decoys}" if pd.notna(row.decoys_removed) else None,
+            ]
+            for row in found.sort_values("auroc", ascending=False, kind="stable").itertuples()
+        ],
+        "Of each score the k worst cases are looked at, k being the number of faults; a worst cluster has a size "
+        "of its own. An AUROC of 0.5 is chance.",
+    )
+    return [
+        ReportSection(
+            "Known truth",
+            "truth",
+            f"{statement(found, _unknown_donors(task))}\n\nThis dataset was made: it is known which labels are "
+            "false and which cases are only rare. Nothing here was known when the ranking was made.",
+            [table],
+            [
+                picture_of(
+                    folder / "scores.png", "Scores compared", "AUROC of the planted faults; 0.5 is chance."
+                ),
+                picture_of(
+                    folder / "ranking.png",
+                    "The ranking and the truth",
+                    "Red: a planted fault. Blue: rare but valid. The line: as many ranks as there are faults.",
+                ),
+            ],
+        )
+    ]

@@ -6,7 +6,7 @@ from idal_assets.imaging.archive import Extraction, extract_cases, read_extracti
 from idal_assets.imaging.download import fetch_archive
 from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
-from idal_assets.study.cohort import needed_cases
+from idal_assets.study.roles import needed_cases
 from idal_assets.study.study import Study
 
 

@@ -1,8 +1,9 @@
 """One training and one segmentation of a study's cases: what all steps that run a network share."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,24 +11,29 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.analysis.surfaces import hd95_of_regions
+from idal_assets.anatomy import Anatomy
 from idal_assets.nnunet.compute import Compute, taken
+from idal_assets.nnunet.geometry import truth_spacing
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk, truth_spacing
+from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
-from idal_assets.progress import Track
 from idal_assets.settings import TrainingSettings
 from idal_assets.store.artifacts import COMPUTE_FILE
-from idal_assets.study.study import Study
+from idal_assets.study.making import Task
+
+Segmented = tuple[CaseSlices, NDArray[np.uint8]]
 
 
-def slices_of(study: Study, names: Iterable[str]) -> SlicesOnDisk:
+def slices_of(task: Task, names: Sequence[str]) -> SlicesOnDisk:
     """The preprocessed slices of some cases, held in memory as far as the profile allows."""
-    found = tuple((name, study.path("case_slices", name), study.version("case_slices", name)) for name in names)
-    return _held_slices(found, study.profile.compute.slices_memory_gb)
+    found = tuple(
+        (name, task.path("case_slices", name), task.upstream_version("case_slices", name)) for name in names
+    )
+    return _held_slices(found, task.compute.slices_memory_gb)
 
 
 @lru_cache(maxsize=1)
@@ -37,65 +43,103 @@ def _held_slices(cases: tuple[tuple[str, Path, str], ...], memory_gb: float) -> 
 
 
 def train_into(
-    study: Study,
-    folder: Path,
+    task: Task,
     cases: SlicesOnDisk,
+    plans: Plans,
     settings: TrainingSettings,
     seed: int,
-    track: Track,
-    name: str,
     initial: Weights | None = None,
-    plans: Plans | None = None,
     keep_after: Collection[int] = (),
 ) -> None:
     """Trains a network into an artifact's folder: an nnU-Net model folder with its curves.
 
     Args:
-        study: The study.
-        folder: Folder of the artifact in the making.
+        task: The artifact in the making.
         cases: What the network learns from.
+        plans: Network, patch and batch size.
         settings: Length, loss and optimiser.
         seed: Seed of initial weights and batches.
-        track: Shows the iterations.
-        name: What the progress calls it.
         initial: Weights to start from; None starts from scratch.
-        plans: Those of another configuration than 2D.
         keep_after: Numbers of iterations after which the weights are kept too.
     """
-    plans = plans or Plans.load(study.path("nnunet_plans"))
-    with taken(study.profile.compute) as compute:
-        trained = train(cases, plans, settings, compute, seed, initial, track, f"train {name}", keep_after)
-    save_model(folder, trained, plans)
-    (folder / COMPUTE_FILE).write_text(str(compute))
-    (folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(folder))))
+    description = f"train {task.key or task.asset}"
+    with taken(task.compute) as compute:
+        trained = train(cases, plans, settings, compute, seed, initial, task.track, description, keep_after)
+    save_model(task.folder, trained, plans)
+    (task.folder / COMPUTE_FILE).write_text(str(compute))
+    (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
 
 
-def segment(
-    study: Study, model: Path, names: list[str], folder: Path, track: Track, description: str
-) -> Iterable[tuple[str, pd.DataFrame, NDArray[np.uint8]]]:
-    """Names of the cases, with the table of their scores and their segmentation as `Predictor` gives it."""
+def predictor_of(task: Task, model: Path, compute: Compute) -> Predictor:
+    """A trained network, ready to segment as the profile says."""
+    tile_step = task.setting("inference.tile_step")
+    return Predictor(load_weights(model), Plans.load(model), tile_step, task.compute, compute)
+
+
+def segment_and_score(
+    task: Task,
+    model: Path,
+    names: Sequence[str],
+    anatomy: Anatomy,
+    description: str,
+    measured: Collection[str] = (),
+) -> Iterator[tuple[str, pd.DataFrame, Segmented]]:
+    """Segments cases with a trained network and scores what it says.
+
+    Args:
+        task: The artifact in the making.
+        model: The network's folder.
+        names: Cases that the artifact is made from.
+        anatomy: Regions to score.
+        description: What the progress is called.
+        measured: Cases on which surface distances are measured.
+
+    Yields:
+        Name of the case, table of its scores, and slices and segmentation as `Predictor` gives them.
+    """
     if not names:
         return
-    plans = Plans.load(study.path("nnunet_plans"))
-    measured = set(measured_cases(study))
-    with taken(study.profile.compute) as compute:
-        (folder / COMPUTE_FILE).write_text(str(compute))
-        predictor = predictor_of(study, model, compute)
-        segmented = predictor.segment(slices_of(study, names), names)
-        for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
-            assert case.truth is not None
-            spacing = truth_spacing(case, plans)
-            hd95 = hd95_of_regions(case.truth, predicted, spacing) if name in measured else None
-            yield name, score_table(confusion(case.truth, predicted), hd95), predicted
+    plans = Plans.load(model)
+    with taken(task.compute) as compute:
+        (task.folder / COMPUTE_FILE).write_text(str(compute))
+        segmented = predictor_of(task, model, compute).segment(slices_of(task, names), names)
+        for name, (case, predicted) in zip(task.track(names, description), segmented, strict=True):
+            yield name, scores_of(case, predicted, plans, anatomy, name in measured), (case, predicted)
 
 
-def measured_cases(study: Study) -> Collection[str]:
-    """Cases on which surface distances are measured."""
-    return study.cohort.tests if study.profile.inference.surface_distances else ()
+def scores_of(
+    case: CaseSlices, predicted: NDArray[np.uint8], plans: Plans, anatomy: Anatomy, with_distances: bool = False
+) -> pd.DataFrame:
+    """Scores one segmentation in the original geometry.
+
+    Args:
+        case: The preprocessed case.
+        predicted: Its segmentation, as `Predictor` gives it.
+        plans: The plans that preprocessed it.
+        anatomy: Regions to score.
+        with_distances: Whether HD95 is measured.
+
+    Returns:
+        Table of `score_table`.
+
+    Raises:
+        CaseError: The case has no label.
+    """
+    truth = case.require_truth()
+    hd95 = None
+    if with_distances:
+        hd95 = hd95_of_regions(truth, predicted, truth_spacing(case, plans), anatomy)
+    return score_table(confusion(truth, predicted, anatomy), anatomy.regions, hd95)
 
 
-def predictor_of(study: Study, model: Path, compute: Compute) -> Predictor:
-    """A trained network, ready to segment as the profile says."""
-    profile = study.profile
-    plans = Plans.load(study.path("nnunet_plans"))
-    return Predictor(load_weights(model), plans, profile.inference, profile.compute, compute)
+def show_training(task: Task) -> Mapping[str, Any]:
+    """Losses and pseudo-Dice of a trained model."""
+    history = load_history(task.folder)
+    pseudo_dice = history.filter(like="pseudo_dice").dropna(how="all")
+    epoch = max(1, len(history) // max(1, len(pseudo_dice)))
+    return {
+        "iterations": len(history),
+        "loss_first_epoch": float(history["loss"].head(epoch).mean()),
+        "loss_last_epoch": float(history["loss"].tail(epoch).mean()),
+        **{name: float(value) for name, value in pseudo_dice.iloc[-1].dropna().items()},
+    }

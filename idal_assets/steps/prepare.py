@@ -1,58 +1,63 @@
-"""nnU-Net's plans and preprocessing of the cohort's cases."""
+"""The part `prepare`: nnU-Net's plans and its preprocessing of the cohort's cases."""
 
 import json
-from pathlib import Path
+from collections.abc import Mapping
+from typing import Any
 
-import numpy as np
-
-from idal_assets.imaging.case import Case
-from idal_assets.nnunet.plans import Plans, fingerprint, make_plans
-from idal_assets.nnunet.slices import CaseSlices, preprocess
+from idal_assets.nnunet.geometry import as_case
+from idal_assets.nnunet.plans import CONFIGURATION, Plans, fingerprint, make_plans
+from idal_assets.nnunet.slices import preprocess
 from idal_assets.plots.cases import case_overview
 from idal_assets.plots.style import png_bytes
-from idal_assets.progress import Track
-from idal_assets.study.graph import CONFIGURATIONS_FILE
-from idal_assets.study.study import Study
+from idal_assets.study.making import Outcome, Task
+from idal_assets.study.selectors import CONFIGURATIONS_FILE
 
 
-def plan_network(study: Study, folder: Path, track: Track) -> str:
+def plan_network(task: Task) -> Outcome:
     """Writes fingerprint and plans of the cases that networks learn from.
 
-    Returns:
-        Version of the 2D plans: a hash of what determines preprocessing and network. The versions of all
-        configurations are in `configurations.json`.
+    The version is that of the 2D plans, a hash of what determines preprocessing and network; those of all
+    configurations are in `configurations.json`.
     """
-    cohort = study.cohort
-    names = [*cohort.donors, *cohort.pretraining]
-    found = fingerprint((study.read_case(name) for name in track(names, "fingerprint")), len(names))
-    plans = make_plans(found, len(names), study.profile.plans)
-    plans.save(folder)
-    (folder / "dataset_fingerprint.json").write_text(json.dumps(found, indent=1))
+    names, anatomy = task.keys("raw_case"), task.cohort.anatomy
+    cases = (task.read_case(task.facts(name)) for name in task.track(names, "fingerprint"))
+    found = fingerprint(cases, len(names), anatomy)
+    plans = make_plans(found, len(names), task.setting("plans"), anatomy)
+    plans.save(task.folder)
+    (task.folder / "dataset_fingerprint.json").write_text(json.dumps(found, indent=1))
     versions = {name: plans.of(name).version for name in plans.configurations}
-    (folder / CONFIGURATIONS_FILE).write_text(json.dumps(versions, indent=1))
-    return plans.version
+    (task.folder / CONFIGURATIONS_FILE).write_text(json.dumps(versions, indent=1))
+    return Outcome(plans.version)
 
 
-def preprocess_case(study: Study, case_id: str, folder: Path) -> None:
+def show_plans(task: Task) -> Mapping[str, Any]:
+    """What nnU-Net planned in 2D."""
+    plans = Plans.load(task.folder)
+    chosen = plans.values["configurations"][CONFIGURATION]
+    return {
+        "patch_size": " × ".join(map(str, plans.patch_size)),
+        "batch_size": plans.configuration.batch_size,
+        "spacing_mm": " × ".join(f"{size:g}" for size in plans.configuration.spacing),
+        "features_per_stage": str(chosen["architecture"]["arch_kwargs"]["features_per_stage"]),
+        "normalization": ", ".join(chosen["normalization_schemes"]),
+        "configurations": ", ".join(plans.configurations),
+        "cascade": plans.cascade,
+        "plans": chosen,
+    }
+
+
+def preprocess_case(task: Task) -> None:
     """Writes the preprocessed slices of a case and a picture of them."""
-    slices = preprocess(study.read_case(case_id), Plans.load(study.path("nnunet_plans")))
-    slices.save(folder)
-    (folder / "slices.png").write_bytes(png_bytes(case_overview(as_case(study, case_id, slices))))
+    plans = Plans.load(task.path("nnunet_plans"))
+    slices = preprocess(task.read_case(task.facts(task.key)), plans)
+    slices.save(task.folder)
+    picture = case_overview(as_case(slices, plans), task.legend)
+    (task.folder / "slices.png").write_bytes(png_bytes(picture))
 
 
-def as_case(study: Study, case_id: str, slices: CaseSlices) -> Case:
-    """Turns preprocessed slices, or those of a variant, into a case that the pictures can draw: (x, y, z) again.
-
-    Args:
-        study: The study.
-        case_id: The case that the slices come from.
-        slices: Slices as nnU-Net keeps them, (z, y, x).
-    """
-    facts = study.cohort.case(case_id).facts
-    return Case(
-        case_id=slices.case_id,
-        image=slices.image.transpose(0, 3, 2, 1),
-        label=slices.label.clip(0).transpose(2, 1, 0).astype(np.uint8),
-        affine=np.asarray(facts.affine),
-        spacing=facts.spacing,
-    )
+def show_slices(task: Task) -> Mapping[str, Any]:
+    """Size of the preprocessed case, in voxels and on disk."""
+    properties = json.loads((task.folder / "properties.json").read_text())
+    shape = properties["shape_after_cropping_and_before_resampling"]
+    size = sum(path.stat().st_size for path in task.folder.iterdir())
+    return {"slices": shape[0], "cropped_shape": " × ".join(map(str, shape)), "megabytes": round(size / 1e6, 2)}

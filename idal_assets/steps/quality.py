@@ -1,30 +1,121 @@
-"""The labels' quality out of fold: its files, and how they are read."""
+"""The part `quality`: what networks that have not learned from a donor say of its label."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.scores import MEAN, Scalar
+from idal_assets.analysis.quality import label_quality
+from idal_assets.analysis.scores import MEAN
+from idal_assets.nnunet.compute import taken
+from idal_assets.nnunet.plans import Plans
+from idal_assets.plots.quality import label_quality_figure
+from idal_assets.plots.style import png_bytes
+from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import read_scores
+from idal_assets.steps.networks import predictor_of, scores_of, show_training, slices_of, train_into
+from idal_assets.study.making import Task
+from idal_assets.study.roles import draw_folds
+from idal_assets.study.study import NotMadeError
 
 LABELS_FILE = "label_quality.parquet"
 SCORES_FILE = "out_of_fold.parquet"
 SCORE_COLUMNS = ("case_id", "fold", "region", "dice", "tp", "fp", "fn", "model_version", "receiver_version")
 
 
-def load_label_quality(folder: Path, scalar: Scalar) -> pd.DataFrame:
-    """Reads what `steps.folds.score_labels` wrote.
+def train_fold_model(task: Task) -> None:
+    """Trains from scratch on the donors that are not in a fold, with the same seed for every fold."""
+    cases = slices_of(task, task.keys("case_slices"))
+    plans = Plans.load(task.path("nnunet_plans"))
+    seed = derived_seed(task.setting("seed"), "fold_model")
+    train_into(task, cases, plans, task.setting("out_of_fold.training"), seed)
+
+
+def show_fold_model(task: Task) -> Mapping[str, Any]:
+    """What the network learned from, and its training."""
+    return {
+        "model_version": task.version,
+        "donors_learned_from": ", ".join(task.inputs.made_from["case_slices"]),
+        **show_training(task),
+    }
+
+
+def score_labels(task: Task) -> None:
+    """Segments every donor with the network of its fold and compares that with its label.
+
+    Writes `label_quality.parquet` with one row a donor (`case_id`, `fold`, `label_quality`), `out_of_fold.parquet`
+    with one row a donor and region (`case_id`, `fold`, `region`, `dice`, `tp`, `fp`, `fn`, `model_version`,
+    `receiver_version`; the scalar is not in it, as in the rows of the matrix), and a picture. Without folds the
+    quality of every label is undefined, and there are neither scores nor a picture.
+
+    Raises:
+        NotMadeError: A network has learned from a donor of its own fold.
+    """
+    labels = pd.DataFrame({"case_id": task.cohort.donors, "fold": None, "label_quality": np.nan})
+    scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
+    names = task.keys("fold_model")
+    if names:
+        drawn = draw_folds(task.cohort.donors, task.setting("out_of_fold.folds"), task.setting("seed"))
+        labels, scores = _judged(task, dict(zip(names, drawn, strict=True)))
+        figure = label_quality_figure(labels, scores, task.cohort.anatomy.composites)
+        (task.folder / "label_quality.png").write_bytes(png_bytes(figure))
+    labels.to_parquet(task.folder / LABELS_FILE, index=False)
+    scores.to_parquet(task.folder / SCORES_FILE, index=False)
+
+
+def _judged(task: Task, folds: Mapping[str, Sequence[str]]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    for fold, donors in folds.items():
+        _ensure_unseen(task, fold, donors)
+    # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
+    versions = {donor: task.upstream_version("case_slices", donor) for donor in task.keys("case_slices")}
+    cases = slices_of(task, list(versions))
+    anatomy = task.cohort.anatomy
+    labels, scores = [], []
+    with taken(task.compute) as compute:
+        for fold, donors in folds.items():
+            version, model = task.upstream_version("fold_model", fold), task.path("fold_model", fold)
+            plans = Plans.load(model)
+            judged = predictor_of(task, model, compute).segment_with_probabilities(cases, donors)
+            for donor, (case, predicted, found) in zip(task.track(donors, f"judge {fold}"), judged, strict=True):
+                place = {"case_id": donor, "fold": fold}
+                labels.append({**place, "label_quality": label_quality(case.label, found, anatomy)})
+                counted = scores_of(case, predicted, plans, anatomy)
+                scores.append(counted.assign(**place, model_version=version, receiver_version=versions[donor]))
+    return pd.DataFrame(labels).sort_values("case_id", ignore_index=True), pd.concat(scores, ignore_index=True)
+
+
+def _ensure_unseen(task: Task, fold: str, donors: Sequence[str]) -> None:
+    """A network from before the folds changed may know a donor of its fold, which would flatter that label."""
+    learned_from = task.upstream("fold_model", fold).inputs.made_from["case_slices"]
+    seen = [donor for donor in donors if donor in learned_from]
+    if seen:
+        raise NotMadeError(
+            f"fold_model of {fold} has learned from {', '.join(seen)}, now in that fold; materialize it again"
+        )
+
+
+def load_label_quality(folder: Path, scalar_regions: Sequence[str]) -> pd.DataFrame:
+    """Reads what `score_labels` wrote.
 
     Args:
         folder: Folder of the artifact.
-        scalar: Which regions the Dice averages.
+        scalar_regions: Which regions the Dice averages.
 
     Returns:
         One row a donor: `case_id`, `fold`, `out_of_fold_dice`, `label_quality`; without folds the last three are
         undefined.
     """
     labels = pd.read_parquet(folder / LABELS_FILE)
-    scores = read_scores(folder / SCORES_FILE, scalar)
+    scores = read_scores(folder / SCORES_FILE, scalar_regions)
     dice = scores[scores["region"] == MEAN].set_index("case_id")["dice"]
     labels["out_of_fold_dice"] = labels["case_id"].map(dice).astype(float)
     return labels[["case_id", "fold", "out_of_fold_dice", "label_quality"]]
+
+
+def show_quality(task: Task) -> Mapping[str, Any]:
+    """Both scores of each label, the doubtful ones first."""
+    labels = load_label_quality(task.folder, task.cohort.anatomy.composites)
+    labels = labels.sort_values(["label_quality", "case_id"])
+    return {"folds": labels["fold"].nunique(), "scores": labels}

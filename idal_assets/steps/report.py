@@ -1,73 +1,82 @@
-"""What the experiment's report says first, and the order of its sections."""
+"""The report of the experiment: what it says first, and the order of its sections."""
+
+from collections.abc import Mapping
+from typing import Any
 
 import pandas as pd
 
 from idal_assets.analysis.removal_sets import FULL_SET
-from idal_assets.profile import Profile
-from idal_assets.report.html import ReportContent
-from idal_assets.steps.evidence import Evidence, load_evidence
-from idal_assets.steps.matrix import load_ranking
-from idal_assets.steps.report_sections import (
-    SCALAR_NAMES,
-    baseline_sections,
-    cohort_section,
-    cost_section,
-    evidence_section,
-    matrix_section,
-    overlay_section,
-    ranking_section,
-    reduction_section,
-    training_section,
-    truth_sections,
-)
+from idal_assets.anatomy import Anatomy
+from idal_assets.report.html import ReportContent, render_report
+from idal_assets.steps.baseline import baseline_sections
+from idal_assets.steps.cohort import cohort_section
+from idal_assets.steps.cost import cost_section
+from idal_assets.steps.detection import truth_sections
+from idal_assets.steps.donors import training_section
+from idal_assets.steps.evidence import Evidence, evidence_section, load_evidence
+from idal_assets.steps.retraining import load_median_change, overlay_section, reduction_section
+from idal_assets.steps.similarity import load_ranking, matrix_section, ranking_section
 from idal_assets.store.artifacts import COMPUTE_FILE
-from idal_assets.study.cohort import Cohort
-from idal_assets.study.study import Study
+from idal_assets.study.making import Task
 
+REPORT_FILE = "report.html"
 MODE_NAMES = {
     "robust": "robust: regions that both cases hold, and what removal does to validation cases",
     "thesis": "thesis: all regions, donors alone",
 }
 
 
-def experiment_content(study: Study) -> ReportContent:
+def make_report(task: Task) -> None:
+    """Writes the page."""
+    (task.folder / REPORT_FILE).write_text(render_report(_content(task)), encoding="utf-8")
+
+
+def show_report(task: Task) -> Mapping[str, Any]:
+    """Where the page is."""
+    page = task.folder / REPORT_FILE
+    return {"page": page, "megabytes": round(page.stat().st_size / 1e6, 2)}
+
+
+def _content(task: Task) -> ReportContent:
     """Gathers the report of a finished study."""
-    cohort = study.cohort
-    change = load_median_change(study)
-    found = load_evidence(study)
+    change = load_median_change(task.path("reduction_report"))
+    found = load_evidence(task.path("evidence"))
+    words = task.cohort.anatomy.in_words(task.setting("similarity.scalar"))
     return ReportContent(
-        title=f"Which cases help, which harm: {study.profile.name}",
-        summary=summary(change, found, load_ranking(study), study.profile),
-        facts=_facts(study, cohort),
+        title=f"Which cases help, which harm: {task.setting('name')}",
+        summary=summary(change, found, load_ranking(task.path("case_ranking")), words),
+        facts=_facts(task, words),
         sections=[
-            evidence_section(study, found),
-            reduction_section(study, change),
-            ranking_section(study),
-            *truth_sections(study),
-            matrix_section(study, cohort),
-            *baseline_sections(study),
-            training_section(study),
-            overlay_section(study, cohort),
-            cost_section(study),
-            cohort_section(study, cohort),
+            evidence_section(task, found),
+            reduction_section(task, change),
+            ranking_section(task),
+            *truth_sections(task),
+            matrix_section(task),
+            *baseline_sections(task),
+            training_section(task),
+            overlay_section(task),
+            cost_section(task),
+            cohort_section(task.cohort),
         ],
     )
 
 
-def load_median_change(study: Study) -> pd.DataFrame:
-    """Table 3.3 of this run."""
-    return pd.read_csv(study.path("reduction_report") / "median_change.csv")
+def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, scalar: str) -> str:
+    """Says in plain words what follows, and no more than that.
 
-
-def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, profile: Profile) -> str:
-    """Says in plain words what follows, and no more than that."""
+    Args:
+        change: Table 3.3 of this run.
+        found: What the retrainings prove.
+        scores: The ranking.
+        scalar: What the scalar of a cell averages, in words.
+    """
     full = change.set_index("removal_set").loc[FULL_SET]
     judged = found.judged
     largest = judged.loc[judged["difference_of_medians"].abs().idxmax(), "sentence"]
     worst = ", ".join(scores["case_id"].head(3))
     return (
         f"{_verdict(judged)} With all {int(full['cases_left'])} donors the median Dice of the test cases "
-        f"({SCALAR_NAMES[profile.similarity.scalar]}) is {full['median_dice']:.3f}; {largest}. "
+        f"({scalar}) is {full['median_dice']:.3f}; {largest}. "
         f"The donors with the lowest scores are {worst}.{_caution(found)}"
     )
 
@@ -89,19 +98,22 @@ def _verdict(judged: pd.DataFrame) -> str:
     return "No removal is shown to help."
 
 
-def _facts(study: Study, cohort: Cohort) -> list[tuple[str, str]]:
-    made = study.provenance("baseline_weights")
+def _facts(task: Task, scalar: str) -> list[tuple[str, str]]:
+    cohort, made = task.cohort, task.upstream("baseline_weights")
+    anatomy: Anatomy = cohort.anatomy
     return [
-        ("Profile", f"{study.profile.name}: {study.profile.description}"),
+        ("Profile", f"{task.setting('name')}: {task.setting('description')}"),
         ("Raw folder", f"{cohort.raw} ({cohort.layout})"),
+        ("Channels", ", ".join(anatomy.channels)),
+        ("Labels", ", ".join(anatomy.labels.values())),
         ("Donors", str(len(cohort.donors))),
         ("Test cases", str(len(cohort.tests))),
         ("Validation cases", str(len(cohort.validation)) if cohort.validation else "none"),
         ("Pretraining cases", str(len(cohort.pretraining)) if cohort.pretraining else "none: the donors train it"),
-        ("Scalar of a cell", SCALAR_NAMES[study.profile.similarity.scalar]),
-        ("Bad cases chosen by", MODE_NAMES[study.profile.similarity.mode]),
-        ("Seed", str(study.profile.seed)),
-        ("Baseline trained on", (study.path("baseline_weights") / COMPUTE_FILE).read_text()),
+        ("Scalar of a cell", scalar),
+        ("Bad cases chosen by", MODE_NAMES[task.setting("similarity.mode")]),
+        ("Seed", str(task.setting("seed"))),
+        ("Baseline trained on", (task.path("baseline_weights") / COMPUTE_FILE).read_text()),
         ("Baseline made", made.written),
         ("Software", ", ".join(f"{name} {version}" for name, version in made.software.items())),
     ]

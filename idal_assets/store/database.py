@@ -26,7 +26,7 @@ class RecordError(ValueError):
 
 
 @dataclass(frozen=True)
-class Table:
+class TableSchema:
     """A table of the history.
 
     Attributes:
@@ -48,50 +48,55 @@ _SCORES = {"dice": "DOUBLE", "iou": "DOUBLE", "hd95": "DOUBLE", "tp": "BIGINT", 
 _DECIDED_FROM = {"ranking_version": "VARCHAR", "matrix_version": "VARCHAR"}
 _EVIDENCE = {"plan_version": "VARCHAR", "evidence_version": "VARCHAR"}
 
-TABLES: Mapping[str, Table] = {
-    "cohort": Table(
+TABLES: Mapping[str, TableSchema] = {
+    "cohort": TableSchema(
         {"case_id": "VARCHAR", "role": "VARCHAR", "content_hash": "VARCHAR", "layout": "VARCHAR"}
         | {f"shape_{axis}": "INTEGER" for axis in "xyz"}
         | {f"spacing_{axis}": "DOUBLE" for axis in "xyz"}
-        | {f"{label}_voxels": "BIGINT" for label in ("oedema", "non_enhancing", "enhancing")}
         | {"reason": "VARCHAR", "cohort_version": "VARCHAR"},
         version=("cohort_version",),
         key=("case_id",),
     ),
-    "dice": Table(
+    "case_label": TableSchema(
+        {"case_id": "VARCHAR", "label": "VARCHAR", "value": "INTEGER", "voxels": "BIGINT"}
+        | {"cohort_version": "VARCHAR"},
+        version=("cohort_version",),
+        key=("case_id", "label"),
+    ),
+    "dice": TableSchema(
         {"donor": "VARCHAR", "receiver": "VARCHAR", "region": "VARCHAR", **_SCORES, "receiver_role": "VARCHAR"}
         | {"model_version": "VARCHAR", "receiver_version": "VARCHAR", "matrix_version": "VARCHAR"},
         version=("matrix_version",),
         key=("donor", "receiver", "region"),
     ),
-    "case_score": Table(
+    "case_score": TableSchema(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
         | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE"}
         | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
         version=("ranking_version",),
         key=("case_id",),
     ),
-    "removal_plan": Table(
+    "removal_plan": TableSchema(
         {"removal_set": "VARCHAR", "kind": "VARCHAR", "base_set": "VARCHAR", "replicate": "INTEGER"}
         | {"control_of": "VARCHAR", "removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
         version=("plan_version",),
         key=("removal_set",),
     ),
-    "training_set": Table(
+    "training_set": TableSchema(
         {"removal_set": "VARCHAR", "case_id": "VARCHAR", "kept": "BOOLEAN", "rank": "INTEGER", "score": "DOUBLE"}
         | {"reason": "VARCHAR", "training_set_version": "VARCHAR", "plan_version": "VARCHAR", **_DECIDED_FROM},
         version=("removal_set", "plan_version", "training_set_version"),
         key=("case_id",),
         by_set=True,
     ),
-    "model": Table(
+    "model": TableSchema(
         {"removal_set": "VARCHAR", "replicate": "INTEGER", "seed": "BIGINT", "model_version": "VARCHAR"}
         | {"training_set_version": "VARCHAR", "plan_version": "VARCHAR"},
         version=("removal_set", "plan_version", "model_version"),
         key=("model_version",),
         by_set=True,
     ),
-    "evaluation": Table(
+    "evaluation": TableSchema(
         {"removal_set": "VARCHAR", "base_set": "VARCHAR", "replicate": "INTEGER"}
         | {"case_id": "VARCHAR", "region": "VARCHAR", **_SCORES}
         | {"model_version": "VARCHAR", "receiver_version": "VARCHAR", "plan_version": "VARCHAR"}
@@ -99,7 +104,7 @@ TABLES: Mapping[str, Table] = {
         version=("report_version",),
         key=("removal_set", "case_id", "region"),
     ),
-    "effect": Table(
+    "effect": TableSchema(
         {"removal_set": "VARCHAR", "removed": "INTEGER", "replicates": "INTEGER", "median_dice": "DOUBLE"}
         | {"difference_of_medians": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
         | {f"median_of_differences{end}": "DOUBLE" for end in ("", "_low", "_high")}
@@ -116,25 +121,25 @@ TABLES: Mapping[str, Table] = {
         version=("evidence_version",),
         key=("removal_set",),
     ),
-    "control": Table(
+    "control": TableSchema(
         {"removal_set": "VARCHAR", "control": "VARCHAR", "kind": "VARCHAR", "difference_of_medians": "DOUBLE"}
         | _EVIDENCE,
         version=("evidence_version",),
         key=("control",),
         may_be_empty=True,
     ),
-    "subgroup": Table(
+    "subgroup": TableSchema(
         {"removal_set": "VARCHAR", "kind": "VARCHAR", "subgroup": "VARCHAR", "cases": "INTEGER"}
         | {"median_of_differences": "DOUBLE", "worst_difference": "DOUBLE", **_EVIDENCE},
         version=("evidence_version",),
         key=("removal_set", "kind", "subgroup"),
     ),
-    "convergence": Table(
+    "convergence": TableSchema(
         {"share": "DOUBLE", "correlation": "DOUBLE", "seconds": "DOUBLE", "convergence_version": "VARCHAR"},
         version=("convergence_version",),
         key=("share",),
     ),
-    "detection": Table(
+    "detection": TableSchema(
         {"score": "VARCHAR", "auroc": "DOUBLE", "k": "INTEGER", "precision_at_k": "DOUBLE"}
         | {"recall_at_k": "DOUBLE", "decoys_removed": "INTEGER", "decoys": "INTEGER", "faults": "INTEGER"}
         | {"cases": "INTEGER", "offered": "BOOLEAN", "best": "BOOLEAN", "ranking_version": "VARCHAR"}
@@ -143,7 +148,7 @@ TABLES: Mapping[str, Table] = {
         key=("score",),
         may_be_empty=True,
     ),
-    "cost": Table(
+    "cost": TableSchema(
         {"asset": "VARCHAR", "key": "VARCHAR", "seconds": "DOUBLE", "cpu_seconds": "DOUBLE"}
         | {"gpu_seconds": "DOUBLE", "device": "VARCHAR", "artifact_version": "VARCHAR", "written": "VARCHAR"}
         | {"cost_version": "VARCHAR"},

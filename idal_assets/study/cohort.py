@@ -1,37 +1,24 @@
 """The cohort: which cases take part, and in which role."""
 
 import csv
-import hashlib
 from collections.abc import Mapping, Sequence
-from fnmatch import fnmatchcase
 from functools import lru_cache
-from itertools import pairwise
 from pathlib import Path
-from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
+from idal_assets.study.roles import CohortError, RoleName, choose_roles, ensure_enough_donors
 
 COHORT_FILE = "cohort.json"
-Role = Literal["donor", "test", "pretraining", "validation"]
-
-
-class CohortError(ValueError):
-    """A raw folder that the profile cannot be run on; the message lists every reason.
-
-    Attributes:
-        refused: Refused cases with their reasons.
-    """
-
-    def __init__(self, message: str, refused: Mapping[str, tuple[str, ...]] | None = None) -> None:
-        super().__init__(message)
-        self.refused = refused or {}
+FACTS_FILE = "facts.json"
+"""What verification found of one case, in its own artifact."""
 
 
 class CohortCase(BaseModel):
@@ -39,15 +26,14 @@ class CohortCase(BaseModel):
 
     Attributes:
         case_id: Name of the case.
-        role: `donor` (a model is fine-tuned on it), `validation` (segmented to judge which donors may leave),
-            `test` (segmented, decides nothing), `pretraining` (trains the baseline).
+        role: One of `roles.ROLES`.
         facts: What verification found.
     """
 
     model_config = ConfigDict(frozen=True)
 
     case_id: str
-    role: Role
+    role: RoleName
     facts: CaseFacts
 
 
@@ -57,6 +43,7 @@ class Cohort(BaseModel):
     Attributes:
         raw: The raw folder.
         layout: Its layout.
+        anatomy: Its channels, labels and regions, with what the profile says of them.
         cases: The cases that take part, by name.
         left_over: Verified cases without a role.
         refused: Refused cases with their reasons.
@@ -69,6 +56,7 @@ class Cohort(BaseModel):
 
     raw: Path
     layout: str
+    anatomy: Anatomy
     cases: tuple[CohortCase, ...]
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
@@ -76,7 +64,7 @@ class Cohort(BaseModel):
     scanners: Mapping[str, str] = {}
     truth: Mapping[str, CaseTruth] = {}
 
-    def _with_role(self, role: Role) -> list[str]:
+    def _with_role(self, role: RoleName) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
 
     @property
@@ -104,27 +92,6 @@ class Cohort(BaseModel):
         """Names of the cases that train the baseline: the pretraining cases, or the donors if there are none."""
         return self.pretraining or self.donors
 
-    def held_out(self, share: float, seed: int) -> list[str]:
-        """Names of the baseline's cases that its candidates are judged on instead of trained on.
-
-        The draw goes by a hash of seed and name, as that of the roles does; test cases are not among those drawn.
-
-        Args:
-            share: Share of the baseline's cases, rounded, at least one.
-            seed: Seed of the draw.
-
-        Raises:
-            CohortError: There would be none left to train on.
-        """
-        cases = self.baseline_cases
-        count = max(1, round(share * len(cases)))
-        if count >= len(cases):
-            raise CohortError(
-                f"The baseline has {len(cases)} training cases, and candidates.held_out_share {share:g} would "
-                "leave none to train its candidates on; lower the share or give the cohort more cases"
-            )
-        return sorted(_in_drawing_order(cases, seed)[:count])
-
     @property
     def receivers(self) -> list[str]:
         """Names of the cases that every model segments: donors, validation cases, then test cases."""
@@ -134,6 +101,12 @@ class Cohort(BaseModel):
     def deciding(self) -> list[str]:
         """Names of the receivers that a decision may look at: donors, then validation cases."""
         return self.donors + self.validation
+
+    @property
+    def planted(self) -> dict[str, list[str | None]]:
+        """Fault and subtype of each donor of which they are known; which scanner it has is no part of it."""
+        known = {case: self.truth[case] for case in self.donors if case in self.truth}
+        return {case: [truth.fault, truth.subtype] for case, truth in known.items()}
 
     def case(self, case_id: str) -> CohortCase:
         """Finds a case.
@@ -153,13 +126,18 @@ class Cohort(BaseModel):
 
 
 def choose_cohort(
-    report: FolderReport, settings: CohortSettings, removal_sizes: Sequence[int], folds: int = 0
+    report: FolderReport,
+    settings: CohortSettings,
+    anatomy: Anatomy,
+    removal_sizes: Sequence[int],
+    folds: int = 0,
 ) -> Cohort:
     """Gives the verified cases their roles.
 
     Args:
         report: The verified raw folder.
         settings: Lists, counts and seed.
+        anatomy: The folder's anatomy, with what the profile says of it.
         removal_sizes: How many donors the removal sets take away.
         folds: Parts that the donors are to be divided into.
 
@@ -178,10 +156,11 @@ def choose_cohort(
         reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
         raise CohortError(_refusal(report, reasons), refused)
     roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
-    _check_enough_donors(roles, settings, removal_sizes, folds, report.raw_dir)
+    ensure_enough_donors(roles, settings, removal_sizes, folds, report.raw_dir)
     return Cohort(
         raw=report.raw_dir,
         layout=report.layout.value,
+        anatomy=anatomy,
         cases=tuple(
             CohortCase(case_id=case, role=roles[case], facts=report.facts[case]) for case in sorted(roles)
         ),
@@ -191,6 +170,12 @@ def choose_cohort(
         scanners=read_scanners(report.raw_dir),
         truth=read_truth(report.raw_dir),
     )
+
+
+def label_millilitres(facts: CaseFacts) -> dict[int, float]:
+    """Volume of each label in ml, by its value."""
+    voxel = facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
+    return {int(value): round(count * voxel, 2) for value, count in facts.label_voxels.items()}
 
 
 def read_scanners(raw_dir: Path) -> dict[str, str]:
@@ -215,95 +200,6 @@ def read_scanners(raw_dir: Path) -> dict[str, str]:
         return {row["case_id"]: row["scanner"] for row in rows if row["scanner"]}
 
 
-def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) -> dict[str, Role]:
-    """Gives each case a role, by the lists and then by the draw.
-
-    The draw orders the cases by a hash of seed and name, so that a case that comes or goes moves few others.
-
-    Args:
-        names: Verified cases.
-        settings: Lists, counts and seed.
-        raw_dir: The raw folder, for the messages.
-
-    Returns:
-        The role of every case that takes part.
-
-    Raises:
-        CohortError: A listed case does not exist or there are too few cases.
-    """
-    roles: dict[str, Role] = {}
-    lists: tuple[tuple[Role, tuple[str, ...]], ...] = (
-        ("test", settings.test_cases),
-        ("pretraining", settings.pretraining_cases),
-        ("validation", settings.validation_cases),
-        ("donor", settings.donor_cases),
-    )
-    for role, patterns in lists:
-        for case in _listed(names, patterns, role, raw_dir):
-            if roles.setdefault(case, role) != role:
-                raise CohortError(f"{case} is listed as {roles[case]} and as {role}; leave it in one list")
-    drawn = [case for case in _in_drawing_order(names, settings.seed) if case not in roles]
-    tests = settings.test if settings.test is not None else max(2, round(settings.test_share * len(names)))
-    wanted: tuple[tuple[Role, int | None, bool], ...] = (
-        ("test", tests, bool(settings.test_cases)),
-        ("pretraining", settings.pretraining, bool(settings.pretraining_cases)),
-        ("validation", settings.validation, bool(settings.validation_cases)),
-        ("donor", settings.donors, bool(settings.donor_cases)),
-    )
-    for role, count, is_listed in wanted:
-        if is_listed:
-            continue
-        taken, drawn = (drawn, []) if count is None else (drawn[:count], drawn[count:])
-        if count is not None and len(taken) < count:
-            raise CohortError(
-                f"{raw_dir}: {count} {role} cases are asked for and only {len(taken)} of {len(names)} are left; "
-                f"add cases or lower cohort.{'donors' if role == 'donor' else role} in the profile"
-            )
-        roles.update(dict.fromkeys(taken, role))
-    return roles
-
-
-def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -> list[str]:
-    """Chooses cases that suffice for the profile and get the same roles as they would among all.
-
-    The draw orders the cases by themselves, so those without a role can be missing from it. All are needed where
-    the number of cases decides (`test` is a share) or where others may stand in for refused ones.
-
-    Args:
-        names: All cases that there are.
-        settings: Lists, counts and seed.
-        source: Where the cases come from, for the messages.
-
-    Returns:
-        The needed cases, sorted.
-
-    Raises:
-        CohortError: A listed case does not exist or there are too few cases.
-    """
-    roles = choose_roles(names, settings, source)
-    by_share = settings.test is None and not settings.test_cases
-    return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
-
-
-def draw_folds(donors: Sequence[str], count: int, seed: int) -> list[list[str]]:
-    """Divides the donors into folds.
-
-    The folds are consecutive parts of the drawing order. A donor that comes or goes shifts their ends, so it moves
-    at most one other donor across each.
-
-    Args:
-        donors: The donors.
-        count: How many folds.
-        seed: Seed of the draw.
-
-    Returns:
-        Donors of each fold, sorted; sizes differ by at most one.
-    """
-    order = _in_drawing_order(donors, seed)
-    ends = [number * len(order) // count for number in range(count + 1)] if count else []
-    return [sorted(order[start:end]) for start, end in pairwise(ends)]
-
-
 def save_cohort(cohort: Cohort, folder: Path) -> None:
     """Writes the cohort as JSON."""
     (folder / COHORT_FILE).write_text(cohort.model_dump_json(indent=1))
@@ -320,55 +216,28 @@ def _parse_cohort(path: Path, modified: int) -> Cohort:
     return Cohort.model_validate_json(path.read_bytes())
 
 
-def read_unchanged_case(cohort: Cohort, case_id: str) -> Case:
-    """Reads a case whose files are still those that the cohort was made from.
+def read_facts(folder: Path) -> CaseFacts:
+    """Reads what verification found of a case from the folder of its artifact."""
+    return CaseFacts.model_validate_json((folder / FACTS_FILE).read_bytes())
+
+
+def read_unchanged_case(raw_dir: Path, facts: CaseFacts) -> Case:
+    """Reads a case whose files are still those that were verified.
+
+    Args:
+        raw_dir: The raw folder.
+        facts: What verification found of the case.
 
     Raises:
         CaseError: The files are gone, unreadable or changed.
     """
-    facts = cohort.case(case_id).facts
-    found = [files for files in scan_raw_folder(cohort.raw).cases if files.case_id == case_id]
-    if not found or case_signature(found[0], cohort.raw) != facts.signature:
+    found = [files for files in scan_raw_folder(raw_dir).cases if files.case_id == facts.case_id]
+    if not found or case_signature(found[0], raw_dir) != facts.signature:
         raise CaseError(
-            f"{case_id}: its files in {cohort.raw} changed or went away since the cohort was made; "
+            f"{facts.case_id}: its files in {raw_dir} changed or went away since the cohort was made; "
             "materialize cohort again"
         )
     return read_case(found[0])
-
-
-def _listed(names: Sequence[str], patterns: Sequence[str], role: Role, raw_dir: Path) -> list[str]:
-    found: list[str] = []
-    for pattern in patterns:
-        matching = [name for name in names if fnmatchcase(name, pattern)]
-        if not matching:
-            raise CohortError(f"{raw_dir}: no case is called {pattern!r}, which cohort.{role}_cases lists")
-        found += matching
-    return found
-
-
-def _in_drawing_order(names: Sequence[str], seed: int) -> list[str]:
-    return sorted(names, key=lambda name: hashlib.sha256(f"{seed}:{name}".encode()).digest())
-
-
-def _check_enough_donors(
-    roles: Mapping[str, Role],
-    settings: CohortSettings,
-    removal_sizes: Sequence[int],
-    folds: int,
-    raw_dir: Path,
-) -> None:
-    donors = sum(role == "donor" for role in roles.values())
-    needed = max(settings.minimum_donors, max(removal_sizes) + 2)
-    if donors < needed:
-        raise CohortError(
-            f"{raw_dir}: {donors} donors are too few for this profile, which needs {needed} "
-            f"(it removes up to {max(removal_sizes)}); add cases or choose smaller removal.sizes"
-        )
-    if donors < folds:
-        raise CohortError(
-            f"{raw_dir}: {donors} donors cannot be divided into {folds} folds; add cases or choose a smaller "
-            "out_of_fold.folds (0 leaves the folds out)"
-        )
 
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:

@@ -1,195 +1,99 @@
-"""The graph: which artifact is made from which, and which settings determine it.
+"""The graph: which artifacts there are, what each is made from, and which function makes it.
 
-This table is the only place that says so. The Dagster assets take their dependencies from it, and an artifact's
-data version is the hash of what its node names. Nothing here imports Dagster.
+One row says everything of an asset that is not work, and this sheet is the only place that says so: the Dagster
+assets are generated from it, `making` makes an artifact by it, and an artifact's data version is the hash of what
+its row names. To add an asset, add a row here and a function in the module of its part under `steps`. Nothing here
+imports Dagster, and no work is imported before it is done.
 """
 
-import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any
 
-from idal_assets.settings import CANDIDATES
-from idal_assets.store.artifacts import Inputs, content_hash
-from idal_assets.study.study import NotMadeError, Study
-
-Partition = Literal["case", "candidate", "donor", "fold", "removal_set"]
-Versions = str | dict[str, str]
-Selector = Callable[[Study, str, str | None], Versions]
-
-
-def whole(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifact, which has no partitions."""
-    return study.version(asset)
-
-
-def same_key(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifact of the same partition."""
-    return study.version(asset, key)
-
-
-def of_donors(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of all donors."""
-    return {case: study.version(asset, case) for case in study.cohort.donors}
-
-
-def of_learning_cases(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of all cases that a network ever learns from: donors and pretraining cases."""
-    cohort = study.cohort
-    return {case: study.version(asset, case) for case in (*cohort.donors, *cohort.pretraining)}
-
-
-def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that train the baseline."""
-    return {case: study.version(asset, case) for case in study.cohort.baseline_cases}
-
-
-def of_baseline_cases_in_2d(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that train the baseline, for a candidate that is 2D; else none."""
-    return of_baseline_cases(study, asset, key) if CANDIDATES[str(key)].is_2d else {}
-
-
-def of_baseline_cases_in_3d(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that train the baseline, for a candidate that is 3D; else none."""
-    return {} if CANDIDATES[str(key)].is_2d else of_baseline_cases(study, asset, key)
-
-
-def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
-    """Only a candidate's configuration of nnU-Net's plans; the plans' own version is that of 2D."""
-    version = study.version(asset)
-    configuration = CANDIDATES[str(key)].configuration
-    if configuration == "2d":
-        return version
-    planned = json.loads((study.path(asset) / CONFIGURATIONS_FILE).read_text())
-    return planned.get(configuration, "not planned")
-
-
-def of_candidates(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of all candidates for the baseline."""
-    return {name: study.version(asset, name) for name in study.candidates}
-
-
-def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
-    """Only the name of the best 2D candidate, where it becomes the baseline; else nothing of the comparison."""
-    if not study.profile.candidates.best_becomes_baseline:
-        return {}
-    study.version(asset)
-    return json.loads((study.path(asset) / COMPARISON_FILE).read_text())["best_2d"]
-
-
-def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that every model segments: donors, validation and test cases."""
-    return {case: study.version(asset, case) for case in study.cohort.receivers}
-
-
-def names_of_tests(study: Study, asset: str, key: str | None) -> Versions:
-    """Only which cases are test cases, for what is measured on these alone."""
-    return content_hash(study.cohort.tests)
-
-
-def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the donors that are not in this fold."""
-    inside = study.folds[str(key)]
-    return {case: study.version(asset, case) for case in study.cohort.donors if case not in inside}
-
-
-def of_folds(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of all folds."""
-    return {fold: study.version(asset, fold) for fold in study.profile.out_of_fold.names}
-
-
-def of_deciding_cases(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the cases that decide: donors and validation cases."""
-    return {case: study.version(asset, case) for case in study.cohort.deciding}
-
-
-def of_tests(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of the test cases."""
-    return {case: study.version(asset, case) for case in study.cohort.tests}
-
-
-def of_removal_sets(study: Study, asset: str, key: str | None) -> Versions:
-    """The upstream artifacts of all removal sets."""
-    return {name: study.version(asset, name) for name in study.removal_sets}
-
-
-def scanners(study: Study, asset: str, key: str | None) -> Versions:
-    """Which scanner each case comes from, as far as it is known; it changes no image."""
-    return content_hash(dict(study.cohort.scanners))
-
-
-def planted_faults(study: Study, asset: str, key: str | None) -> Versions:
-    """What is known to be true of the donors, where their dataset was made; it changes no image."""
-    cohort = study.cohort
-    known = {case: cohort.truth[case] for case in cohort.donors if case in cohort.truth}
-    return content_hash({case: [truth.fault, truth.subtype] for case, truth in known.items()})
-
-
-def deciding_cells(study: Study, asset: str, key: str | None) -> Versions:
-    """The cells of the matrix that decide, those of donors and validation cases: a hash of what determines them.
-
-    An edited test case makes another matrix, but not another decision. The records of the rows tell what the cells
-    were computed from, where the matrix was made from those very rows; of another row only its version is known
-    until the matrix is made again.
-
-    Raises:
-        NotMadeError: There is no matrix, or it has no row of a donor.
-    """
-    rows = study.provenance(asset).inputs.made_from["dice_row"]
-    assert isinstance(rows, Mapping)
-    cohort = study.cohort
-    receivers = cohort.deciding
-    cells: dict[str, object] = {}
-    for donor in cohort.donors:
-        if donor not in rows:
-            raise NotMadeError(f"{asset} has no row of {donor}; materialize {asset} again")
-        cells[donor] = _cells_of_row(study, donor, rows[donor], receivers)
-    return content_hash({"cells": cells, "validation": cohort.validation})
-
-
-def _cells_of_row(study: Study, donor: str, version: str, receivers: Collection[str]) -> object:
-    try:
-        row = study.provenance("dice_row", donor)
-    except NotMadeError:
-        return version
-    cases = row.inputs.made_from["case_slices"]
-    assert isinstance(cases, Mapping)
-    if row.version != version or not cases.keys() >= set(receivers):
-        return version
-    made_with = [row.inputs.code, row.inputs.settings, row.inputs.made_from["case_model"]]
-    return [*made_with, [cases[name] for name in receivers]]
-
-
-def own_content(study: Study, asset: str, key: str | None) -> Versions:
-    """Only this case's content in the cohort, so that another case can come or go without a rerun."""
-    return study.cohort.case(str(key)).facts.content_hash
-
-
-CONFIGURATIONS_FILE = "configurations.json"
-"""Which configurations nnU-Net planned, each with its version."""
-
-COMPARISON_FILE = "comparison.json"
-"""Which candidate for the baseline is the best."""
+from idal_assets.store.artifacts import Inputs
+from idal_assets.study.selectors import (
+    Selector,
+    Settings,
+    all_settings,
+    best_candidate,
+    deciding_cells,
+    folder_signature,
+    in_own_dimensions,
+    kept_cases,
+    of_baseline_cases,
+    of_baseline_cases_in_2d,
+    of_baseline_cases_in_3d,
+    of_candidates,
+    of_deciding_cases,
+    of_donors,
+    of_donors_and_tests,
+    of_folds,
+    of_full_set,
+    of_learning_cases,
+    of_receivers,
+    of_removal_sets,
+    of_tests,
+    outside_fold,
+    own_configuration,
+    own_content,
+    parts,
+    same_key,
+    whole,
+    with_replicate,
+)
+from idal_assets.study.study import Study
 
 RAW_FOLDER = "raw folder"
 """The cohort's source, which is no asset."""
 
 
-def raw_folder(study: Study) -> str:
-    """What the raw folder looks like: names, sizes and times of its files."""
-    from idal_assets.imaging.inspection import folder_signature
+@dataclass(frozen=True)
+class Partition:
+    """A kind of thing that an asset has one artifact for.
 
-    return folder_signature(study.raw)
+    Attributes:
+        name: Its name.
+        keys: Which of them there are; raises `NotMadeError` where the cohort decides and has not been made.
+    """
+
+    name: str
+    keys: Callable[[Study], list[str]]
 
 
-def training_in_other_dimensions(key: str | None) -> Collection[str]:
-    """The settings that do not concern a candidate: how those of the other dimensions are trained."""
-    return ("candidates.training_3d",) if CANDIDATES[str(key)].is_2d else ("candidates.training_2d",)
+PARTITIONS: Mapping[str, Partition] = {
+    partition.name: partition
+    for partition in (
+        Partition("case", lambda study: [case.case_id for case in study.cohort.cases]),
+        Partition("candidate", lambda study: study.candidates),
+        Partition("donor", lambda study: study.cohort.donors),
+        Partition("fold", lambda study: study.profile.out_of_fold.names),
+        Partition("removal_set", lambda study: list(study.removal_sets)),
+    )
+}
+"""All kinds of partitions by name."""
 
 
-def nothing(key: str | None) -> Collection[str]:
-    """No setting: all concern every partition."""
-    return ()
+@dataclass(frozen=True)
+class Check:
+    """What must be true of an artifact before anything is made from it.
+
+    Attributes:
+        name: Function in `steps.checks` that looks at it.
+        says: What it verifies.
+        refuses: Whether an artifact that fails is damaged and must be made anew.
+        told_anew: Whether it is said again whenever something that the artifact is made from is made.
+    """
+
+    name: str
+    says: str
+    refuses: bool = True
+    told_anew: bool = False
+
+
+TRAINED_WELL = Check(
+    "trained_well",
+    "Weights and losses are finite, the training has its full length, the loss went down (else a warning).",
+)
 
 
 @dataclass(frozen=True)
@@ -199,25 +103,41 @@ class Node:
     Attributes:
         name: Name of the asset.
         group: The part of the experiment it belongs to.
-        partition: What it has one artifact for; None where it has only one.
+        says: What it is, for UI, README and docs.
+        work: What makes it, `module:function`; the function is given a `Task`.
         made_from: Upstream assets, each with the function that says which of its artifacts matter.
+        partition: What it has one artifact for; None where it has only one.
         settings: Sections of the profile (`section` or `section.setting`) that determine it.
-        settings_apart: Those of them that do not determine a partition.
+        settings_of_key: Makes of these the settings that determine one partition.
         learned_from: Those upstream assets that hold its training cases; while plans and baseline are pinned, a
             change there calls for no rerun.
+        shows: What a person wants to see of it, `module:function`; the function is given a `Task`.
+        kinds: What it is made with or holds, which the UI shows as icons.
+        accelerated: Whether it trains or segments, and so needs a card or all cores.
+        check: What must be true of it.
+        tables: Tables of the database that it fills.
+        before: What has to be there before its inputs are looked at, `module:function` of study and track.
+        names_partitions: Whether it decides which partitions there are.
         code: Raised by hand when the code changes what it makes; never for a plot's colour.
-        seeded_by_key: Whether the removal set says which seed it is trained with.
     """
 
     name: str
     group: str
-    partition: Partition | None
+    says: str
+    work: str
     made_from: Mapping[str, Selector]
+    partition: str | None = None
     settings: tuple[str, ...] = ()
-    settings_apart: Callable[[str | None], Collection[str]] = nothing
+    settings_of_key: Callable[[Study, str | None, Settings], Settings] = all_settings
     learned_from: tuple[str, ...] = ()
+    shows: str | None = None
+    kinds: tuple[str, ...] = ()
+    accelerated: bool = False
+    check: Check | None = None
+    tables: tuple[str, ...] = ()
+    before: str | None = None
+    names_partitions: bool = False
     code: str = "1"
-    seeded_by_key: bool = False
 
     def inputs(self, study: Study, key: str | None = None, without: Collection[str] = ()) -> Inputs:
         """What determines an artifact, as things are now; an upstream asset of which nothing matters is left out.
@@ -233,14 +153,12 @@ class Node:
         chosen = {
             asset: select(study, asset, key) for asset, select in self.made_from.items() if asset not in without
         }
-        made_from = {asset: versions for asset, versions in chosen.items() if versions}
-        if self.name == "cohort" and RAW_FOLDER not in without:
-            made_from[RAW_FOLDER] = raw_folder(study)
-        apart = self.settings_apart(key)
-        settings = {path: _setting(study.settings, path) for path in self.settings if path not in apart}
-        if self.seeded_by_key:
-            settings["replicate"] = study.removal_sets[str(key)].replicate
-        return Inputs(code=self.code, settings=settings, made_from=made_from)
+        declared = {path: _setting(study.settings, path) for path in self.settings}
+        return Inputs(
+            code=self.code,
+            settings=self.settings_of_key(study, key, declared),
+            made_from={asset: versions for asset, versions in chosen.items() if versions},
+        )
 
     def pinned(self, study: Study) -> tuple[str, ...]:
         """The upstream assets whose change calls for no rerun under the profile's policy."""
@@ -252,48 +170,90 @@ class Node:
         Raises:
             NotMadeError: They depend on the cohort, which has not been made.
         """
-        if self.partition == "case":
-            return [case.case_id for case in study.cohort.cases]
-        if self.partition == "candidate":
-            return [*study.candidates]
-        if self.partition == "donor":
-            return list(study.cohort.donors)
-        if self.partition == "fold":
-            return [*study.profile.out_of_fold.names]
-        if self.partition == "removal_set":
-            return [*study.removal_sets]
-        return [None]
+        return [None] if self.partition is None else [*PARTITIONS[self.partition].keys(study)]
 
 
-def _setting(settings: dict, path: str) -> object:
+def _setting(settings: Mapping[str, Any], path: str) -> object:
     for part in path.split("."):
         settings = settings[part]
     return settings
 
 
+STEPS = "idal_assets.steps"
+SCORED = ("similarity.scalar",)
+DECIDED = ("similarity.mode", "similarity.scalar")
+CLUSTERED = (*DECIDED, "similarity.distance", "similarity.linkage")
+
 _NODES = (
-    Node("cohort", "cohort", None, {}, ("cohort", "out_of_fold.folds", "removal.sizes"), code="3"),
-    Node("raw_case", "cohort", "case", {"cohort": own_content}),
+    Node(
+        "cohort",
+        "cohort",
+        "Which cases take part, and in which role. The whole raw folder is verified first; bad cases are refused "
+        "before anything is trained.",
+        f"{STEPS}.cohort:make_cohort",
+        {RAW_FOLDER: folder_signature},
+        settings=("anatomy", "cohort", "out_of_fold.folds", "removal.sizes", *SCORED),
+        shows=f"{STEPS}.cohort:show_cohort",
+        kinds=("nifti", "duckdb"),
+        tables=("cohort", "case_label"),
+        before=f"{STEPS}.cohort:begin",
+        names_partitions=True,
+        code="4",
+    ),
+    Node(
+        "raw_case",
+        "cohort",
+        "One verified case: geometry, label volumes and a picture of its channels with the label.",
+        f"{STEPS}.cohort:describe_case",
+        {"cohort": own_content},
+        partition="case",
+        shows=f"{STEPS}.cohort:show_case",
+        kinds=("nifti",),
+        check=Check("verified_content", "The files still hold, voxel for voxel, what the cohort verified."),
+        code="2",
+    ),
     Node(
         "nnunet_plans",
         "prepare",
-        None,
-        {"raw_case": of_learning_cases},
-        ("plans",),
+        "nnU-Net's fingerprint of the cases that networks learn from, and its plans of all configurations. The "
+        "version comes from what determines preprocessing and network in 2D.",
+        f"{STEPS}.prepare:plan_network",
+        {"cohort": parts("anatomy"), "raw_case": of_learning_cases},
+        settings=("plans",),
         learned_from=("raw_case",),
+        shows=f"{STEPS}.prepare:show_plans",
+        kinds=("json",),
+        code="3",
+    ),
+    Node(
+        "case_slices",
+        "prepare",
+        "One case after nnU-Net's own preprocessing: transposed, cropped, normalised, resampled.",
+        f"{STEPS}.prepare:preprocess_case",
+        {"raw_case": same_key, "nnunet_plans": whole},
+        partition="case",
+        shows=f"{STEPS}.prepare:show_slices",
+        kinds=("numpy",),
+        check=Check(
+            "sound_slices",
+            "Channels, shapes and label values are right, intensities finite, and there is something to learn.",
+        ),
         code="2",
     ),
-    Node("case_slices", "prepare", "case", {"raw_case": same_key, "nnunet_plans": whole}),
     Node(
         "baseline_candidate",
         "baseline",
-        "candidate",
+        "A network that could be the baseline, 2D or 3D, trained without some of the baseline's cases and judged "
+        "on these. Test cases never take part.",
+        f"{STEPS}.baseline:train_candidate",
         {
+            "cohort": parts("anatomy"),
             "nnunet_plans": own_configuration,
             "case_slices": of_baseline_cases_in_2d,
             "raw_case": of_baseline_cases_in_3d,
         },
-        (
+        partition="candidate",
+        settings=(
             "candidates.held_out_share",
             "candidates.training_2d",
             "candidates.training_3d",
@@ -301,138 +261,271 @@ _NODES = (
             "seed",
             "compute.precision",
         ),
-        settings_apart=training_in_other_dimensions,
+        settings_of_key=in_own_dimensions,
         learned_from=("case_slices", "raw_case"),
+        shows=f"{STEPS}.baseline:show_candidate",
+        kinds=("pytorch",),
+        accelerated=True,
+        check=TRAINED_WELL,
     ),
-    Node("baseline_comparison", "baseline", None, {"baseline_candidate": of_candidates}, ("similarity.scalar",)),
+    Node(
+        "baseline_comparison",
+        "baseline",
+        "The candidates side by side (table 3.2, figures 3.1 and 3.2 of the thesis), and which 2D one is the "
+        "best. It becomes the baseline where the profile says so.",
+        f"{STEPS}.baseline:compare_candidates",
+        {"cohort": parts("anatomy"), "baseline_candidate": of_candidates},
+        settings=SCORED,
+        shows=f"{STEPS}.baseline:show_comparison",
+        kinds=("matplotlib",),
+    ),
     Node(
         "baseline_weights",
         "baseline",
-        None,
+        "The 2D nnU-Net that all case models start from, trained on the donors or on the pretraining cases.",
+        f"{STEPS}.baseline:train_baseline",
         {"nnunet_plans": whole, "baseline_comparison": best_candidate, "case_slices": of_baseline_cases},
-        ("baseline", "seed", "compute.precision"),
+        settings=("baseline", "candidates.best_becomes_baseline", "seed", "compute.precision"),
         learned_from=("case_slices",),
+        shows=f"{STEPS}.networks:show_training",
+        kinds=("pytorch",),
+        accelerated=True,
+        check=TRAINED_WELL,
         code="2",
     ),
-    Node("augmented_case", "donors", "donor", {"case_slices": same_key}, ("variants", "seed")),
+    Node(
+        "augmented_case",
+        "donors",
+        "Variants of one donor: mirrored and mildly deformed, as the original experiment made five of each case.",
+        f"{STEPS}.donors:make_donor_variants",
+        {"case_slices": same_key},
+        partition="donor",
+        settings=("variants", "seed"),
+        kinds=("numpy",),
+    ),
     Node(
         "case_model",
         "donors",
-        "donor",
+        "The baseline fine-tuned on one donor alone, from all baseline weights, segmentation heads too.",
+        f"{STEPS}.donors:train_case_model",
         {"baseline_weights": whole, "augmented_case": same_key},
-        ("case_model", "convergence.shares", "seed", "compute.precision"),
+        partition="donor",
+        settings=("case_model", "convergence.shares", "seed", "compute.precision"),
+        shows=f"{STEPS}.donors:show_case_model",
+        kinds=("pytorch",),
+        accelerated=True,
+        check=TRAINED_WELL,
         code="2",
     ),
     Node(
         "dice_row",
         "similarity",
-        "donor",
-        {"cohort": names_of_tests, "case_model": same_key, "case_slices": of_receivers},
-        ("inference", "compute.precision"),
+        "One row of the matrix: this donor's model on every donor, validation and test case, scored in the "
+        "original geometry. Cells that are still true are taken over from the row before.",
+        f"{STEPS}.similarity:score_case_model",
+        {"cohort": parts("tests", "anatomy"), "case_model": same_key, "case_slices": of_receivers},
+        partition="donor",
+        settings=("inference", "compute.precision"),
+        shows=f"{STEPS}.similarity:show_row",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+        check=Check("complete_row", "Every receiver and region once, in range or undefined, as counted."),
         code="3",
     ),
     Node(
         "dice_matrix",
         "similarity",
-        None,
+        "All rows, checked for completeness, with heat maps of donors and of test cases.",
+        f"{STEPS}.similarity:make_matrix",
         {"cohort": whole, "dice_row": of_donors},
-        ("similarity.scalar",),
+        settings=SCORED,
+        shows=f"{STEPS}.similarity:show_matrix",
+        kinds=("duckdb", "matplotlib"),
+        check=Check(
+            "current_matrix",
+            "The matrix was made from the rows that are there now. Said anew whenever a row or the cohort is "
+            "made, however many rows there are: the UI's own mark gives up at 100.",
+            refuses=False,
+            told_anew=True,
+        ),
+        tables=("dice",),
         code="2",
     ),
     Node(
         "dendrogram",
         "similarity",
-        None,
-        {"dice_matrix": deciding_cells},
-        ("similarity.mode", "similarity.scalar", "similarity.distance", "similarity.linkage"),
+        "Clustering of the donors (UPGMA): linkage, cophenetic correlation, a picture with the matrix in leaf "
+        "order.",
+        f"{STEPS}.similarity:make_dendrogram",
+        {"cohort": parts("donors", "deciding", "anatomy"), "dice_matrix": deciding_cells},
+        settings=CLUSTERED,
+        shows=f"{STEPS}.similarity:show_dendrogram",
+        kinds=("scipy", "matplotlib"),
         code="2",
     ),
     Node(
         "fold_model",
         "quality",
-        "fold",
+        "A network trained from scratch on the donors that are not in this fold, to segment those that are.",
+        f"{STEPS}.quality:train_fold_model",
         {"nnunet_plans": whole, "case_slices": outside_fold},
-        ("out_of_fold.training", "seed", "compute.precision"),
+        partition="fold",
+        settings=("out_of_fold.training", "seed", "compute.precision"),
+        shows=f"{STEPS}.quality:show_fold_model",
+        kinds=("pytorch",),
+        accelerated=True,
+        check=TRAINED_WELL,
     ),
     Node(
         "label_quality",
         "quality",
-        None,
-        {"fold_model": of_folds, "case_slices": of_donors},
-        ("inference.tile_step", "compute.precision"),
+        "How well the label of each donor agrees with the network of its fold: Dice out of fold, cleanlab's "
+        "softmin. The cheap rivals of the matrix's score; without folds it says nothing.",
+        f"{STEPS}.quality:score_labels",
+        {"cohort": parts("donors", "anatomy"), "fold_model": of_folds, "case_slices": of_donors},
+        settings=("out_of_fold.folds", "inference.tile_step", "seed", "compute.precision"),
+        shows=f"{STEPS}.quality:show_quality",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
     ),
     Node(
         "case_ranking",
         "similarity",
-        None,
-        {"dice_matrix": deciding_cells, "dendrogram": whole, "label_quality": whole},
-        ("similarity", "removal.sizes", "seed"),
+        "Donors from worst to best: both means, score, rank, cluster and its stability. Beside the score stand "
+        "its rivals out of fold; they have no part in the order.",
+        f"{STEPS}.similarity:make_ranking",
+        {
+            "cohort": parts("donors", "deciding", "anatomy"),
+            "dice_matrix": deciding_cells,
+            "dendrogram": whole,
+            "label_quality": whole,
+        },
+        settings=("similarity", "removal.sizes", "seed"),
+        shows=f"{STEPS}.similarity:show_ranking",
+        kinds=("duckdb", "matplotlib"),
+        tables=("case_score",),
         code="2",
     ),
     Node(
         "removal_plan",
         "reduction",
-        None,
+        "Which donors each removal set takes away: none, the worst N, the worst cluster, and as many at random or "
+        "matched to these as controls; `_s2` is the same for another seed.",
+        f"{STEPS}.removal:make_plan",
         {"case_ranking": whole, "dendrogram": whole, "raw_case": of_donors},
-        ("removal", "controls", "seed"),
+        settings=("removal", "controls", "seed"),
+        shows=f"{STEPS}.removal:show_plan",
+        kinds=("duckdb",),
+        tables=("removal_plan",),
+        code="4",
+    ),
+    Node(
+        "training_set",
+        "reduction",
+        "Exactly which cases this retraining keeps and which it lost, with rank and reason. The version is the "
+        "content of the kept cases: a change to a removed case reruns nothing.",
+        f"{STEPS}.removal:make_training_set",
+        {"removal_plan": whole, "case_slices": of_donors},
+        partition="removal_set",
+        shows=f"{STEPS}.removal:show_training_set",
+        kinds=("parquet", "duckdb"),
+        tables=("training_set",),
         code="3",
     ),
-    Node("training_set", "reduction", "removal_set", {"removal_plan": whole, "case_slices": of_donors}, code="2"),
     Node(
         "reduced_model",
         "reduction",
-        "removal_set",
-        {"training_set": same_key, "nnunet_plans": whole},
-        ("reduced", "seed", "compute.precision"),
+        "A network trained like the baseline, from scratch, on the cases that this set keeps.",
+        f"{STEPS}.retraining:train_reduced_model",
+        {"training_set": same_key, "nnunet_plans": whole, "case_slices": kept_cases},
+        partition="removal_set",
+        settings=("reduced", "seed", "compute.precision"),
+        settings_of_key=with_replicate,
+        shows=f"{STEPS}.retraining:show_reduced_model",
+        kinds=("pytorch", "duckdb"),
+        accelerated=True,
+        check=TRAINED_WELL,
+        tables=("model",),
         code="3",
-        seeded_by_key=True,
     ),
     Node(
         "reduced_evaluation",
         "reduction",
-        "removal_set",
-        {"reduced_model": same_key, "case_slices": of_tests},
-        ("inference", "compute.precision"),
+        "This retrained network on every test case: scores per label and region, and the segmentations as NIfTI. "
+        "What network and test case leave unchanged is taken over from the evaluation before.",
+        f"{STEPS}.retraining:evaluate_reduced_model",
+        {"cohort": parts("anatomy"), "reduced_model": same_key, "case_slices": of_tests},
+        partition="removal_set",
+        settings=("inference", "compute.precision"),
+        shows=f"{STEPS}.retraining:show_evaluation",
+        kinds=("parquet", "nifti"),
+        accelerated=True,
         code="3",
     ),
     Node(
         "reduction_report",
         "reduction",
-        None,
-        {"removal_plan": whole, "training_set": of_removal_sets, "reduced_evaluation": of_removal_sets},
-        ("similarity.scalar",),
+        "What removal did to the test cases: figures 3.6a, 3.6b and table 3.3 of the thesis.",
+        f"{STEPS}.retraining:make_reduction_report",
+        {"cohort": parts("donors", "anatomy"), "removal_plan": whole, "reduced_evaluation": of_removal_sets},
+        settings=SCORED,
+        shows=f"{STEPS}.retraining:show_reduction_report",
+        kinds=("duckdb", "matplotlib"),
+        tables=("evaluation",),
     ),
     Node(
         "evidence",
         "evidence",
-        None,
+        "Whether removing these cases is really better, and for whom: intervals over cases and seeds, tests "
+        "against chance and against random removal of as many, subgroups.",
+        f"{STEPS}.evidence:make_evidence",
         {
-            "cohort": scanners,
+            "cohort": parts("donors", "tests", "scanners", "anatomy"),
+            "raw_case": of_donors_and_tests,
             "removal_plan": whole,
             "case_ranking": whole,
             "dice_matrix": whole,
             "reduced_evaluation": of_removal_sets,
         },
-        ("similarity.scalar", "evidence", "seed"),
+        settings=(*SCORED, "evidence", "seed"),
+        shows=f"{STEPS}.evidence:show_evidence",
+        kinds=("scipy", "duckdb", "matplotlib"),
+        tables=("effect", "control", "subgroup"),
     ),
     Node(
         "early_row",
         "evidence",
-        "donor",
-        {"case_model": same_key, "case_slices": of_deciding_cases},
-        ("inference.tile_step", "compute.precision"),
+        "One row of the matrix as it was after a part of this donor's training.",
+        f"{STEPS}.convergence:score_early_models",
+        {"cohort": parts("anatomy"), "case_model": same_key, "case_slices": of_deciding_cases},
+        partition="donor",
+        settings=("inference.tile_step", "compute.precision"),
+        shows=f"{STEPS}.convergence:show_early_row",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
     ),
     Node(
         "convergence",
         "evidence",
-        None,
-        {"early_row": of_donors, "case_ranking": whole},
-        ("similarity.mode", "similarity.scalar"),
+        "What shorter trainings of the case models would have told: rank correlations, and the time they take.",
+        f"{STEPS}.convergence:make_convergence",
+        {
+            "cohort": parts("donors", "deciding", "anatomy"),
+            "case_model": of_donors,
+            "dice_row": of_donors,
+            "early_row": of_donors,
+            "case_ranking": whole,
+        },
+        settings=DECIDED,
+        shows=f"{STEPS}.convergence:show_convergence",
+        kinds=("scipy", "duckdb", "matplotlib"),
+        tables=("convergence",),
     ),
     Node(
         "cost",
         "evidence",
-        None,
+        "What the answer cost: seconds, and of processor and card, for each artifact.",
+        f"{STEPS}.cost:make_cost",
         {
             "baseline_weights": whole,
             "case_model": of_donors,
@@ -443,54 +536,65 @@ _NODES = (
             "reduced_evaluation": of_removal_sets,
             "early_row": of_donors,
         },
+        shows=f"{STEPS}.cost:show_cost",
+        kinds=("duckdb", "matplotlib"),
+        tables=("cost",),
     ),
     Node(
         "fault_detection",
         "validation",
-        None,
-        {"cohort": planted_faults, "dice_matrix": deciding_cells, "case_ranking": whole},
-        (
-            "similarity.mode",
-            "similarity.scalar",
-            "similarity.distance",
-            "similarity.linkage",
-            "similarity.smallest_cluster",
-            "similarity.largest_cluster",
-        ),
+        "How well each score finds the planted faults of a phantom: AUROC, precision, recall. For a raw folder "
+        "without truth.json it says nothing.",
+        f"{STEPS}.detection:make_detection",
+        {
+            "cohort": parts("donors", "deciding", "planted", "anatomy"),
+            "dice_matrix": deciding_cells,
+            "case_ranking": whole,
+        },
+        settings=(*CLUSTERED, "similarity.smallest_cluster", "similarity.largest_cluster"),
+        shows=f"{STEPS}.detection:show_detection",
+        kinds=("scipy", "duckdb", "matplotlib"),
+        tables=("detection",),
     ),
     Node(
         "experiment_report",
         "report",
-        None,
+        "One self-contained HTML page: what follows, evidence, reductions, ranking, matrices, curves, overlays, "
+        "cost and cohort.",
+        f"{STEPS}.report:make_report",
         {
             "cohort": whole,
-            "nnunet_plans": whole,
+            "raw_case": of_tests,
             "baseline_comparison": whole,
             "baseline_weights": whole,
+            "augmented_case": of_donors,
+            "case_model": of_donors,
             "dice_matrix": whole,
             "dendrogram": whole,
             "case_ranking": whole,
             "removal_plan": whole,
+            "reduced_evaluation": of_full_set,
             "reduction_report": whole,
             "evidence": whole,
             "convergence": whole,
             "cost": whole,
             "fault_detection": whole,
         },
-        code="3",
+        settings=(
+            *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
+            *CLUSTERED,
+        ),
+        shows=f"{STEPS}.report:show_report",
+        kinds=("html",),
+        code="4",
     ),
 )
 
-GRAPH: Mapping[str, Node] = {node.name: node for node in _NODES}
+GRAPH: dict[str, Node] = {node.name: node for node in _NODES}
 """All assets by name, in dependency order."""
 
 
 def upstream_of(asset: str) -> frozenset[str]:
     """An asset and everything that it is made from, directly or not."""
-    above = (upstream_of(name) for name in GRAPH[asset].made_from)
+    above = (upstream_of(name) for name in GRAPH[asset].made_from if name in GRAPH)
     return frozenset({asset}).union(*above)
-
-
-def version_in_the_making(study: Study, asset: str, key: str | None = None) -> str:
-    """Version of the artifact that is being made now, for an asset whose inputs and not its content decide it."""
-    return GRAPH[asset].inputs(study, key).hash()

@@ -156,7 +156,7 @@ class Study:
         """
         from idal_assets.study.cohort import read_unchanged_case
 
-        return read_unchanged_case(self.cohort, case_id)
+        return read_unchanged_case(self.raw, self.cohort.case(case_id).facts)
 
     @cached_property
     def removal_sets(self) -> dict[str, RemovalSet]:
@@ -175,7 +175,7 @@ class Study:
         Raises:
             NotMadeError: The cohort has not been made.
         """
-        from idal_assets.study.cohort import draw_folds
+        from idal_assets.study.roles import draw_folds
 
         names = self.profile.out_of_fold.names
         return dict(zip(names, draw_folds(self.cohort.donors, len(names), self.profile.seed), strict=True))

@@ -1,0 +1,266 @@
+"""The part `reduction`, its networks: retrained on reduced sets, evaluated on the test cases, and compared."""
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+import pandas as pd
+
+from idal_assets.analysis.reduction import differences_to_full_set, median_change, replicate_scalars
+from idal_assets.analysis.removal_sets import CONTROLS, FULL_SET, WORST_CLUSTER
+from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.statistics import mean_dice
+from idal_assets.nnunet.geometry import as_in_file
+from idal_assets.nnunet.plans import Plans
+from idal_assets.plots.cases import axial_slice, largest_slice, segmentation_overlays
+from idal_assets.plots.reduction import dice_by_set, difference_map
+from idal_assets.plots.reduction import median_change as median_change_figure
+from idal_assets.plots.style import png_bytes
+from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, ReportTable, picture_of
+from idal_assets.seeds import derived_seed
+from idal_assets.steps.cells import EVALUATION_FILE, find_cells, read_scores, rows_before
+from idal_assets.steps.networks import segment_and_score, show_training, slices_of, train_into
+from idal_assets.steps.removal import RemovalPlan, load_plan, load_training_set
+from idal_assets.steps.similarity import load_ranking
+from idal_assets.study.making import Outcome, Task
+
+SEGMENTATIONS = "segmentations"
+CHANGE_FILE = "median_change.csv"
+
+OVERLAY_CASES = 6
+"""Test cases whose segmentations are shown: the best, the worst and some between."""
+
+
+# --- models ---
+
+
+def train_reduced_model(task: Task) -> Outcome:
+    """Trains from scratch on the cases that a removal set keeps; the row of the table `model`.
+
+    All sets share their seeds and the number of iterations and train on all their cases: nnU-Net's five folds
+    would be drawn anew when cases leave, which would hide what the removal did.
+    """
+    seed = _training_seed(task)
+    decided = load_training_set(task.path("training_set", task.key)).iloc[[0]]
+    row = decided[["removal_set", "training_set_version", "plan_version"]].assign(
+        model_version=task.version, replicate=task.replicate, seed=seed
+    )
+    cases = slices_of(task, task.keys("case_slices"))
+    train_into(task, cases, Plans.load(task.path("nnunet_plans")), task.setting("reduced"), seed)
+    return Outcome(tables={"model": row})
+
+
+def _training_seed(task: Task) -> int:
+    """The seed that a removal set is trained with; all sets of the same replicate share it."""
+    return derived_seed(task.setting("seed"), "reduced_model", task.replicate)
+
+
+def show_reduced_model(task: Task) -> Mapping[str, Any]:
+    """What the network learned from, its seed and its training."""
+    return {
+        "replicate": task.replicate,
+        "seed": _training_seed(task),
+        "model_version": task.version,
+        "training_set_version": task.inputs.made_from["training_set"],
+        **show_training(task),
+    }
+
+
+# --- evaluations ---
+
+
+def evaluate_reduced_model(task: Task) -> None:
+    """Segments with a retrained network every test case that the evaluation before has no cell of.
+
+    Writes the segmentations, and `evaluation.parquet` with one row a test case and region: `removal_set`,
+    `case_id`, `region`, `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
+    """
+    anatomy, tests = task.cohort.anatomy, task.keys("case_slices")
+    target = task.folder / SEGMENTATIONS
+    target.mkdir()
+    before, earlier = rows_before(task, EVALUATION_FILE, anatomy), task.before
+    if before is not None and earlier is not None:
+        before = before[before["case_id"].map(lambda name: _segmentation(earlier, name).is_file())]
+    measured = tests if task.setting("inference.surface_distances") else ()
+    # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
+    versions = {name: task.upstream_version("case_slices", name) for name in tests}
+    model_version = task.upstream_version("reduced_model", task.key)
+    cells = find_cells(before, "case_id", model_version, versions, anatomy.version, measured)
+    for name in cells.present if earlier is not None else ():
+        shutil.copyfile(_segmentation(earlier, name), _segmentation(task.folder, name))
+    model = task.path("reduced_model", task.key)
+    plans = Plans.load(model)
+    computed = []
+    segmented = segment_and_score(task, model, cells.missing, anatomy, f"segment with {task.key}", measured)
+    for name, scores, (case, predicted) in segmented:
+        computed.append(scores.assign(case_id=name))
+        affine = np.asarray(case.properties["affine"])
+        nib.save(nib.Nifti1Image(as_in_file(predicted, plans), affine), _segmentation(task.folder, name))
+    rows = cells.complete(computed, task.folder).assign(removal_set=task.key)
+    rows.to_parquet(task.folder / EVALUATION_FILE, index=False)
+
+
+def _segmentation(folder: Path, name: str) -> Path:
+    return folder / SEGMENTATIONS / f"{name}.nii.gz"
+
+
+def load_evaluation(folder: Path, scalar_regions: tuple[str, ...]) -> pd.DataFrame:
+    """Scores of every test case, with the scalar that the profile asks for now."""
+    return read_scores(folder / EVALUATION_FILE, scalar_regions)
+
+
+def load_evaluations(task: Task) -> pd.DataFrame:
+    """Scores of every test case under every training."""
+    regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
+    folders = [task.path("reduced_evaluation", name) for name in task.keys("reduced_evaluation")]
+    return pd.concat([load_evaluation(folder, regions) for folder in folders], ignore_index=True)
+
+
+def show_evaluation(task: Task) -> Mapping[str, Any]:
+    """Scores of every test case."""
+    anatomy = task.cohort.anatomy
+    rows = load_evaluation(task.folder, anatomy.composites)
+    by_case = rows.pivot(index=["case_id", "receiver_version"], columns="region", values="dice")
+    return {
+        "model_version": str(rows["model_version"].iloc[0]),
+        "test_cases": len(by_case),
+        "median_dice": float(by_case[MEAN].median()),
+        **_median_distance(rows, anatomy.composites[0]),
+        "dice_by_case": by_case.reset_index()[["case_id", MEAN, *anatomy.regions, "receiver_version"]],
+    }
+
+
+def _median_distance(rows: pd.DataFrame, region: str) -> Mapping[str, float]:
+    """Nothing where no distance was measured."""
+    distances = rows.loc[rows["region"] == region, "hd95"]
+    return {f"median_hd95_{region}_mm": float(distances.median())} if distances.notna().any() else {}
+
+
+# --- report of the thesis ---
+
+
+def make_reduction_report(task: Task) -> Outcome:
+    """Writes table 3.3 and figures 3.6a and 3.6b of the thesis for this run, of the chosen sets.
+
+    The rows of the table `evaluation`.
+    """
+    plan = load_plan(task.path("removal_plan"))
+    evaluation = load_evaluations(task)
+    trained = replicate_scalars(evaluation, plan.sets)
+    scalars = mean_dice(trained[~trained["kind"].isin(CONTROLS)])
+    change = median_change(scalars, plan.removed, len(task.cohort.donors))
+    change.to_csv(task.folder / CHANGE_FILE, index=False)
+    figures = {
+        "figure_3_6a": dice_by_set(scalars.stack(future_stack=True).rename("dice").reset_index()),
+        "figure_3_6b": difference_map(differences_to_full_set(scalars)),
+        "median_change": median_change_figure(change),
+    }
+    for name, figure in figures.items():
+        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+    rows = evaluation.assign(
+        base_set=[plan.sets[name].base for name in evaluation["removal_set"]],
+        replicate=[plan.sets[name].replicate for name in evaluation["removal_set"]],
+        plan_version=task.upstream_version("removal_plan"),
+        report_version=task.version,
+    )
+    return Outcome(tables={"evaluation": rows})
+
+
+def load_median_change(folder: Path) -> pd.DataFrame:
+    """Table 3.3 of this run."""
+    return pd.read_csv(folder / CHANGE_FILE)
+
+
+def show_reduction_report(task: Task) -> Mapping[str, Any]:
+    """Table 3.3 of this run."""
+    return {"table_3_3": load_median_change(task.folder)}
+
+
+# --- sections of the report ---
+
+
+def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
+    """The retrainings on reduced sets, as the thesis shows them."""
+    folder = task.path("reduction_report")
+    changes = ReportTable(
+        "Change of the median Dice (thesis table 3.3)",
+        ["removal set", "removed", "cases left", "median Dice", "difference of medians", "median of differences"],
+        [
+            [
+                row.removal_set,
+                row.removed,
+                row.cases_left,
+                float(row.median_dice),
+                f"{row.difference_of_medians:+.4f}",
+                f"{row.median_of_differences:+.4f}",
+            ]
+            for row in change.itertuples()
+        ],
+        "Differences are new minus old: above zero is better than with all cases.",
+    )
+    removed = _removed_cases(load_plan(task.path("removal_plan")), load_ranking(task.path("case_ranking")))
+    return ReportSection(
+        "Reductions",
+        "reductions",
+        "Each set of donors was used to train a network from scratch, which then segmented the test cases.",
+        [changes, removed],
+        [
+            picture_of(
+                folder / "median_change.png", "Change of the median", "One dot a removal set; zero is all cases."
+            ),
+            picture_of(
+                folder / "figure_3_6a.png", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
+            ),
+            picture_of(
+                folder / "figure_3_6b.png",
+                "Difference to the full set",
+                "Thesis figure 3.6b: red better, white the same, blue worse than with all cases.",
+            ),
+        ],
+    )
+
+
+def _removed_cases(plan: RemovalPlan, scores: pd.DataFrame) -> ReportTable:
+    removed = {name: plan.removed[name] for name in plan.chosen}
+    rows = [
+        [row.rank, row.case_id, *(REMOVED if row.case_id in cases else KEPT for cases in removed.values())]
+        for row in scores.itertuples()
+        if any(row.case_id in cases for cases in removed.values())
+    ]
+    return ReportTable(
+        "Which case was removed from which set",
+        ["rank", "case", *removed],
+        rows,
+        f"Every other donor is in all sets. {WORST_CLUSTER} comes from the dendrogram, the rest from the ranking.",
+    )
+
+
+def overlay_section(task: Task) -> ReportSection:
+    """Segmentations of test cases."""
+    anatomy, folder = task.cohort.anatomy, task.path("reduced_evaluation", FULL_SET)
+    evaluation = load_evaluation(folder, anatomy.scored(task.setting("similarity.scalar")))
+    scalars = evaluation[evaluation["region"] == MEAN].set_index("case_id")["dice"].sort_values()
+    chosen = scalars.iloc[np.unique(np.linspace(0, len(scalars) - 1, OVERLAY_CASES).round().astype(int))]
+    items = [_overlay(task, folder, str(name), float(dice)) for name, dice in chosen.items()]
+    picture = Picture(
+        "Segmentations of test cases",
+        png_bytes(segmentation_overlays(items, task.legend)),
+        "Network trained on all donors; one colour a label.",
+    )
+    return ReportSection("Overlays", "overlays", "", [], [picture])
+
+
+def _overlay(
+    task: Task, folder: Path, name: str, dice: float
+) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, float]:
+    case = task.read_case(task.facts(name))
+    label = case.require_label()
+    predicted = np.asarray(nib.Nifti1Image.from_filename(_segmentation(folder, name)).dataobj)
+    place = largest_slice(label)
+    background, truth, segmentation = (
+        axial_slice(volume, place, case.affine) for volume in (case.image[0], label, predicted)
+    )
+    return name, background, truth, segmentation, dice

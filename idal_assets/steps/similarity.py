@@ -1,0 +1,330 @@
+"""The part `similarity`: every model on every case, and what the matrix says."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+
+from idal_assets.analysis.clusters import stability, worst_cluster
+from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
+from idal_assets.analysis.similarity import dice_matrix as arrange
+from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
+from idal_assets.plots.style import png_bytes
+from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.seeds import derived_seed
+from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_before
+from idal_assets.study.making import Outcome, Task
+
+if TYPE_CHECKING:
+    from idal_assets.study.cohort import Cohort
+
+MATRIX_FILE = "matrix.parquet"
+DECIDING_FILE = "deciding_cells.parquet"
+RANKING_FILE = "case_score.parquet"
+DECISION_FILE = "decision.json"
+LINKAGE_NAMES = {
+    "average": "average linkage (UPGMA)",
+    "single": "single linkage",
+    "complete": "complete linkage",
+    "weighted": "weighted average linkage (WPGMA)",
+}
+
+
+# --- rows ---
+
+
+def score_case_model(task: Task) -> None:
+    """Segments with one donor's model every receiver that the row before has no cell of.
+
+    Writes `row.parquet` with one row a receiver and region: `donor`, `receiver`, `region`, `dice`, `iou`, `hd95`,
+    `tp`, `fp`, `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it:
+    profile and cohort say what they are when the rows are read. `hd95` is NaN for donors: among them it would
+    decide nothing and take time.
+    """
+    from idal_assets.steps.networks import segment_and_score
+
+    donor, anatomy = task.key, task.cohort.anatomy
+    measured = task.cohort.tests if task.setting("inference.surface_distances") else ()
+    # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
+    versions = {name: task.upstream_version("case_slices", name) for name in task.keys("case_slices")}
+    before = rows_before(task, ROW_FILE, anatomy)
+    model_version = task.upstream_version("case_model", donor)
+    cells = find_cells(before, "receiver", model_version, versions, anatomy.version, measured)
+    model = task.path("case_model", donor)
+    segmented = segment_and_score(task, model, cells.missing, anatomy, f"segment with {donor}", measured)
+    computed = [scores.assign(receiver=name) for name, scores, _ in segmented]
+    cells.complete(computed, task.folder).assign(donor=donor).to_parquet(task.folder / ROW_FILE, index=False)
+
+
+def show_row(task: Task) -> Mapping[str, Any]:
+    """The cells of the row."""
+    anatomy = task.cohort.anatomy
+    rows = read_scores(task.folder / ROW_FILE, anatomy.composites)
+    scalars = rows[rows["region"] == MEAN].set_index("receiver")["dice"]
+    by_receiver = rows.pivot(index=["receiver", "receiver_version"], columns="region", values="dice")
+    return {
+        "model_version": rows["model_version"].iloc[0],
+        "cells": len(scalars),
+        "mean_dice_of_others": float(scalars.drop(task.key).mean()),
+        "dice_of_itself": float(scalars[task.key]),
+        "cells_by_receiver": by_receiver.reset_index()[["receiver", MEAN, *anatomy.regions, "receiver_version"]],
+    }
+
+
+# --- matrix ---
+
+
+def make_matrix(task: Task) -> Outcome:
+    """Reads all rows, takes the scalar that the profile asks for now, and checks that no cell is missing.
+
+    Writes `matrix.parquet`, `deciding_cells.parquet` and the heat maps; the rows of the table `dice`.
+
+    Raises:
+        IncompleteMatrixError: A cell is missing or not between 0 and 1.
+    """
+    cohort = task.cohort
+    regions = cohort.anatomy.scored(task.setting("similarity.scalar"))
+    files = [task.path("dice_row", donor) / ROW_FILE for donor in cohort.donors]
+    rows = pd.concat([read_scores(file, regions) for file in files], ignore_index=True)
+    rows["receiver_role"] = rows["receiver"].map({case.case_id: case.role for case in cohort.cases})
+    rows["matrix_version"] = task.version
+    matrix = arrange(rows, cohort.donors, cohort.receivers)
+    matrix.to_parquet(task.folder / MATRIX_FILE)
+    _save_deciding_cells(rows, cohort, task.folder)
+    _draw_heat_maps(matrix, cohort, task.folder)
+    return Outcome(tables={"dice": rows})
+
+
+def _draw_heat_maps(matrix: pd.DataFrame, cohort: "Cohort", folder: Path) -> None:
+    """Draws donors by donors and donors by test cases (thesis figures 3.4a and 3.4b)."""
+    for name, receivers, title in (
+        ("donors", cohort.donors, "Dice of every case model on every donor"),
+        ("tests", cohort.tests, "Dice of every case model on every test case"),
+    ):
+        (folder / f"{name}.png").write_bytes(png_bytes(heat_map(matrix[receivers], title)))
+
+
+def _save_deciding_cells(rows: pd.DataFrame, cohort: "Cohort", folder: Path) -> None:
+    """Writes the cells that decide, those of donors and validation cases; test cases decide nothing."""
+    columns = ["donor", "receiver", "region", "dice", "tp", "fp", "fn"]
+    cells = rows.loc[rows["receiver"].isin(cohort.deciding) & (rows["region"] != MEAN), columns]
+    cells.to_parquet(folder / DECIDING_FILE, index=False)
+
+
+def load_matrix(folder: Path) -> pd.DataFrame:
+    """The matrix of scalars, donors by receivers."""
+    return pd.read_parquet(folder / MATRIX_FILE)
+
+
+def load_deciding_cells(folder: Path) -> pd.DataFrame:
+    """The cells that decide, one row a donor, receiver and region, without scalars."""
+    return pd.read_parquet(folder / DECIDING_FILE)
+
+
+def show_matrix(task: Task) -> Mapping[str, Any]:
+    """Size of the matrix, and its mean."""
+    matrix = load_matrix(task.folder)
+    return {
+        "rows": matrix.shape[0],
+        "columns": matrix.shape[1],
+        "undefined_cells": int(matrix.isna().to_numpy().sum()),
+        "mean_dice": float(matrix.mean(axis=None)),
+    }
+
+
+def _deciding_matrix(task: Task) -> pd.DataFrame:
+    """The scalars that decide in the profile's mode: donors by donors and then validation cases."""
+    cohort = task.cohort
+    return deciding_matrix(
+        load_deciding_cells(task.path("dice_matrix")),
+        cohort.donors,
+        cohort.deciding,
+        task.setting("similarity.mode"),
+        cohort.anatomy.scored(task.setting("similarity.scalar")),
+    )
+
+
+# --- dendrogram ---
+
+
+def make_dendrogram(task: Task) -> None:
+    """Clusters the donors; writes `linkage.npy`, `dendrogram.json` and the picture."""
+    matrix = _deciding_matrix(task)[task.cohort.donors]
+    found = cluster(matrix, task.setting("similarity.distance"), task.setting("similarity.linkage"))
+    np.save(task.folder / "linkage.npy", found.linkage, allow_pickle=False)
+    facts = {"cophenetic": found.cophenetic, "leaves": found.leaves, "donors": list(matrix.index)}
+    (task.folder / "dendrogram.json").write_text(json.dumps(facts, indent=1))
+    figure = dendrogram_figure(found.linkage, matrix, found.cophenetic)
+    (task.folder / "dendrogram.png").write_bytes(png_bytes(figure))
+
+
+def load_dendrogram(folder: Path) -> Dendrogram:
+    """Reads what `make_dendrogram` wrote."""
+    facts = json.loads((folder / "dendrogram.json").read_text())
+    tree = np.load(folder / "linkage.npy", allow_pickle=False)
+    return Dendrogram(tree, facts["cophenetic"], facts["leaves"])
+
+
+def show_dendrogram(task: Task) -> Mapping[str, Any]:
+    """Order of the leaves, and how well the tree keeps the distances."""
+    found = load_dendrogram(task.folder)
+    return {"cophenetic_correlation": found.cophenetic, "leaf_order": ", ".join(found.leaves)}
+
+
+# --- ranking ---
+
+
+def make_ranking(task: Task) -> Outcome:
+    """Ranks the donors and cuts the dendrogram; writes `case_score.parquet`, `decision.json` and the picture.
+
+    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster.
+    The rows of the table `case_score`.
+    """
+    # read before the files, so that a matrix that changes meanwhile is not taken for the one that decided
+    matrix_version = task.upstream_version("dice_matrix")
+    settings = task.setting("similarity")
+    matrix = _deciding_matrix(task)
+    scores = rank_donors(matrix[task.cohort.donors])
+    tree = load_dendrogram(task.path("dendrogram")).linkage
+    found = worst_cluster(tree, matrix, scores, settings)
+    stays = stability(tree, matrix, found, settings, derived_seed(task.setting("seed"), "stability"))
+    scores["cluster"] = scores["case_id"].map(found.clusters)
+    scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
+    scores = scores.merge(_rivals(task), on="case_id", how="left")
+    scores.to_parquet(task.folder / RANKING_FILE, index=False)
+    decision = {
+        "worst_cluster": found.members,
+        "reason": found.reason,
+        "gain": found.gain,
+        "clusters_at_the_cut": found.count,
+        "resamples": stays.resamples,
+        "adjusted_rand_index": stays.clusters,
+        "rank_correlation": stays.ranking,
+        "matrix_version": matrix_version,
+    }
+    (task.folder / DECISION_FILE).write_text(json.dumps(decision, indent=1))
+    worst = set(scores["case_id"].head(max(task.setting("removal.sizes"))))
+    (task.folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
+    rows = scores.assign(ranking_version=task.version, matrix_version=matrix_version)
+    return Outcome(tables={"case_score": rows})
+
+
+def _rivals(task: Task) -> pd.DataFrame:
+    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
+    from idal_assets.steps.quality import load_label_quality
+
+    regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
+    labels = load_label_quality(task.path("label_quality"), regions)
+    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
+
+
+def load_ranking(folder: Path) -> pd.DataFrame:
+    """The ranking, the worst donor first."""
+    return pd.read_parquet(folder / RANKING_FILE)
+
+
+def load_decision(folder: Path) -> dict[str, Any]:
+    """Reads what `make_ranking` wrote on the worst cluster, on stability, and which matrix decided."""
+    return json.loads((folder / DECISION_FILE).read_text())
+
+
+def show_ranking(task: Task) -> Mapping[str, Any]:
+    """The worst donors and the worst cluster."""
+    scores, decision = load_ranking(task.folder), load_decision(task.folder)
+    return {
+        "worst": ", ".join(scores["case_id"].head(5)),
+        "worst_cluster": ", ".join(decision.pop("worst_cluster")) or "none",
+        "scores": scores,
+        **{name: value for name, value in decision.items() if value is not None},
+    }
+
+
+# --- sections of the report ---
+
+
+def matrix_section(task: Task) -> ReportSection:
+    """The Dice matrix and its dendrogram."""
+    cohort = task.cohort
+    matrix = load_matrix(task.path("dice_matrix"))
+    folder = task.path("dice_matrix")
+    validation = f", {len(cohort.validation)} validation cases" if cohort.validation else ""
+    return ReportSection(
+        "Similarity",
+        "similarity",
+        f"{matrix.shape[0]} models segmented {matrix.shape[1]} cases each: {len(cohort.donors)} donors"
+        f"{validation} and {len(cohort.tests)} test cases.",
+        [],
+        [
+            picture_of(
+                folder / "donors.png", "Donors by donors", "Thesis figure 3.4a. The diagonal is training data."
+            ),
+            picture_of(folder / "tests.png", "Donors by test cases", "Thesis figure 3.4b."),
+            picture_of(
+                task.path("dendrogram") / "dendrogram.png",
+                "Dendrogram",
+                f"Thesis figure 3.5: {LINKAGE_NAMES[task.setting('similarity.linkage')]}, and the matrix that "
+                "decided, in its leaf order.",
+            ),
+        ],
+    )
+
+
+def ranking_section(task: Task) -> ReportSection:
+    """The donors by their scores, and the worst cluster."""
+    folder = task.path("case_ranking")
+    table = ReportTable(
+        "Donors, the worst first",
+        [
+            *("rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"),
+            *("out-of-fold Dice", "label quality"),
+        ],
+        [
+            [
+                row.rank,
+                row.case_id,
+                float(row.score),
+                float(row.donor_mean),
+                float(row.receiver_mean),
+                row.cluster,
+                f"{row.stability:.0%}",
+                float(row.out_of_fold_dice),
+                float(row.label_quality),
+            ]
+            for row in load_ranking(folder).itertuples()
+        ],
+        "The score adds the z-scores of both means: low where a case teaches badly and is also badly segmented. "
+        "In the worst cluster: the share of draws of other receivers in which it is. Beside it stand cheap rivals "
+        "of the score, from networks that have not learned from the case: their Dice on it and cleanlab's softmin "
+        "over its voxels; both are low where the label is doubtful.",
+    )
+    return ReportSection(
+        "Ranking",
+        "ranking",
+        "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
+        f"the models of the other donors segment that case. {_regions_sentence(task.setting('similarity.mode'))}"
+        f"\n\n{decision_sentences(load_decision(folder))}",
+        [table],
+        [picture_of(folder / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
+    )
+
+
+def _regions_sentence(mode: str) -> str:
+    if mode == "thesis":
+        return "A cell averages every region that is defined."
+    return "A cell averages only regions that the labels of both its cases hold."
+
+
+def decision_sentences(decision: Mapping[str, Any]) -> str:
+    """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
+    members = ", ".join(decision["worst_cluster"]) or "none"
+    agreement = decision["adjusted_rand_index"]
+    clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
+    return (
+        f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
+        f"{decision['resamples']} times, {clusters}rankings correlate by {decision['rank_correlation']:.2f} "
+        "on average (Spearman); 1 is the same."
+    )

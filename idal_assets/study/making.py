@@ -1,0 +1,309 @@
+"""Making one artifact: what its work is handed, how it is called, and where its tables go.
+
+This is the only door to an artifact. The Dagster assets, `idal run`, tests and benchmarks all call `make`; none of
+it needs Dagster. What a row of the graph does not name, its work cannot read: a `Task` hands out nothing else.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+import pandas as pd
+
+from idal_assets.progress import Track, silently
+from idal_assets.settings import ComputeSettings
+from idal_assets.store.artifacts import Inputs, Provenance, build, read_provenance
+from idal_assets.study.currency import is_kept
+from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, upstream_of
+from idal_assets.study.selectors import Parts, own_content, whole
+from idal_assets.study.study import Study
+
+if TYPE_CHECKING:
+    from idal_assets.anatomy import Legend
+    from idal_assets.imaging.case import Case
+    from idal_assets.imaging.inspection import CaseFacts
+    from idal_assets.study.cohort import Cohort
+
+
+class UndeclaredError(LookupError):
+    """A step asked for something that its row in the graph does not name; the message says what."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step made beside its files.
+
+    Attributes:
+        version: Version of the artifact where its content decides it; None where its inputs do.
+        tables: Rows of the database, by name of the table: one version each.
+    """
+
+    version: str | None = None
+    tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+class Task:
+    """One artifact in the making, or one that is to be shown: what its step may read, and where it writes.
+
+    Attributes:
+        asset: Name of the asset.
+        key: Its partition; empty where there is none.
+        folder: Where its files belong.
+        track: Shows the progress.
+        version: Hash of its inputs: its version, unless its content decides that.
+        replicate: Which of the seeds a removal set is trained with.
+    """
+
+    def __init__(
+        self, study: Study, node: Node, key: str | None, inputs: Inputs, folder: Path, track: Track = silently
+    ) -> None:
+        self._study = study
+        self._node = node
+        self._key = key
+        self._inputs = inputs
+        self.asset = node.name
+        self.key = key or ""
+        self.folder = folder
+        self.track = track
+        self.version = inputs.hash()
+
+    # --- upstream artifacts ---
+
+    def keys(self, asset: str) -> list[str]:
+        """Keys of the upstream artifacts that this one is made from, in order; none where nothing matters."""
+        versions = self._versions(asset)
+        return list(versions) if isinstance(versions, Mapping) else []
+
+    def path(self, asset: str, key: str | None = None) -> Path:
+        """Folder of an upstream artifact.
+
+        Raises:
+            UndeclaredError: This artifact is not made from that one.
+        """
+        self._ensure_declared(asset, key)
+        return self._study.path(asset, key)
+
+    def upstream_version(self, asset: str, key: str | None = None) -> str:
+        """Version of an upstream artifact as it is now."""
+        return self.upstream(asset, key).version
+
+    def upstream(self, asset: str, key: str | None = None) -> Provenance:
+        """Record of an upstream artifact."""
+        self._ensure_declared(asset, key)
+        return self._study.provenance(asset, key)
+
+    def _versions(self, asset: str) -> str | Mapping[str, str]:
+        if asset not in self._node.made_from:
+            raise UndeclaredError(f"{self.asset} reads {asset}, which its row in the graph does not name")
+        return self._inputs.made_from.get(asset, {})
+
+    def _ensure_declared(self, asset: str, key: str | None) -> None:
+        versions = self._versions(asset)
+        allowed = versions.keys() if isinstance(versions, Mapping) else {self._key, None}
+        if key not in allowed or not versions:
+            raise UndeclaredError(f"{self.asset} of {self._key} is not made from {asset} of {key}")
+
+    # --- the cohort and its cases ---
+
+    @property
+    def cohort(self) -> "Cohort":
+        """The cohort, of which only the declared parts can be read.
+
+        Raises:
+            UndeclaredError: Nothing of it is declared.
+        """
+        self._versions("cohort")
+        select = self._node.made_from["cohort"]
+        if select is whole:
+            return self._study.cohort
+        if select is own_content:
+            return cast("Cohort", _OwnCase(self._study.cohort, self.key))
+        assert isinstance(select, Parts)
+        return cast("Cohort", _CohortParts(self._study.cohort, select.names, self.asset))
+
+    def facts(self, case_id: str) -> "CaseFacts":
+        """What verification found of a case whose `raw_case` this artifact is made from."""
+        from idal_assets.study.cohort import read_facts
+
+        return read_facts(self.path("raw_case", case_id))
+
+    def read_case(self, facts: "CaseFacts") -> "Case":
+        """Reads a case whose files are still those that were verified.
+
+        Args:
+            facts: What the task was handed of the case.
+
+        Raises:
+            CaseError: The files are gone, unreadable or changed.
+        """
+        from idal_assets.study.cohort import read_unchanged_case
+
+        return read_unchanged_case(self._study.raw, facts)
+
+    @property
+    def raw_folder(self) -> Path:
+        """The raw folder, for the step that verifies it."""
+        self._versions(RAW_FOLDER)
+        return self._study.raw
+
+    @property
+    def legend(self) -> "Legend":
+        """Names and colours for pictures and words; it determines no number, so no row names it."""
+        return self._study.cohort.anatomy
+
+    # --- settings ---
+
+    def setting(self, path: str) -> Any:
+        """A section of the profile, or one setting of it.
+
+        Args:
+            path: `section` or `section.setting`, as the row of the asset names it, or something below that.
+
+        Raises:
+            UndeclaredError: The row does not name it.
+        """
+        if not any(path == declared or path.startswith(f"{declared}.") for declared in self._inputs.settings):
+            raise UndeclaredError(f"{self.asset} reads the setting {path}, which its row does not name")
+        value: Any = self._study.profile
+        for part in path.split("."):
+            value = getattr(value, part)
+        return value
+
+    @property
+    def replicate(self) -> int:
+        """Which of the seeds a removal set is trained with, from 1."""
+        return self._inputs.settings["replicate"]
+
+    @property
+    def compute(self) -> ComputeSettings:
+        """Where and how to compute; nothing there but the precision, which is declared, determines a number."""
+        self.setting("compute.precision")
+        return self._study.profile.compute
+
+    # --- the artifact itself ---
+
+    @property
+    def inputs(self) -> Inputs:
+        """What determines this artifact."""
+        return self._inputs
+
+    @property
+    def before(self) -> Path | None:
+        """Folder of the finished artifact that is replaced, where the same code and settings made it."""
+        folder = self._study.path(self.asset, self._key)
+        record = read_provenance(folder)
+        same = record and (record.inputs.code, record.inputs.settings) == (
+            self._inputs.code,
+            self._inputs.settings,
+        )
+        return folder if same else None
+
+    def replaced(self) -> Path | None:
+        """Folder of the finished artifact that is replaced, whatever made it."""
+        folder = self._study.path(self.asset, self._key)
+        return folder if read_provenance(folder) else None
+
+
+class _CohortParts:
+    """Some attributes of a cohort."""
+
+    def __init__(self, cohort: "Cohort", names: tuple[str, ...], asset: str) -> None:
+        self._cohort, self._names, self._asset = cohort, names, asset
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in self._names:
+            raise UndeclaredError(f"{self._asset} reads {name} of the cohort, which its row does not name")
+        return getattr(self._cohort, name)
+
+
+class _OwnCase:
+    """One case of a cohort."""
+
+    def __init__(self, cohort: "Cohort", case_id: str) -> None:
+        self._cohort, self._case_id = cohort, case_id
+
+    def case(self, case_id: str) -> Any:
+        if case_id != self._case_id:
+            raise UndeclaredError(f"only {self._case_id} is declared, not {case_id}")
+        return self._cohort.case(case_id)
+
+
+def make(
+    study: Study, asset: str, key: str | None = None, track: Track = silently, by_itself: bool = False
+) -> tuple[Provenance, bool]:
+    """Makes one artifact, unless it is current.
+
+    Args:
+        study: The study.
+        asset: Name of the asset.
+        key: The partition; None where the asset has none.
+        track: Shows the progress.
+        by_itself: Whether nobody asked for this very artifact; then one that the profile's policy keeps is kept.
+
+    Returns:
+        The record of the artifact, and whether it was made now.
+
+    Raises:
+        NotMadeError: Something that it is made from has not been made.
+    """
+    node = GRAPH[asset]
+    prepare(study, asset, track)
+    folder = study.path(asset, key)
+    kept = read_provenance(folder) if by_itself and is_kept(study, node, key) else None
+    inputs = kept.inputs if kept else node.inputs(study, key)
+
+    def work(draft: Path) -> str | None:
+        outcome = function_of(node.work)(Task(study, node, key, inputs, draft, track)) or Outcome()
+        _record(study, node, outcome.tables)
+        return outcome.version
+
+    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)
+
+
+def make_all(study: Study, last: str, track: Track = silently) -> None:
+    """Makes an asset and everything that it is made from, in this process and without Dagster."""
+    wanted = upstream_of(last)
+    for node in [node for node in GRAPH.values() if node.name in wanted]:
+        # the keys of the first asset need nothing; those of the others may need it
+        for key in node.keys(study):
+            make(study, node.name, key, track)
+
+
+def prepare(study: Study, asset: str, track: Track = silently) -> None:
+    """Makes what must be there before the inputs of an asset are looked at, such as a raw folder."""
+    before = GRAPH[asset].before
+    if before:
+        function_of(before)(study, track)
+
+
+def shown(study: Study, asset: str, key: str | None = None) -> Mapping[str, Any]:
+    """What a person wants to see of a finished artifact.
+
+    Returns:
+        By name: numbers, texts, lists of sentences, tables (`DataFrame`), other values that JSON holds, and paths
+        of files to open.
+    """
+    node = GRAPH[asset]
+    if node.shows is None:
+        return {}
+    record = study.provenance(asset, key)
+    return function_of(node.shows)(Task(study, node, key, record.inputs, study.path(asset, key)))
+
+
+def function_of(address: str) -> Callable[..., Any]:
+    """The function that a row names as `module:function`; its module is loaded now and not with the graph."""
+    module, _, name = address.partition(":")
+    return getattr(import_module(module), name)
+
+
+def _record(study: Study, node: Node, tables: Mapping[str, pd.DataFrame]) -> None:
+    if tables.keys() != set(node.tables):
+        raise UndeclaredError(f"{node.name} filled {sorted(tables)}; its row names {sorted(node.tables)}")
+    if not tables:
+        return
+    from idal_assets.store.database import record
+
+    for name, rows in tables.items():
+        record(study.folder.database, name, rows, study.folder.database_lock)

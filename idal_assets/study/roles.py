@@ -1,0 +1,237 @@
+"""The roles of cases, and how they are given: by the profile's lists, then by a draw."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from itertools import pairwise
+from pathlib import Path
+from typing import Literal
+
+import pandas as pd
+
+from idal_assets.seeds import in_drawing_order
+from idal_assets.settings import CohortSettings
+
+RoleName = Literal["donor", "test", "pretraining", "validation"]
+
+
+class CohortError(ValueError):
+    """A raw folder that the profile cannot be run on; the message lists every reason.
+
+    Attributes:
+        refused: Refused cases with their reasons.
+    """
+
+    def __init__(self, message: str, refused: Mapping[str, tuple[str, ...]] | None = None) -> None:
+        super().__init__(message)
+        self.refused = refused or {}
+
+    @property
+    def shows(self) -> dict[str, pd.DataFrame]:
+        """What the page of the cohort shows of it."""
+        rows = [(case, reason) for case, reasons in self.refused.items() for reason in reasons]
+        return {"refused": pd.DataFrame(rows, columns=["case_id", "reason"])} if rows else {}
+
+
+@dataclass(frozen=True)
+class Role:
+    """A role that cases can have.
+
+    Attributes:
+        name: Its name.
+        does: What its cases are there for.
+        listed: Setting of `cohort` that lists its cases.
+        count: Setting of `cohort` that says how many are drawn.
+        wanted: How many are drawn of this many cases; None takes all that are left.
+        by_share: Whether the number depends on how many cases there are.
+    """
+
+    name: RoleName
+    does: str
+    listed: str
+    count: str
+    wanted: Callable[[CohortSettings, int], int | None]
+    by_share: Callable[[CohortSettings], bool]
+
+
+def _share(share: float | None, cases: int, least: int) -> int | None:
+    return None if share is None else max(least, round(share * cases))
+
+
+ROLES: tuple[Role, ...] = (
+    Role(
+        "test",
+        "segmented by every model, decides nothing",
+        listed="test_cases",
+        count="test",
+        wanted=lambda settings, cases: (
+            settings.test if settings.test is not None else _share(settings.test_share, cases, 2)
+        ),
+        by_share=lambda settings: settings.test is None,
+    ),
+    Role(
+        "pretraining",
+        "trains the baseline",
+        listed="pretraining_cases",
+        count="pretraining",
+        wanted=lambda settings, cases: settings.pretraining,
+        by_share=lambda settings: False,
+    ),
+    Role(
+        "validation",
+        "segmented by every model to judge which donors may leave",
+        listed="validation_cases",
+        count="validation",
+        wanted=lambda settings, cases: (
+            settings.validation if settings.validation is not None else _share(settings.validation_share, cases, 1)
+        ),
+        by_share=lambda settings: settings.validation is None,
+    ),
+    Role(
+        "donor",
+        "a model is fine-tuned on it",
+        listed="donor_cases",
+        count="donors",
+        wanted=lambda settings, cases: (
+            settings.donors if settings.donors is not None else _share(settings.donor_share, cases, 2)
+        ),
+        by_share=lambda settings: settings.donors is None and settings.donor_share is not None,
+    ),
+)
+"""All roles, in the order in which cases are listed and drawn for them."""
+
+
+def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) -> dict[str, RoleName]:
+    """Gives each case a role, by the lists and then by the draw.
+
+    The draw orders the cases by a hash of seed and name, so that a case that comes or goes moves few others.
+
+    Args:
+        names: Verified cases.
+        settings: Lists, counts and seed.
+        raw_dir: The raw folder, for the messages.
+
+    Returns:
+        The role of every case that takes part.
+
+    Raises:
+        CohortError: A listed case does not exist or there are too few cases.
+    """
+    roles: dict[str, RoleName] = {}
+    for role in ROLES:
+        for case in _listed(names, role, settings, raw_dir):
+            if roles.setdefault(case, role.name) != role.name:
+                raise CohortError(f"{case} is listed as {roles[case]} and as {role.name}; leave it in one list")
+    drawn = [case for case in in_drawing_order(names, settings.seed) if case not in roles]
+    for role in ROLES:
+        if getattr(settings, role.listed):
+            continue
+        count = role.wanted(settings, len(names))
+        taken, drawn = (drawn, []) if count is None else (drawn[:count], drawn[count:])
+        if count is not None and len(taken) < count:
+            raise CohortError(
+                f"{raw_dir}: {count} {role.name} cases are asked for and only {len(taken)} of {len(names)} are "
+                f"left; add cases or lower cohort.{role.count} in the profile"
+            )
+        roles.update(dict.fromkeys(taken, role.name))
+    return roles
+
+
+def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -> list[str]:
+    """Chooses cases that suffice for the profile and get the same roles as they would among all.
+
+    The draw orders the cases by themselves, so those without a role can be missing from it. All are needed where
+    the number of cases decides (a share of them) or where others may stand in for refused ones.
+
+    Args:
+        names: All cases that there are.
+        settings: Lists, counts and seed.
+        source: Where the cases come from, for the messages.
+
+    Returns:
+        The needed cases, sorted.
+
+    Raises:
+        CohortError: A listed case does not exist or there are too few cases.
+    """
+    roles = choose_roles(names, settings, source)
+    by_share = any(role.by_share(settings) and not getattr(settings, role.listed) for role in ROLES)
+    return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
+
+
+def draw_folds(donors: Sequence[str], count: int, seed: int) -> list[list[str]]:
+    """Divides the donors into folds.
+
+    The folds are consecutive parts of the drawing order. A donor that comes or goes shifts their ends, so it moves
+    at most one other donor across each.
+
+    Args:
+        donors: The donors.
+        count: How many folds.
+        seed: Seed of the draw.
+
+    Returns:
+        Donors of each fold, sorted; sizes differ by at most one.
+    """
+    order = in_drawing_order(donors, seed)
+    ends = [number * len(order) // count for number in range(count + 1)] if count else []
+    return [sorted(order[start:end]) for start, end in pairwise(ends)]
+
+
+def draw_held_out(cases: Sequence[str], share: float, seed: int) -> list[str]:
+    """Draws cases that candidates for the baseline are judged on instead of trained on.
+
+    Args:
+        cases: The cases that train the baseline.
+        share: Share of them, rounded, at least one.
+        seed: Seed of the draw.
+
+    Returns:
+        The drawn cases, sorted.
+
+    Raises:
+        CohortError: There would be none left to train on.
+    """
+    count = max(1, round(share * len(cases)))
+    if count >= len(cases):
+        raise CohortError(
+            f"The baseline has {len(cases)} training cases, and candidates.held_out_share {share:g} would "
+            "leave none to train its candidates on; lower the share or give the cohort more cases"
+        )
+    return sorted(in_drawing_order(cases, seed)[:count])
+
+
+def ensure_enough_donors(
+    roles: Mapping[str, RoleName],
+    settings: CohortSettings,
+    removal_sizes: Sequence[int],
+    folds: int,
+    raw_dir: Path,
+) -> None:
+    """Refuses a cohort with fewer donors than the profile needs.
+
+    Raises:
+        CohortError: There are too few.
+    """
+    donors = sum(role == "donor" for role in roles.values())
+    needed = max(settings.minimum_donors, max(removal_sizes) + 2)
+    if donors < needed:
+        raise CohortError(
+            f"{raw_dir}: {donors} donors are too few for this profile, which needs {needed} "
+            f"(it removes up to {max(removal_sizes)}); add cases or choose smaller removal.sizes"
+        )
+    if donors < folds:
+        raise CohortError(
+            f"{raw_dir}: {donors} donors cannot be divided into {folds} folds; add cases or choose a smaller "
+            "out_of_fold.folds (0 leaves the folds out)"
+        )
+
+
+def _listed(names: Sequence[str], role: Role, settings: CohortSettings, raw_dir: Path) -> list[str]:
+    found: list[str] = []
+    for pattern in getattr(settings, role.listed):
+        matching = [name for name in names if fnmatchcase(name, pattern)]
+        if not matching:
+            raise CohortError(f"{raw_dir}: no case is called {pattern!r}, which cohort.{role.listed} lists")
+        found += matching
+    return found

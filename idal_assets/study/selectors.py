@@ -1,0 +1,247 @@
+"""Which artifacts of an upstream asset an artifact is made from, and what of them matters.
+
+A selector is given the study, the upstream asset and the key of the artifact that is to be made. It returns the
+version that counts, or versions by key where several artifacts do; nothing where none matters. The graph names one
+for each of its edges; a `Task` hands out what its selectors chose, and nothing else.
+"""
+
+import json
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from idal_assets.settings import CANDIDATES
+from idal_assets.store.artifacts import content_hash
+from idal_assets.study.study import NotMadeError, Study
+
+Versions = str | dict[str, str]
+Selector = Callable[[Study, str, str | None], Versions]
+
+CONFIGURATIONS_FILE = "configurations.json"
+"""Which configurations nnU-Net planned, each with its version."""
+
+COMPARISON_FILE = "comparison.json"
+"""Which candidate for the baseline is the best."""
+
+KEPT_FILE = "kept.json"
+"""Which cases a training set keeps."""
+
+
+def whole(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact, which has no partitions."""
+    return study.version(asset)
+
+
+def same_key(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the same partition."""
+    return study.version(asset, key)
+
+
+def folder_signature(study: Study, asset: str, key: str | None) -> Versions:
+    """What the raw folder looks like: names, sizes and times of its files."""
+    from idal_assets.imaging.inspection import folder_signature as signature_of
+
+    return signature_of(study.raw)
+
+
+# --- parts of the cohort ---
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Only some of what the cohort says, so that the rest of it can change without a rerun.
+
+    Attributes:
+        names: Names of attributes of `Cohort`.
+    """
+
+    names: tuple[str, ...]
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """Hash of these parts."""
+        cohort = study.cohort
+        return content_hash({name: _plain(getattr(cohort, name)) for name in self.names})
+
+
+def parts(*names: str) -> Parts:
+    """Only these attributes of the cohort."""
+    return Parts(names)
+
+
+def own_content(study: Study, asset: str, key: str | None) -> Versions:
+    """Only this case's content in the cohort, so that another case can come or go without a rerun."""
+    return study.cohort.case(str(key)).facts.content_hash
+
+
+def _plain(value: Any) -> Any:
+    """What JSON can hold; an anatomy counts by what determines numbers."""
+    if hasattr(value, "version"):
+        return value.version
+    return dict(value) if isinstance(value, Mapping) else value
+
+
+# --- artifacts by the roles of their cases ---
+
+
+def of_donors(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all donors."""
+    return _of(study, asset, study.cohort.donors)
+
+
+def of_learning_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all cases that a network ever learns from: donors and pretraining cases."""
+    return _of(study, asset, [*study.cohort.donors, *study.cohort.pretraining])
+
+
+def of_baseline_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline."""
+    return _of(study, asset, study.cohort.baseline_cases)
+
+
+def of_baseline_cases_in_2d(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline, for a candidate that is 2D; else none."""
+    return of_baseline_cases(study, asset, key) if CANDIDATES[str(key)].is_2d else {}
+
+
+def of_baseline_cases_in_3d(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline, for a candidate that is 3D; else none."""
+    return {} if CANDIDATES[str(key)].is_2d else of_baseline_cases(study, asset, key)
+
+
+def of_receivers(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that every model segments: donors, validation and test cases."""
+    return _of(study, asset, study.cohort.receivers)
+
+
+def of_deciding_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that decide: donors and validation cases."""
+    return _of(study, asset, study.cohort.deciding)
+
+
+def of_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the test cases."""
+    return _of(study, asset, study.cohort.tests)
+
+
+def of_donors_and_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of donors and test cases."""
+    return _of(study, asset, [*study.cohort.donors, *study.cohort.tests])
+
+
+def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the donors that are not in this fold."""
+    inside = study.folds[str(key)]
+    return _of(study, asset, [case for case in study.cohort.donors if case not in inside])
+
+
+def kept_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that the training set of the same removal set keeps."""
+    study.version("training_set", key)
+    kept = json.loads((study.path("training_set", key) / KEPT_FILE).read_text())
+    return _of(study, asset, kept)
+
+
+def _of(study: Study, asset: str, keys: Collection[str]) -> dict[str, str]:
+    return {key: study.version(asset, key) for key in keys}
+
+
+# --- artifacts by what the profile asks for ---
+
+
+def of_candidates(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all candidates for the baseline."""
+    return _of(study, asset, study.candidates)
+
+
+def of_folds(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all folds."""
+    return _of(study, asset, study.profile.out_of_fold.names)
+
+
+def of_removal_sets(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all removal sets."""
+    return _of(study, asset, study.removal_sets)
+
+
+def of_full_set(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the set that removes nothing."""
+    from idal_assets.analysis.removal_sets import FULL_SET
+
+    return _of(study, asset, [FULL_SET])
+
+
+# --- something of one artifact ---
+
+
+def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
+    """Only a candidate's configuration of nnU-Net's plans; the plans' own version is that of 2D."""
+    version = study.version(asset)
+    configuration = CANDIDATES[str(key)].configuration
+    if configuration == "2d":
+        return version
+    planned = json.loads((study.path(asset) / CONFIGURATIONS_FILE).read_text())
+    return planned.get(configuration, "not planned")
+
+
+def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
+    """Only the name of the best 2D candidate, where it becomes the baseline; else nothing of the comparison."""
+    if not study.profile.candidates.best_becomes_baseline:
+        return {}
+    study.version(asset)
+    return json.loads((study.path(asset) / COMPARISON_FILE).read_text())["best_2d"]
+
+
+def deciding_cells(study: Study, asset: str, key: str | None) -> Versions:
+    """The cells of the matrix that decide, those of donors and validation cases: a hash of what determines them.
+
+    An edited test case makes another matrix, but not another decision. The records of the rows tell what the cells
+    were computed from, where the matrix was made from those very rows; of another row only its version is known
+    until the matrix is made again.
+
+    Raises:
+        NotMadeError: There is no matrix, or it has no row of a donor.
+    """
+    rows = study.provenance(asset).inputs.made_from["dice_row"]
+    assert isinstance(rows, Mapping)
+    cohort = study.cohort
+    receivers = cohort.deciding
+    cells: dict[str, object] = {}
+    for donor in cohort.donors:
+        if donor not in rows:
+            raise NotMadeError(f"{asset} has no row of {donor}; materialize {asset} again")
+        cells[donor] = _cells_of_row(study, donor, rows[donor], receivers)
+    return content_hash({"cells": cells, "validation": cohort.validation})
+
+
+def _cells_of_row(study: Study, donor: str, version: str, receivers: Collection[str]) -> object:
+    try:
+        row = study.provenance("dice_row", donor)
+    except NotMadeError:
+        return version
+    cases = row.inputs.made_from["case_slices"]
+    assert isinstance(cases, Mapping)
+    if row.version != version or not cases.keys() >= set(receivers):
+        return version
+    made_with = [row.inputs.code, row.inputs.settings, row.inputs.made_from["case_model"]]
+    return [*made_with, [cases[name] for name in receivers]]
+
+
+# --- settings of one partition ---
+
+Settings = dict[str, Any]
+
+
+def all_settings(study: Study, key: str | None, settings: Settings) -> Settings:
+    """The settings that the asset declares, whatever the partition."""
+    return settings
+
+
+def in_own_dimensions(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those that concern a candidate; how candidates of other dimensions are trained does not."""
+    others = "candidates.training_3d" if CANDIDATES[str(key)].is_2d else "candidates.training_2d"
+    return {path: value for path, value in settings.items() if path != others}
+
+
+def with_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset, and which of the seeds the removal set is trained with."""
+    return {**settings, "replicate": study.removal_sets[str(key)].replicate}
