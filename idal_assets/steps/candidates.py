@@ -9,6 +9,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.in_3d import volume_predictor, workers
 from idal_assets.nnunet.model_folder import load_weights
@@ -86,4 +87,5 @@ def _segment_volumes(
             case = preprocess(study.read_case(name), plans)
             assert case.truth is not None
             predicted = segment(case)
-            yield name, score_table(confusion(case.truth, predicted)), predicted
+            counts = confusion(case.truth, predicted, BRAIN_TUMOUR)
+            yield name, score_table(counts, BRAIN_TUMOUR.regions), predicted

@@ -13,7 +13,8 @@ from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.analysis.scores import COUNTS, MEASURES, Scalar, with_scalar
+from idal_assets.analysis.scores import COUNTS, MEASURES, with_scalar
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.store.artifacts import read_provenance
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import Study
@@ -137,7 +138,7 @@ def cell_counts(folder: Path, made_now: bool) -> dict[str, int]:
     return {"cells_computed": computed, "cells_taken_over": total - computed}
 
 
-def read_scores(file: Path, scalar: Scalar) -> pd.DataFrame:
+def read_scores(file: Path, scalar: str) -> pd.DataFrame:
     """Reads the rows of a model's cells, with the scalar that the profile asks for now.
 
     Args:
@@ -147,4 +148,4 @@ def read_scores(file: Path, scalar: Scalar) -> pd.DataFrame:
     """
     rows = pd.read_parquet(file)
     of_cell = [name for name in rows.columns if name not in ("region", *MEASURES, *COUNTS)]
-    return with_scalar(rows, of_cell, scalar)
+    return with_scalar(rows, of_cell, BRAIN_TUMOUR.scored(scalar))

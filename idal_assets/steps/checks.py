@@ -86,7 +86,7 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
         return Finding((f"its files cannot be read ({error}); materialize case_slices again",))
     problems = [*_image_problems(slices), *_label_problems(slices)]
     facts = {
-        "tumour_voxels": int((slices.label > 0).sum()),
+        "tumour_voxels": int((slices.needed_label() > 0).sum()),
         "lowest_intensity": float(slices.image.min()),
         "highest_intensity": float(slices.image.max()),
     }
@@ -95,10 +95,10 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
 
 def _image_problems(slices: "CaseSlices") -> list[str]:
     problems = []
-    if slices.image.shape != (len(CHANNELS), *slices.label.shape):
+    if slices.image.shape != (len(CHANNELS), *slices.needed_label().shape):
         problems.append(
             f"the image has shape {slices.image.shape}; {len(CHANNELS)} channels ({', '.join(CHANNELS)}) "
-            f"of the label's shape {slices.label.shape} are needed"
+            f"of the label's shape {slices.needed_label().shape} are needed"
         )
     bad = slices.image.size - int(np.isfinite(slices.image).sum())
     if bad:
@@ -108,7 +108,7 @@ def _image_problems(slices: "CaseSlices") -> list[str]:
 
 def _label_problems(slices: "CaseSlices") -> list[str]:
     problems = []
-    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, 0, *LABELS})}
+    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.needed_label(), {OUTSIDE, 0, *LABELS})}
     if slices.truth is None:
         problems.append("the label in the original geometry (truth.b2nd) is missing")
     else:
@@ -120,7 +120,7 @@ def _label_problems(slices: "CaseSlices") -> list[str]:
         if not (volume > 0).any():
             problems.append(f"{name} has no tumour voxel")
     for value in LABELS:
-        if (slices.label == value).any() and not len(slices.foreground.get(value, ())):
+        if (slices.needed_label() == value).any() and not len(slices.foreground.get(value, ())):
             problems.append(f"label {value} has voxels but no places that a patch could be centred on")
     return problems
 

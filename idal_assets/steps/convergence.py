@@ -6,6 +6,7 @@ import pandas as pd
 from scipy.stats import spearmanr
 
 from idal_assets.analysis.similarity import deciding_matrix, rank_donors
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.matrix import load_ranking
@@ -36,9 +37,11 @@ def make_convergence(study: Study, folder: Path) -> pd.DataFrame:
     training, scoring = (
         sum(study.provenance(asset, donor).seconds for donor in donors) for asset in ("case_model", "dice_row")
     )
-    found = []
+    found, similarity = [], study.profile.similarity
     for share, cells in rows.groupby("share"):
-        matrix = deciding_matrix(cells, donors, study.cohort.deciding, study.profile.similarity)
+        matrix = deciding_matrix(
+            cells, donors, study.cohort.deciding, similarity.mode, BRAIN_TUMOUR.scored(similarity.scalar)
+        )
         ranks = rank_donors(matrix[donors]).set_index("case_id")["rank"]
         found.append((float(share), float(spearmanr(ranks[final.index], final).statistic)))
     table = pd.DataFrame([*found, (1.0, 1.0)], columns=["share", "correlation"])

@@ -11,6 +11,7 @@ from idal_assets.analysis.detection import (
     matrix_scores,
     offered_score,
 )
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
 from idal_assets.plots.style import png_bytes
 from idal_assets.steps.matrix import DECIDING_FILE, load_ranking
@@ -59,7 +60,9 @@ def candidate_scores(study: Study) -> pd.DataFrame:
     """Every score that could find bad cases, one row a donor, indexed by case id; low is bad."""
     cohort = study.cohort
     cells = pd.read_parquet(study.path("dice_matrix") / DECIDING_FILE)
-    scores = matrix_scores(cells, cohort.donors, cohort.deciding, study.profile.similarity)
+    similarity = study.profile.similarity
+    scored = BRAIN_TUMOUR.scored(similarity.scalar)
+    scores = matrix_scores(cells, cohort.donors, cohort.deciding, similarity, scored)
     rivals = load_ranking(study).set_index("case_id")[list(RIVALS)]
     return scores.join(rivals.rename(columns=RIVALS))
 

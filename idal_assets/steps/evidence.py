@@ -7,23 +7,17 @@ from pathlib import Path
 
 import pandas as pd
 
+from idal_assets.analysis.effects import effects, sentence, significance
 from idal_assets.analysis.reduction import replicate_scalars
 from idal_assets.analysis.removal_sets import FULL_SET
-from idal_assets.analysis.statistics import (
-    dice_by_set,
-    difference_of_medians,
-    effects,
-    mean_dice,
-    sentence,
-    significance,
-)
+from idal_assets.analysis.statistics import dice_by_set, difference_of_medians, mean_dice
 from idal_assets.analysis.subgroups import (
     rare_subtype_warning,
     subgroup_changes,
     subgroups_of,
     worst_tenth_changes,
 )
-from idal_assets.imaging.brain_tumour import ENHANCING
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.plots.evidence import control_distribution, forest_plot
 from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
 from idal_assets.plots.style import png_bytes
@@ -43,7 +37,7 @@ class Evidence:
     """What the retrainings prove.
 
     Attributes:
-        effects: One row a chosen set: table of `statistics.effects` and its `sentence`.
+        effects: One row a chosen set: table of `effects.effects` and its `sentence`.
         controls: One row a control: `removal_set` that it controls, `control`, `kind`, `difference_of_medians`.
         subgroups: One row a chosen set and subgroup: table of `subgroups.subgroup_changes`.
         warnings: Sets that take away a rare subtype whose like among the test cases pays for it.
@@ -157,12 +151,16 @@ def _subgroups(study: Study) -> pd.DataFrame:
         pd.DataFrame(
             {
                 "case_id": names,
-                "tumour_ml": [sum(label_millilitres(of_case).values()) for of_case in facts],
-                "enhancing_voxels": [of_case.label_voxels.get(str(ENHANCING), 0) for of_case in facts],
+                "foreground_ml": [sum(label_millilitres(of_case).values()) for of_case in facts],
+                **{
+                    label: [of_case.label_voxels.get(str(value), 0) for of_case in facts]
+                    for value, label in BRAIN_TUMOUR.labels.items()
+                },
                 "scanner": [cohort.scanners.get(name) for name in names],
                 "cluster": [clusters[name] for name in names],
             }
-        )
+        ),
+        BRAIN_TUMOUR,
     )
 
 

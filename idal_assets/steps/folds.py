@@ -7,7 +7,8 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.quality import label_quality
-from idal_assets.analysis.scores import SCALAR_REGIONS, confusion, score_table
+from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import taken
 from idal_assets.plots.quality import label_quality_figure
 from idal_assets.plots.style import png_bytes
@@ -41,7 +42,7 @@ def score_labels(study: Study, folder: Path, track: Track) -> None:
     scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
     if study.folds:
         labels, scores = _judged(study, track)
-        figure = label_quality_figure(labels, scores, SCALAR_REGIONS["regions"])
+        figure = label_quality_figure(labels, scores, BRAIN_TUMOUR.composites)
         (folder / "label_quality.png").write_bytes(png_bytes(figure))
     labels.to_parquet(folder / LABELS_FILE, index=False)
     scores.to_parquet(folder / SCORES_FILE, index=False)
@@ -62,8 +63,8 @@ def _judged(study: Study, track: Track) -> tuple[pd.DataFrame, pd.DataFrame]:
             for donor, (case, predicted, found) in zip(track(donors, f"judge {fold}"), judged, strict=True):
                 assert case.truth is not None
                 place = {"case_id": donor, "fold": fold}
-                labels.append({**place, "label_quality": label_quality(case.label, found)})
-                counted = score_table(confusion(case.truth, predicted))
+                labels.append({**place, "label_quality": label_quality(case.needed_label(), found, BRAIN_TUMOUR)})
+                counted = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
                 scores.append(counted.assign(**place, model_version=version, receiver_version=versions[donor]))
     return pd.DataFrame(labels).sort_values("case_id", ignore_index=True), pd.concat(scores, ignore_index=True)
 

@@ -11,6 +11,7 @@ from idal_assets.analysis.clusters import stability, worst_cluster
 from idal_assets.analysis.scores import MEAN
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
@@ -84,7 +85,9 @@ def _save_deciding_cells(rows: pd.DataFrame, cohort: Cohort, folder: Path) -> No
 def load_deciding_matrix(study: Study) -> pd.DataFrame:
     """The scalars that decide in the profile's mode: donors by donors and then validation cases."""
     cells = pd.read_parquet(study.path("dice_matrix") / DECIDING_FILE)
-    return deciding_matrix(cells, study.cohort.donors, study.cohort.deciding, study.profile.similarity)
+    cohort, similarity = study.cohort, study.profile.similarity
+    scored = BRAIN_TUMOUR.scored(similarity.scalar)
+    return deciding_matrix(cells, cohort.donors, cohort.deciding, similarity.mode, scored)
 
 
 def make_dendrogram(study: Study, folder: Path) -> None:

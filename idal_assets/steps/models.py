@@ -9,12 +9,14 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import Case
+from idal_assets.nnunet.geometry import as_case, as_in_file
 from idal_assets.nnunet.model_folder import earlier_model, load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
 from idal_assets.nnunet.variants import make_variants
-from idal_assets.plots.cases import axial_slice, most_tumour_slice, variants_figure
+from idal_assets.plots.cases import axial_slice, largest_slice, variants_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.progress import Track
 from idal_assets.seeds import derived_seed
@@ -22,7 +24,6 @@ from idal_assets.steps.cells import EVALUATION_FILE, ROW_FILE, Cells, find_cells
 from idal_assets.steps.comparison import best_loss
 from idal_assets.steps.convergence import EARLY_COLUMNS, EARLY_FILE, early_iterations
 from idal_assets.steps.networks import measured_cases, segment, slices_of, train_into
-from idal_assets.steps.prepare import as_case
 from idal_assets.steps.reductions import load_training_set, training_seed
 from idal_assets.study.study import Study
 
@@ -52,8 +53,9 @@ def make_donor_variants(study: Study, donor: str, folder: Path) -> None:
         target = folder / variant.case_id
         target.mkdir()
         variant.save(target)
-    original, *drawn = (_most_tumour(as_case(study, donor, slices)) for slices in (case, *variants))
-    figure = variants_figure(original, drawn, f"{donor}: original and variants (FLAIR)")
+    plans = Plans.load(study.path("nnunet_plans"))
+    original, *drawn = (_most_tumour(as_case(slices, plans)) for slices in (case, *variants))
+    figure = variants_figure(original, drawn, f"{donor}: original and variants (FLAIR)", BRAIN_TUMOUR)
     (folder / "variants.png").write_bytes(png_bytes(figure))
 
 
@@ -138,7 +140,7 @@ def evaluate_reduced_model(study: Study, removal_set: str, folder: Path, track: 
     for name, scores, predicted in segmented:
         computed.append(scores.assign(case_id=name))
         affine = np.asarray(study.cohort.case(name).facts.affine)
-        nib.save(nib.Nifti1Image(_as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(as_in_file(predicted, plans), affine), target / f"{name}.nii.gz")
     rows = cells.complete(computed, folder).assign(removal_set=removal_set)
     rows.to_parquet(folder / EVALUATION_FILE, index=False)
 
@@ -152,10 +154,6 @@ def _cells(
 
 def _most_tumour(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """FLAIR and label on the slice with most tumour, as they are drawn."""
-    place = most_tumour_slice(case.label)
+    assert case.label is not None
+    place = largest_slice(case.label, BRAIN_TUMOUR)
     return axial_slice(case.image[0], place, case.affine), axial_slice(case.label, place, case.affine)
-
-
-def _as_in_file(segmentation: NDArray[np.uint8], plans: Plans) -> NDArray[np.uint8]:
-    """Undoes nnU-Net's transposition and its (z, y, x) order: back to (x, y, z) as the raw file has it."""
-    return segmentation.transpose(plans.manager.transpose_backward).transpose(2, 1, 0)

@@ -10,11 +10,13 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.analysis.surfaces import hd95_of_regions
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import Compute, taken
+from idal_assets.nnunet.geometry import truth_spacing
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import SlicesOnDisk, truth_spacing
+from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.plots.curves import training_curves
 from idal_assets.plots.style import png_bytes
@@ -85,8 +87,9 @@ def segment(
         for name, (case, predicted) in zip(track(names, description), segmented, strict=True):
             assert case.truth is not None
             spacing = truth_spacing(case, plans)
-            hd95 = hd95_of_regions(case.truth, predicted, spacing) if name in measured else None
-            yield name, score_table(confusion(case.truth, predicted), hd95), predicted
+            regions = BRAIN_TUMOUR.regions
+            hd95 = hd95_of_regions(case.truth, predicted, spacing, regions) if name in measured else None
+            yield name, score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), regions, hd95), predicted
 
 
 def measured_cases(study: Study) -> Collection[str]:

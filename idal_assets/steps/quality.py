@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from idal_assets.analysis.scores import MEAN, Scalar
+from idal_assets.analysis.scores import MEAN
 from idal_assets.steps.cells import read_scores
 
 LABELS_FILE = "label_quality.parquet"
@@ -12,7 +12,7 @@ SCORES_FILE = "out_of_fold.parquet"
 SCORE_COLUMNS = ("case_id", "fold", "region", "dice", "tp", "fp", "fn", "model_version", "receiver_version")
 
 
-def load_label_quality(folder: Path, scalar: Scalar) -> pd.DataFrame:
+def load_label_quality(folder: Path, scalar: str) -> pd.DataFrame:
     """Reads what `steps.folds.score_labels` wrote.
 
     Args:

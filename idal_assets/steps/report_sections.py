@@ -9,7 +9,8 @@ import pandas as pd
 
 from idal_assets.analysis.removal_sets import FULL_SET, WORST_CLUSTER
 from idal_assets.analysis.scores import MEAN
-from idal_assets.plots.cases import axial_slice, most_tumour_slice, segmentation_overlays
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
+from idal_assets.plots.cases import axial_slice, largest_slice, segmentation_overlays
 from idal_assets.plots.cost import human_time
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, Table
@@ -339,7 +340,7 @@ def overlay_section(study: Study, cohort: Cohort) -> ReportSection:
     items = [_overlay(study, cohort, str(name), float(dice)) for name, dice in chosen.items()]
     picture = Picture(
         "Segmentations of test cases",
-        png_bytes(segmentation_overlays(items)),
+        png_bytes(segmentation_overlays(items, BRAIN_TUMOUR)),
         "Network trained on all donors; blue oedema, green non-enhancing, red enhancing tumour.",
     )
     return ReportSection("Overlays", "overlays", "", [], [picture])
@@ -351,7 +352,8 @@ def _overlay(
     case = study.read_case(name)
     file = study.path("reduced_evaluation", FULL_SET) / "segmentations" / f"{name}.nii.gz"
     predicted = np.asarray(nib.Nifti1Image.from_filename(file).dataobj)
-    place = most_tumour_slice(case.label)
+    assert case.label is not None
+    place = largest_slice(case.label, BRAIN_TUMOUR)
     background, truth, segmentation = (
         axial_slice(volume, place, case.affine) for volume in (case.image[0], case.label, predicted)
     )

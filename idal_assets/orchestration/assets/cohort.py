@@ -89,9 +89,10 @@ def _describe_case(study: Study, case_id: str, folder: Path) -> Mapping[str, Any
 @study_asset(kinds={"nifti"}, describe=_describe_case)
 def raw_case(study: Study, case_id: str, folder: Path, track: Track) -> None:
     """One verified case: geometry, label volumes and a picture of its four channels with the label."""
+    from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
     from idal_assets.plots.cases import case_overview
     from idal_assets.plots.style import png_bytes
 
     facts = study.cohort.case(case_id).facts
     (folder / "facts.json").write_text(facts.model_dump_json(indent=1))
-    (folder / "overview.png").write_bytes(png_bytes(case_overview(study.read_case(case_id))))
+    (folder / "overview.png").write_bytes(png_bytes(case_overview(study.read_case(case_id), BRAIN_TUMOUR)))
