@@ -32,6 +32,7 @@ from workload import (
 )
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.model_folder import CHECKPOINT
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import load_slices
@@ -146,7 +147,7 @@ class Sides:
     def _dice(self, name: str, output: Path) -> float:
         truth = np.asanyarray(nib.load(self._folders.label(name)).dataobj).astype(np.uint8)
         predicted = np.asanyarray(nib.load(output / f"{name}.nii.gz").dataobj).astype(np.uint8)
-        table = score_table(confusion(truth, predicted)).set_index("region")
+        table = score_table(confusion(truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions).set_index("region")
         return float(table.loc["WT", "dice"])
 
 
@@ -215,7 +216,7 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         if not arguments.same_work_only:
             default += sides.nnunets(lean=False)
     receivers = study.cohort.receivers
-    shapes = [load_slices(study.path("case_slices", name), name).label.shape for name in receivers]
+    shapes = [load_slices(study.path("case_slices", name), name).needed_label().shape for name in receivers]
     slices = sum(shape[0] for shape in shapes)
     _print_work(study, iterations, slices)
     same = compare("Same work", ours, lean, slices, len(receivers))

@@ -20,6 +20,7 @@ from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
 from idal_assets.analysis.scores import confusion
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.nnunet.compute import Compute
@@ -126,7 +127,7 @@ def _predictor(plans: Plans, compute: Compute) -> Predictor:
 def _segment(predictor: Predictor, cases: SlicesOnDisk) -> None:
     for case, labels in predictor.segment(cases, cases.names):
         assert case.truth is not None
-        confusion(case.truth, labels)
+        confusion(case.truth, labels, BRAIN_TUMOUR)
 
 
 def shares_of_operators(table: Iterable) -> Mapping[str, float]:
@@ -164,7 +165,9 @@ def breakdown_of_inference(cases: SlicesOnDisk, plans: Plans, compute: Compute, 
         _segment(predictor, cases)
     parts = dict(shares_of_operators(profiled.key_averages()))
     truths = [cases[name].truth for name in cases.names]
-    parts["Dice"] = median_seconds(lambda: [confusion(truth, truth) for truth in truths if truth is not None], 5)
+    parts["Dice"] = median_seconds(
+        lambda: [confusion(truth, truth, BRAIN_TUMOUR) for truth in truths if truth is not None], 5
+    )
     return _as_rows(parts, seconds)
 
 
@@ -191,7 +194,7 @@ def _prepare(arguments: argparse.Namespace, folder: Path) -> tuple[SlicesOnDisk,
     settings_of_plans = PlansSettings(
         memory_gb=arguments.memory_gb, base_features=arguments.base_features, batch_size=arguments.batch_size
     )
-    plans = make_plans(fingerprint(cases, len(cases)), len(cases), settings_of_plans)
+    plans = make_plans(fingerprint(cases, len(cases), BRAIN_TUMOUR), len(cases), settings_of_plans, BRAIN_TUMOUR)
     folders = {case.case_id: folder / case.case_id for case in cases}
     for case in cases:
         folders[case.case_id].mkdir()

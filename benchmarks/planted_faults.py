@@ -24,6 +24,7 @@ from workload import run_graph, write_profile
 
 from idal_assets.analysis.detection import best_scores, given_cases, offered_score
 from idal_assets.analysis.scores import MEAN, confusion, score_table, with_scalar
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
@@ -105,9 +106,13 @@ def _median_without(study: Study, removed: Collection[str]) -> float:
             predictor = Predictor(trained.weights, plans, profile.inference, profile.compute, compute)
             for case, predicted in predictor.segment(unseen, tests):
                 assert case.truth is not None
-                scores = score_table(confusion(case.truth, predicted))
+                scores = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
                 found.append(scores.assign(case_id=case.case_id, replicate=replicate))
-    rows = with_scalar(pd.concat(found, ignore_index=True), ["case_id", "replicate"], profile.similarity.scalar)
+    rows = with_scalar(
+        pd.concat(found, ignore_index=True),
+        ["case_id", "replicate"],
+        BRAIN_TUMOUR.scored(profile.similarity.scalar),
+    )
     return float(rows[rows["region"] == MEAN].groupby("case_id")["dice"].mean().median())
 
 

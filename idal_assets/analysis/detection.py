@@ -4,7 +4,7 @@ A score says how good a case is: low is bad. Beside the ranking's own score stan
 dendrogram and the rivals out of fold, so that whichever finds most is seen to do so.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import pandas as pd
 from scipy.stats import mannwhitneyu
@@ -27,7 +27,11 @@ def offered_score(mode: str) -> str:
 
 
 def matrix_scores(
-    cells: pd.DataFrame, donors: Sequence[str], receivers: Sequence[str], settings: SimilaritySettings
+    cells: pd.DataFrame,
+    donors: Sequence[str],
+    receivers: Sequence[str],
+    settings: SimilaritySettings,
+    scalar_regions: Collection[str],
 ) -> pd.DataFrame:
     """Everything that the matrix says of a donor, in both modes, whichever of them decides.
 
@@ -35,7 +39,8 @@ def matrix_scores(
         cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`, without scalars.
         donors: The donors.
         receivers: The donors, then the validation cases.
-        settings: Scalar, distance, linkage and sizes; their mode does not count.
+        settings: Distance, linkage and sizes; their mode and scalar do not count.
+        scalar_regions: Names of the regions that the scalar averages.
 
     Returns:
         One row a donor, indexed by case id. For each mode: `donor mean`, `receiver mean`, `both means` (the
@@ -45,7 +50,7 @@ def matrix_scores(
     parts = []
     for mode in MODES:
         of_mode = settings.model_copy(update={"mode": mode})
-        matrix = deciding_matrix(cells, donors, receivers, of_mode)
+        matrix = deciding_matrix(cells, donors, receivers, mode, scalar_regions)
         scores = rank_donors(matrix[list(donors)])
         found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode)
         by_case = scores.set_index("case_id")

@@ -42,7 +42,7 @@ def plan_removals(
 def draw_controls(
     sets: Iterable[RemovalSet],
     chosen: Mapping[str, Sequence[str]],
-    tumours: pd.DataFrame,
+    volumes: pd.DataFrame,
     nearest: int,
     seed: int,
 ) -> dict[str, list[str]]:
@@ -50,12 +50,12 @@ def draw_controls(
 
     A random control is drawn from all donors. A matched one takes for each chosen donor another that is drawn from
     the `nearest` most similar: those with the same labels missing come first, and among them those of similar
-    tumour volume (the ratio counts). Donors of the chosen set stand in only where no others are left.
+    labelled volume (the ratio counts). Donors of the chosen set stand in only where no others are left.
 
     Args:
         sets: Removal sets; chosen ones and other seeds among them are left out.
         chosen: Removed donors of the chosen sets.
-        tumours: Volume of each label, one row a donor, any unit.
+        volumes: Volume of each label, one row a donor, any unit.
         nearest: From how many a matched donor is drawn.
         seed: Seed of the draws; each control's depends on its name as well.
 
@@ -69,18 +69,18 @@ def draw_controls(
         removed = chosen[one.controls]
         key = (seed, one.name)
         if one.kind == "random":
-            drawn[one.name] = shuffled(tumours.index, *key)[: len(removed)]
+            drawn[one.name] = shuffled(volumes.index, *key)[: len(removed)]
         else:
-            drawn[one.name] = _matched(removed, tumours, nearest, key)
+            drawn[one.name] = _matched(removed, volumes, nearest, key)
     return drawn
 
 
-def _matched(removed: Sequence[str], tumours: pd.DataFrame, nearest: int, key: tuple[int, str]) -> list[str]:
-    volume = np.log(tumours.sum(axis=1))
-    missing = tumours.eq(0)
+def _matched(removed: Sequence[str], volumes: pd.DataFrame, nearest: int, key: tuple[int, str]) -> list[str]:
+    volume = np.log(volumes.sum(axis=1))
+    missing = volumes.eq(0)
     found: list[str] = []
     for case in removed:
-        others = tumours.index.drop([case, *(name for name in found if name != case)])
+        others = volumes.index.drop([case, *(name for name in found if name != case)])
         likeness = pd.DataFrame(
             {
                 "chosen": others.isin(removed),

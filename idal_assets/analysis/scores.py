@@ -5,44 +5,38 @@ empty they are not defined (NaN); where one is empty they are 0. Counts are kept
 other score can be derived later. What counts cannot say, how far the surfaces are apart, is in `surfaces`.
 """
 
-from collections.abc import Mapping
-from typing import Literal
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike, NDArray
 
-from idal_assets.imaging.brain_tumour import LABELS, REGIONS
-
-Scalar = Literal["regions", "labels", "WT"]
-SCALAR_REGIONS: dict[str, tuple[str, ...]] = {
-    "regions": ("WT", "TC", "ET"),
-    "labels": ("L1", "L2", "L3"),
-    "WT": ("WT",),
-}
-MEAN = "mean"
-"""Name of the scalar among the regions."""
+from idal_assets.anatomy import MEAN, Anatomy
 
 MEASURES = ("dice", "iou", "hd95")
 COUNTS = ("tp", "fp", "fn")
 
 
-def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """Counts voxels by true and predicted label.
+def confusion(truth: NDArray[np.uint8], predicted: NDArray[np.uint8], anatomy: Anatomy) -> NDArray[np.int64]:
+    """Counts voxels by true and predicted label; those that the truth says to ignore are left out.
 
     Args:
-        truth: Labels 0 to 3, any shape.
-        predicted: Labels 0 to 3, the same shape.
+        truth: Label values, any shape.
+        predicted: Label values, the same shape.
+        anatomy: Which values there are.
 
     Returns:
-        Shape (4, 4): row the true label, column the predicted one.
+        Shape (values, values), background first: row the true label, column the predicted one.
 
     Raises:
         ValueError: The shapes differ.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"truth has shape {truth.shape} and prediction {predicted.shape}; they must be the same")
-    size = len(LABELS) + 1
+    if anatomy.ignore is not None:
+        labelled = truth != anatomy.ignore
+        truth, predicted = truth[labelled], predicted[labelled]
+    size = anatomy.size
     pairs = truth.ravel().astype(np.int64) * size + predicted.ravel()
     return np.bincount(pairs, minlength=size * size).reshape(size, size)
 
@@ -81,18 +75,21 @@ def _share(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.
     return np.divide(part, total, out=np.full_like(total, np.nan), where=total > 0)
 
 
-def score_table(counts: NDArray[np.int64], hd95: Mapping[str, float] | None = None) -> pd.DataFrame:
+def score_table(
+    counts: NDArray[np.int64], regions: Mapping[str, Sequence[int]], hd95: Mapping[str, float] | None = None
+) -> pd.DataFrame:
     """Scores every region and label of one segmentation.
 
     Args:
-        counts: Confusion of shape (4, 4).
+        counts: Table of `confusion`.
+        regions: Label values of each region, by name.
         hd95: Surface distance of every region in mm; without it `hd95` is NaN.
 
     Returns:
         One row a region with `region`, `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`.
     """
     rows = []
-    for region, labels in REGIONS.items():
+    for region, labels in regions.items():
         inside = list(labels)
         tp = int(counts[np.ix_(inside, inside)].sum())
         fp = int(counts[:, inside].sum()) - tp
@@ -107,8 +104,8 @@ def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
     """Leaves out what the truth of donor or receiver does not hold: such a region counts as undefined.
 
     A case can teach only what its label holds, and only that can be judged on it. Otherwise a model that never saw
-    enhancing tumour would have a Dice of 0 wherever there is some, and a case without any a Dice of 0 wherever
-    some is predicted, which is no fault of either label.
+    a region would have a Dice of 0 wherever there is some of it, and a case without any a Dice of 0 wherever some
+    is predicted, which is no fault of either label.
 
     Args:
         cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`; every donor is a receiver too.
@@ -125,20 +122,20 @@ def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(dice=cells["dice"].where(shared[0] & shared[1]))
 
 
-def with_scalar(scores: pd.DataFrame, by: list[str], scalar: Scalar) -> pd.DataFrame:
+def with_scalar(scores: pd.DataFrame, by: list[str], scalar_regions: Collection[str]) -> pd.DataFrame:
     """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 
     Args:
         scores: Rows of `score_table`, perhaps without some measures, with columns that say which segmentation they
             belong to.
         by: Those columns.
-        scalar: Which regions the scalar averages; of each measure the undefined ones are left out, and it is NaN
-            if all are.
+        scalar_regions: Names of the regions that the scalar averages; of each measure the undefined ones are left
+            out, and it is NaN if all are.
 
     Returns:
         The rows with one more a segmentation, whose counts are missing.
     """
-    chosen = scores[scores["region"].isin(SCALAR_REGIONS[scalar])]
+    chosen = scores[scores["region"].isin(scalar_regions)]
     measures = [name for name in MEASURES if name in scores]
     means = chosen.groupby(by, sort=False, as_index=False)[measures].mean()
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)

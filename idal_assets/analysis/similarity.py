@@ -1,6 +1,6 @@
 """The Dice matrix, its dendrogram and the ranking of the donors."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,7 +55,11 @@ def dice_matrix(table: pd.DataFrame, donors: Sequence[str], receivers: Sequence[
 
 
 def deciding_matrix(
-    cells: pd.DataFrame, donors: Sequence[str], receivers: Sequence[str], settings: SimilaritySettings
+    cells: pd.DataFrame,
+    donors: Sequence[str],
+    receivers: Sequence[str],
+    mode: str,
+    scalar_regions: Collection[str],
 ) -> pd.DataFrame:
     """Arranges the scalars that decide: of all regions in the mode `thesis`, of shared regions in `robust`.
 
@@ -63,7 +67,8 @@ def deciding_matrix(
         cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`, without scalars.
         donors: Rows of the matrix, in order.
         receivers: Columns of the matrix, in order: the donors, then the validation cases.
-        settings: Mode and scalar.
+        mode: `thesis` or `robust`.
+        scalar_regions: Names of the regions that the scalar averages.
 
     Returns:
         Scalars in 0 to 1, shape (donors, receivers); NaN where no region is defined, or none is shared.
@@ -71,9 +76,9 @@ def deciding_matrix(
     Raises:
         IncompleteMatrixError: A cell has no row, or more than one.
     """
-    if settings.mode == "robust":
+    if mode == "robust":
         cells = only_shared_regions(cells)
-    return dice_matrix(with_scalar(cells, ["donor", "receiver"], settings.scalar), donors, receivers)
+    return dice_matrix(with_scalar(cells, ["donor", "receiver"], scalar_regions), donors, receivers)
 
 
 def without_gaps(matrix: pd.DataFrame) -> pd.DataFrame:

@@ -6,50 +6,54 @@ and a network that is trained without them fails where they matter.
 
 from collections.abc import Sequence
 
-import numpy as np
 import pandas as pd
 from scipy.stats import hypergeom
 
 from idal_assets.analysis.reduction import differences_to_full_set
 from idal_assets.analysis.removal_sets import FULL_SET
+from idal_assets.anatomy import Anatomy
 
-THIRDS = ("small tumour", "middle tumour", "large tumour")
-MISSING_ENHANCING = "missing enhancing tumour"
-WITH_ENHANCING = "with enhancing tumour"
+THIRDS = ("small", "middle", "large")
 
 
-def subgroups_of(cases: pd.DataFrame) -> pd.DataFrame:
+def subgroups_of(cases: pd.DataFrame, anatomy: Anatomy) -> pd.DataFrame:
     """Lists the subgroups of every case; a case is in several.
 
-    Thirds of the tumour volume lie among the cases given, equal volumes in the same one, so donors and test cases
-    that are to be compared are given together.
+    Thirds of the labelled volume lie among the cases given, equal volumes in the same one, so donors and test
+    cases that are to be compared are given together. A label makes two subgroups where some case lacks it and some
+    has it.
 
     Args:
-        cases: One row a case with `case_id`, `tumour_ml` (volume of the whole tumour) and `enhancing_voxels` (0
-            where the enhancing tumour is missing); `scanner` and `cluster` if they are known, missing where not.
+        cases: One row a case with `case_id`, `foreground_ml` (volume of all labels) and a column for each label,
+            by its name, with its number of voxels; `scanner` and `cluster` if they are known, missing where not.
+        anatomy: Names of the labels, and what all of them are called.
 
     Returns:
-        One row a case and subgroup with `kind` (`volume`, `enhancing`, `scanner`, `cluster`), `subgroup` and
+        One row a case and subgroup with `kind` (`volume`, `label`, `scanner`, `cluster`), `subgroup` and
         `case_id`; only subgroups that have a case.
 
     Raises:
-        ValueError: A case appears twice, or its volume or voxel count is missing.
+        ValueError: A case appears twice, or its volume or a voxel count is missing.
     """
+    labels = list(anatomy.labels.values())
     for case in cases.loc[cases["case_id"].duplicated(), "case_id"]:
         raise ValueError(f"Case {case} appears twice among the cases")
-    for case in cases.loc[cases[["tumour_ml", "enhancing_voxels"]].isna().any(axis=1), "case_id"]:
-        raise ValueError(f"Case {case} has no tumour_ml or no enhancing_voxels; both come from its label")
-    smaller = cases["tumour_ml"].rank(method="min").astype(int) - 1
-    named = {
-        "volume": [THIRDS[place] for place in smaller * 3 // len(cases)],
-        "enhancing": np.where(cases["enhancing_voxels"] == 0, MISSING_ENHANCING, WITH_ENHANCING),
-    }
+    for case, *numbers in cases[["case_id", "foreground_ml", *labels]].itertuples(index=False):
+        for name in [name for name, number in zip(("volume", *labels), numbers, strict=True) if pd.isna(number)]:
+            raise ValueError(f"Case {case} has no number for {name}; it comes from its label")
+    smaller = cases["foreground_ml"].rank(method="min").astype(int) - 1
+    named: list[tuple[str, list[str | None]]] = []
+    named.append(("volume", [f"{THIRDS[place]} {anatomy.foreground}" for place in smaller * 3 // len(cases)]))
+    for name in labels:
+        lacks = cases[name] == 0
+        if lacks.any() and not lacks.all():
+            named.append(("label", [f"{'without' if one else 'with'} {name}" for one in lacks]))
     for kind in ("scanner", "cluster"):
         if kind in cases:
-            named[kind] = [None if pd.isna(value) else f"{kind} {_plain(value)}" for value in cases[kind]]
+            named.append((kind, [None if pd.isna(value) else f"{kind} {_plain(value)}" for value in cases[kind]]))
     tables = [
         pd.DataFrame({"kind": kind, "subgroup": subgroup, "case_id": cases["case_id"].to_numpy()})
-        for kind, subgroup in named.items()
+        for kind, subgroup in named
     ]
     return pd.concat(tables, ignore_index=True).dropna(subset="subgroup", ignore_index=True)
 

@@ -5,18 +5,19 @@ for empty masks, and what makes it affordable. MONAI is imported where it is nee
 """
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-
-from idal_assets.imaging.brain_tumour import REGIONS
 
 PERCENTILE = 95
 
 
 def hd95_of_regions(
-    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], spacing: Sequence[float]
+    truth: NDArray[np.uint8],
+    predicted: NDArray[np.uint8],
+    spacing: Sequence[float],
+    regions: Mapping[str, tuple[int, ...]],
 ) -> dict[str, float]:
     """HD95 of every region and label of one segmentation.
 
@@ -30,9 +31,11 @@ def hd95_of_regions(
     make every mean infinite. BraTS does the same with the diagonal of its volumes, 373 mm.
 
     Args:
-        truth: Labels 0 to 3, shape (Z, Y, X) or any other order of the axes.
-        predicted: Labels 0 to 3, the same shape.
+        truth: Label values, shape (Z, Y, X) or any other order of the axes; where it may hold voxels to ignore,
+            both volumes come from `without_ignored`.
+        predicted: Label values, the same shape.
         spacing: Voxel size in mm along the axes of the two volumes, in their order.
+        regions: Label values of each region, by name.
 
     Returns:
         HD95 in mm by region, in 0 to the diagonal of the volume, or NaN.
@@ -46,16 +49,32 @@ def hd95_of_regions(
             "the shapes must be the same, with one voxel size for each axis"
         )
     diagonal = float(np.linalg.norm(np.multiply(truth.shape, spacing)))
-    box = _tumour_box(truth, predicted)
+    box = _foreground_box(truth, predicted)
     truth, predicted = truth[box], predicted[box]
     of_labels: dict[tuple[int, ...], float] = {}
-    for labels in set(REGIONS.values()):
+    for labels in set(regions.values()):
         there, found = np.isin(truth, labels), np.isin(predicted, labels)
         if there.any() and found.any():
             of_labels[labels] = _hd95(there, found, spacing)
         else:
             of_labels[labels] = diagonal if there.any() or found.any() else float("nan")
-    return {region: of_labels[labels] for region, labels in REGIONS.items()}
+    return {region: of_labels[labels] for region, labels in regions.items()}
+
+
+def without_ignored(
+    truth: NDArray[np.uint8], predicted: NDArray[np.uint8], ignore: int | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Truth and prediction with background where nobody labelled, so that neither has a surface inside.
+
+    Args:
+        truth: Label values, any shape.
+        predicted: Label values, the same shape.
+        ignore: Value of the voxels to ignore in the truth; None where there are none.
+    """
+    if ignore is None:
+        return truth, predicted
+    unknown = truth == ignore
+    return np.where(unknown, 0, truth).astype(truth.dtype), np.where(unknown, 0, predicted).astype(predicted.dtype)
 
 
 def _hd95(there: NDArray[np.bool_], found: NDArray[np.bool_], spacing: Sequence[float]) -> float:
@@ -72,12 +91,12 @@ def _hd95(there: NDArray[np.bool_], found: NDArray[np.bool_], spacing: Sequence[
     return float(distance)
 
 
-def _tumour_box(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> tuple[slice, ...]:
-    """The smallest box that holds all tumour of both; all that is outside it is background."""
-    tumour = (truth > 0) | (predicted > 0)
+def _foreground_box(truth: NDArray[np.uint8], predicted: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The smallest box that holds all labels of both; all that is outside it is background."""
+    labelled = (truth > 0) | (predicted > 0)
     box = []
-    for axis in range(tumour.ndim):
-        others = tuple(other for other in range(tumour.ndim) if other != axis)
-        places = np.flatnonzero(tumour.any(axis=others))
+    for axis in range(labelled.ndim):
+        others = tuple(other for other in range(labelled.ndim) if other != axis)
+        places = np.flatnonzero(labelled.any(axis=others))
         box.append(slice(places[0], places[-1] + 1) if len(places) else slice(0))
     return tuple(box)

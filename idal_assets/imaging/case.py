@@ -13,14 +13,14 @@ class Case:
     Attributes:
         case_id: Name of the case, unique within its cohort.
         image: Intensities, shape (4, X, Y, Z), channels in the order of `conventions.CHANNELS`.
-        label: Label values 0 to 3, shape (X, Y, Z).
+        label: Label values, shape (X, Y, Z); None where nobody labelled the case.
         affine: Voxel to world transform in mm, shape (4, 4).
         spacing: Voxel size in mm along X, Y and Z.
     """
 
     case_id: str
     image: NDArray[np.float32]
-    label: NDArray[np.uint8]
+    label: NDArray[np.uint8] | None
     affine: NDArray[np.float64]
     spacing: tuple[float, float, float]
 

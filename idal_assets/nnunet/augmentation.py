@@ -28,6 +28,7 @@ from batchgeneratorsv2.transforms.utils.deep_supervision_downsampling import Dow
 from batchgeneratorsv2.transforms.utils.nnunet_masking import MaskImageTransform
 from batchgeneratorsv2.transforms.utils.random import RandomTransform
 from batchgeneratorsv2.transforms.utils.remove_label import RemoveLabelTransform
+from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentationToRegionsTransform
 from numpy.typing import NDArray
 from torch.nn.functional import grid_sample, interpolate, pad
 
@@ -54,8 +55,9 @@ class BatchAugmentation:
     """Augments batches as nnU-Net does.
 
     Args:
-        transforms: What nnU-Net's trainer configures; the first moves patches, the last shrinks labels.
-        labels: Every value that labels have, outside the brain too.
+        transforms: What nnU-Net's trainer configures; the first moves patches, the last shrinks labels, and the
+            one before it makes regions of them where networks are trained on those.
+        labels: Every value that labels have, outside the image and of voxels to ignore too.
 
     Raises:
         ValueError: nnU-Net configures a transform, or an option of one, that is not known here.
@@ -64,6 +66,7 @@ class BatchAugmentation:
     def __init__(self, transforms: ComposeTransforms, labels: Sequence[int]) -> None:
         first, *others, last = transforms.transforms
         self._spatial = Spatial.read(first, labels)
+        self._regions = Regions.read(others.pop()) if _makes_regions(others) else None
         self._steps = [_step(transform) for transform in others]
         (self._scales,) = _options(last, DownsampleSegForDSTransform, "ds_scales")
 
@@ -79,13 +82,17 @@ class BatchAugmentation:
             seed: Seed of all that is random.
 
         Returns:
-            Images of shape (batch, channels, rows, columns), and labels like the given ones at each resolution.
+            Images of shape (batch, channels, rows, columns), and labels like the given ones at each resolution, or
+            regions of shape (batch, regions, rows, columns), bool.
         """
         random = Randomness(np.random.default_rng(seed), torch.Generator(image.device).manual_seed(seed))
         image, moved_label = self._spatial(image, label.float(), random)
         for step in self._steps:
             step(image, moved_label, random)
-        return image, [at_resolution(moved_label, scale).to(label.dtype) for scale in self._scales]
+        targets, dtype = moved_label, label.dtype
+        if self._regions is not None:
+            targets, dtype = self._regions(moved_label), torch.bool
+        return image, [at_resolution(targets, scale).to(dtype) for scale in self._scales]
 
 
 @dataclass(frozen=True)
@@ -401,7 +408,7 @@ class Mirror:
 
 @dataclass(frozen=True)
 class Mask:
-    """`MaskImageTransform`: sets channels to zero outside the brain, where labels are negative."""
+    """`MaskImageTransform`: sets channels to zero where labels are negative, as outside the brain."""
 
     channels: Sequence[int]
 
@@ -422,6 +429,36 @@ class Relabel:
     def __call__(self, _: torch.Tensor, label: torch.Tensor, __: Randomness) -> None:
         """Changes the label in place."""
         label.add_(torch.eq(label, self.old, out=torch.empty_like(label)), alpha=self.new - self.old)
+
+
+@dataclass(frozen=True)
+class Regions:
+    """`ConvertSegmentationToRegionsTransform`: a channel for each region, one inside and zero outside.
+
+    Attributes:
+        values: Label values of each region; a last one, where there is one, holds the voxels to ignore.
+    """
+
+    values: Sequence[Sequence[float]]
+
+    @classmethod
+    def read(cls, transform: BasicTransform) -> "Regions":
+        """Reads nnU-Net's configuration."""
+        (regions,) = _options(transform, ConvertSegmentationToRegionsTransform, "regions", channel_in_seg=0)
+        return cls([region.tolist() for region in regions])
+
+    def __call__(self, label: torch.Tensor) -> torch.Tensor:
+        """Returns regions of shape (batch, regions, rows, columns), float32."""
+        found = label.new_zeros((len(label), len(self.values), *label.shape[2:]))
+        equal = torch.empty_like(label[:, 0])
+        for region, values in enumerate(self.values):
+            for value in values:
+                found[:, region].add_(torch.eq(label[:, 0], value, out=equal))
+        return found
+
+
+def _makes_regions(transforms: Sequence[BasicTransform]) -> bool:
+    return bool(transforms) and isinstance(transforms[-1], ConvertSegmentationToRegionsTransform)
 
 
 def at_resolution(label: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:

@@ -46,7 +46,7 @@ def volume_batches(
     Args:
         cases: The cases to draw from, each equally often; every process that prepares batches holds its own.
         plans: Patch and batch size.
-        settings: How many batches, and the share of each that is centred on a tumour voxel.
+        settings: How many batches, and the share of each that is centred on a labelled voxel.
         compute: Where batches go, and how many processes prepare them.
         seed: Seed of the draws.
     """
@@ -94,9 +94,9 @@ class _Cases:
     identifiers: list[str]
 
     def load_case(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.int8], None, dict[str, Any]]:
-        """Image, label with a channel, no segmentation of an earlier stage, and the places of the tumour."""
+        """Image, label with a channel, no segmentation of an earlier stage, and the places of the labels."""
         case = self.cases[name]
-        return case.image, case.label[None], None, {"class_locations": dict(case.foreground)}
+        return case.image, case.needed_label()[None], None, {"class_locations": dict(case.foreground)}
 
 
 def _repeatable_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
+from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 from torch.nn.functional import group_norm
 
@@ -27,7 +28,7 @@ def build_network(plans: Plans, deep_supervision: bool) -> nn.Module:
     return nnUNetTrainer.build_network_architecture(
         plans.manager,
         plans.configuration,
-        len(plans.dataset["channel_names"]),
+        plans.channels,
         plans.labels.num_segmentation_heads,
         enable_deep_supervision=deep_supervision,
     )
@@ -137,6 +138,31 @@ class _ChannelsLastNorm(torch.autograd.Function):
                 out2=biases[number],
             )
         return images, weights.sum(0), biases.sum(0), None
+
+
+def segmented(logits: torch.Tensor, labels: LabelManager) -> torch.Tensor:
+    """The labels that nnU-Net decides on: the largest logit, or every region with a probability above one half.
+
+    Args:
+        logits: Shape (batch, heads, rows, columns), or with slices before the rows.
+        labels: Says whether heads are labels or regions, and which label each region writes.
+
+    Returns:
+        Labels of shape (batch, rows, columns) or (batch, slices, rows, columns), uint8.
+    """
+    if not labels.has_regions:
+        return largest(logits)
+    inside = inside_regions(logits)
+    found = torch.zeros_like(inside[:, 0], dtype=torch.uint8)
+    for region, value in enumerate(labels.regions_class_order):
+        found.masked_fill_(inside[:, region], value)
+    return found
+
+
+def inside_regions(logits: torch.Tensor) -> torch.Tensor:
+    """Whether nnU-Net sees a voxel in each region that a network is trained on; shape of the logits, bool."""
+    # not logits > 0, as the smallest positive ones have a probability of one half in single precision
+    return torch.sigmoid(logits.float()) > 0.5
 
 
 def largest(logits: torch.Tensor) -> torch.Tensor:

@@ -26,9 +26,11 @@ class Batch:
     """One training batch.
 
     Attributes:
-        image: Patches, shape (batch, 4, rows, columns), in 3D with slices before the rows, on the device that the
-            source is given.
-        targets: Labels at each resolution of deep supervision, with one channel, as large as patches and smaller.
+        image: Patches, shape (batch, channels, rows, columns), in 3D with slices before the rows, on the device
+            that the source is given.
+        targets: Labels at each resolution of deep supervision, as large as patches and smaller: one channel of
+            label values, or a channel of truth values for each region that networks are trained on and, where
+            voxels may be unlabelled, a last one for these.
     """
 
     image: torch.Tensor
@@ -41,7 +43,7 @@ class PatchSource:
     Args:
         cases: The cases to draw from, each equally often.
         plans: Patch and batch size.
-        foreground_share: Share of a batch that is centred on a tumour voxel.
+        foreground_share: Share of a batch that is centred on a labelled voxel.
         seed: Seed of the draws.
         device: Where batches are augmented and stay.
     """
@@ -53,7 +55,9 @@ class PatchSource:
         self._seed = seed
         self._device = device
         transforms, drawn_size = training_transforms(plans)
-        self._augment = BatchAugmentation(transforms, [OUTSIDE, *plans.labels.all_labels])
+        ignored = [plans.labels.ignore_label] if plans.labels.has_ignore_label else []
+        self._augment = BatchAugmentation(transforms, [OUTSIDE, *plans.labels.all_labels, *ignored])
+        self._channels = plans.channels
         self._batch_size = plans.configuration.batch_size
         self._drawn_size = [int(length) for length in drawn_size]
         self._loader = nnUNetDataLoader(
@@ -74,22 +78,24 @@ class PatchSource:
         """Draws the patches of one batch, larger than those of a batch, as rotation needs what is around them.
 
         Returns:
-            Images of shape (batch, 4, drawn rows, drawn columns) and labels, -1 outside the brain, of shape
-            (batch, 1, drawn rows, drawn columns); on the CPU, ready to be copied to the device without waiting.
+            Images of shape (batch, channels, drawn rows, drawn columns) and labels, -1 where there is no image, of
+            shape (batch, 1, drawn rows, drawn columns); on the CPU, ready to be copied to the device without
+            waiting.
         """
         seed_global_generators(self._seed, number)
         names = np.random.choice(self._cases.names, self._batch_size)  # noqa: NPY002 - as nnU-Net's loader
         pinned = self._device.type == "cuda"
         size = self._drawn_size
-        image = torch.empty((self._batch_size, 4, *size), pin_memory=pinned)
+        image = torch.empty((self._batch_size, self._channels, *size), pin_memory=pinned)
         label = torch.empty((self._batch_size, 1, *size), dtype=torch.int16, pin_memory=pinned)
         for place, name in enumerate(names):
             case = self._cases[name]
-            on_tumour = self._loader.get_do_oversample(place)
-            low, high = self._loader.get_bbox(case.label.shape, on_tumour, case.foreground)
+            case_label = case.needed_label()
+            on_foreground = self._loader.get_do_oversample(place)
+            low, high = self._loader.get_bbox(case_label.shape, on_foreground, case.foreground)
             box = [list(edge) for edge in zip(low, high, strict=True)]
             image[place] = torch.from_numpy(crop_and_pad_nd(case.image, box, 0)[:, 0])
-            label[place] = torch.from_numpy(crop_and_pad_nd(case.label[None], box, OUTSIDE)[:, 0])
+            label[place] = torch.from_numpy(crop_and_pad_nd(case_label[None], box, OUTSIDE)[:, 0])
         return image, label
 
 
@@ -127,6 +133,8 @@ def training_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]
         dummy_2d,
         use_mask_for_norm=plans.configuration.use_mask_for_norm,
         foreground_labels=plans.labels.foreground_labels,
+        regions=plans.labels.foreground_regions if plans.labels.has_regions else None,
+        ignore_label=plans.labels.ignore_label,
     )
     return transforms, drawn_size
 

@@ -1,8 +1,8 @@
 """Segmenting preprocessed cases in batches across cases, and scoring them in their original geometry.
 
 The same steps as nnU-Net's predictor without mirroring: pad to the patch, tile with Gaussian weights where a
-slice is larger, resample the logits back, take the largest. Only the order differs: all slices of all cases form
-one stream that is cut into batches.
+slice is larger, resample the logits back, take the largest, or the probable ones where networks are trained on
+regions. Only the order differs: all slices of all cases form one stream that is cut into batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
-from idal_assets.nnunet.network import accelerate, build_network, largest, memory_format
+from idal_assets.nnunet.network import accelerate, build_network, memory_format, segmented
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Weights
@@ -30,12 +30,12 @@ class _Canvas:
 
     Attributes:
         case: The case.
-        image: Padded slices, shape (Z, 4, rows, columns).
+        image: Padded slices, shape (Z, channels, rows, columns).
         inside: Where the unpadded slices are, along Z, rows and columns.
         tiles: Top left corners (row, column), the same for every slice.
         labels: Labels of the padded slices, shape (Z, rows, columns), where each slice is one tile and keeps its
             resolution and nobody asks for logits; else None.
-        logits: Summed logits of the padded slices, shape (Z, labels, rows, columns), in all other cases.
+        logits: Summed logits of the padded slices, shape (Z, heads, rows, columns), in all other cases.
         waiting: Tiles that are still to come.
     """
 
@@ -85,7 +85,7 @@ class Predictor:
 
         Yields:
             Each case in order with its segmentation in the original geometry, transposed as nnU-Net does, shape
-            (Z, Y, X) like the case's `truth`.
+            (Z, Y, X) like the case's `truth`, whether it has one or not.
         """
         with kept_memory():
             for canvas in self._stream(cases, names, keep_logits=False):
@@ -94,15 +94,16 @@ class Predictor:
     def segment_with_probabilities(
         self, cases: SlicesOnDisk, names: Sequence[str]
     ) -> Iterator[tuple[CaseSlices, NDArray[np.uint8], NDArray[np.float32]]]:
-        """Segments cases and says how probable each label is.
+        """Segments cases and says how probable each label is, or each region that the network is trained on.
 
         Args:
             cases: Where the cases are.
             names: Which of them.
 
         Yields:
-            Each case in order with its segmentation as `segment` yields it, and the softmax of the logits in the
-            geometry of the case's `label`, which is cropped and resampled: shape (labels, Z, Y, X), 0 to 1.
+            Each case in order with its segmentation as `segment` yields it, and the softmax of the logits, for
+            regions their sigmoid, in the geometry of the case's `image`, which is cropped and resampled: shape
+            (heads, Z, Y, X), 0 to 1.
         """
         with kept_memory():
             for canvas in self._stream(cases, names, keep_logits=True):
@@ -150,7 +151,7 @@ class Predictor:
         tiles = [canvas.image[z][(..., *place)] for (canvas, z, _), place in zip(batch, places, strict=True)]
         with self._compute.autocast():
             logits = self._network(torch.stack(tiles).contiguous(memory_format=self._order))
-        labels = largest(logits)
+        labels = segmented(logits, self._plans.labels)
         for number, ((canvas, z, _), place) in enumerate(zip(batch, places, strict=True)):
             if canvas.labels is not None:
                 canvas.labels[z] = labels[number]
@@ -165,14 +166,16 @@ class Predictor:
             return _uncropped(canvas.labels[canvas.inside], canvas.case)
         logits = self._logits(canvas)
         if not _is_resampled(canvas.case):
-            return _uncropped(largest(logits), canvas.case)
+            return _uncropped(segmented(logits, self._plans.labels), canvas.case)
         return self._resampled(logits.transpose(0, 1), canvas.case)
 
     def _probabilities(self, canvas: _Canvas) -> NDArray[np.float32]:
-        return torch.softmax(self._logits(canvas), 1).transpose(0, 1).cpu().numpy()
+        logits = self._logits(canvas)
+        probable = torch.sigmoid(logits) if self._plans.labels.has_regions else torch.softmax(logits, 1)
+        return probable.transpose(0, 1).cpu().numpy()
 
     def _logits(self, canvas: _Canvas) -> torch.Tensor:
-        """Logits without the padding, shape (Z, labels, Y, X); where tiles overlap, their weighted mean."""
+        """Logits without the padding, shape (Z, heads, Y, X); where tiles overlap, their weighted mean."""
         assert canvas.logits is not None
         logits = canvas.logits
         if len(canvas.tiles) > 1:
@@ -201,7 +204,7 @@ class Predictor:
 
 
 def _is_resampled(case: CaseSlices) -> bool:
-    return list(case.label.shape) != list(case.properties["shape_after_cropping_and_before_resampling"])
+    return list(case.image.shape[1:]) != list(case.properties["shape_after_cropping_and_before_resampling"])
 
 
 def _uncropped(labels: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:

@@ -6,7 +6,7 @@ The files need no unpickling: Blosc2 arrays, as nnU-Net keeps them, with JSON an
 import contextlib
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,8 +17,9 @@ import numpy as np
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 from numpy.typing import NDArray
 
-from idal_assets.imaging.case import Case
-from idal_assets.nnunet.plans import Plans, to_nnunet
+from idal_assets.imaging.case import Case, CaseError
+from idal_assets.nnunet.geometry import to_nnunet
+from idal_assets.nnunet.plans import Label, Plans
 
 
 @dataclass(frozen=True)
@@ -27,27 +28,33 @@ class CaseSlices:
 
     Attributes:
         case_id: Name of the case.
-        image: Normalised intensities, shape (4, Z, Y, X) after nnU-Net's transposition, crop and resampling.
-        label: Label in the same space, shape (Z, Y, X); -1 outside the brain.
-        foreground: For each label, voxel coordinates (1, 4) + rows of (0, z, y, x) that patches are centred on.
-        properties: nnU-Net's record of crop and spacing, to go back to the original geometry.
-        truth: Label in the original geometry (transposed as nnU-Net does), shape (Z, Y, X); None for a variant.
+        image: Normalised intensities, shape (channels, Z, Y, X) after nnU-Net's transposition, crop and
+            resampling.
+        label: Label in the same space, shape (Z, Y, X); -1 where there is no image, as outside the brain. None for
+            a case that nobody labelled.
+        foreground: What patches are centred on, rows of voxel coordinates (0, z, y, x): for each label value, or
+            for each region that networks are trained on; where there are voxels to ignore, also for all others.
+        properties: nnU-Net's record of crop and spacing, and the affine of the file, to go back to the original
+            geometry.
+        truth: Label in the original geometry (transposed as nnU-Net does), shape (Z, Y, X); None for a variant and
+            for a case that nobody labelled.
     """
 
     case_id: str
     image: NDArray[np.float32]
-    label: NDArray[np.int8]
-    foreground: Mapping[int, NDArray[np.int32]]
+    label: NDArray[np.int8] | None
+    foreground: Mapping[Label, NDArray[np.int32]]
     properties: Mapping[str, Any]
     truth: NDArray[np.uint8] | None
 
     def save(self, folder: Path) -> None:
         """Writes the case into an empty folder."""
         _write_array(folder / "image.b2nd", self.image, chunks=(self.image.shape[0], 1, *self.image.shape[2:]))
-        _write_array(folder / "label.b2nd", self.label, chunks=(1, *self.label.shape[1:]))
-        if self.truth is not None:
-            _write_array(folder / "truth.b2nd", self.truth, chunks=(1, *self.truth.shape[1:]))
-        foreground = {f"label_{value}": places for value, places in self.foreground.items()}
+        for name in ("label", "truth"):
+            array = getattr(self, name)
+            if array is not None:
+                _write_array(folder / f"{name}.b2nd", array, chunks=(1, *array.shape[1:]))
+        foreground = {_written(label): places for label, places in self.foreground.items()}
         # NumPy before 2.2 would store an allow_pickle given here as an array of that name
         np.savez_compressed(folder / "foreground.npz", **foreground)  # type: ignore[arg-type]
         (folder / "properties.json").write_text(json.dumps(dict(self.properties)))
@@ -55,16 +62,27 @@ class CaseSlices:
     @property
     def nbytes(self) -> int:
         """Bytes of all arrays in memory."""
-        truth = 0 if self.truth is None else self.truth.nbytes
-        places = sum(found.nbytes for found in self.foreground.values())
-        return self.image.nbytes + self.label.nbytes + places + truth
+        arrays = [self.image, self.label, self.truth, *self.foreground.values()]
+        return sum(array.nbytes for array in arrays if array is not None)
+
+    def needed_label(self) -> NDArray[np.int8]:
+        """The label, where nothing can be done without it.
+
+        Raises:
+            CaseError: Nobody labelled the case.
+        """
+        if self.label is None:
+            raise CaseError(
+                f"{self.case_id} has no label, so no network can learn from it; leave it out or label it"
+            )
+        return self.label
 
 
 def preprocess(case: Case, plans: Plans) -> CaseSlices:
     """Runs nnU-Net's preprocessor on a case: transposition, crop, normalisation, resampling.
 
     Args:
-        case: The case.
+        case: The case, with or without a label.
         plans: The plans to follow; in 2D the distance of slices stays, in 3D it may be resampled.
 
     Returns:
@@ -75,35 +93,31 @@ def preprocess(case: Case, plans: Plans) -> CaseSlices:
         data, seg, properties = DefaultPreprocessor(verbose=False).run_case_npy(
             image, label, properties, plans.manager, plans.configuration, plans.dataset
         )
-    places = properties.pop("class_locations")
+    places = properties.pop("class_locations", {})
+    # without a label nnU-Net makes one up of its crop mask
+    truth = None if label is None else label[0].transpose(plans.manager.transpose_forward).astype(np.uint8)
     return CaseSlices(
         case_id=case.case_id,
         image=data.astype(np.float32, copy=False),
-        label=seg[0].astype(np.int8, copy=False),
-        foreground={int(value): _places(found) for value, found in places.items()},
+        label=None if label is None else seg[0].astype(np.int8, copy=False),
+        foreground={of: _places(found) for of, found in places.items()},
         properties=_plain(properties),
-        truth=label[0].transpose(plans.manager.transpose_forward).astype(np.uint8),
+        truth=truth,
     )
 
 
-def truth_spacing(case: CaseSlices, plans: Plans) -> list[float]:
-    """Voxel size in mm along the axes of `CaseSlices.truth`, which nnU-Net's transposition may have exchanged."""
-    spacing = case.properties["spacing"]
-    return [float(spacing[axis]) for axis in plans.manager.transpose_forward]
-
-
-def foreground_places(label: NDArray[np.int8], labels: list[int]) -> dict[int, NDArray[np.int32]]:
-    """Samples the voxels of each label that patches may be centred on, as nnU-Net does.
+def foreground_places(label: NDArray[np.int8], labels: Sequence[Label]) -> dict[Label, NDArray[np.int32]]:
+    """Samples the voxels of each label or region that patches may be centred on, as nnU-Net does.
 
     Args:
         label: Label of shape (Z, Y, X).
-        labels: The label values to sample.
+        labels: The label values to sample, or the values of regions.
 
     Returns:
-        For each label value, an array of rows (0, z, y, x); empty where the label is absent.
+        For each of them, an array of rows (0, z, y, x); empty where it is absent.
     """
-    found = DefaultPreprocessor._sample_foreground_locations(label[None], labels)
-    return {int(value): _places(rows) for value, rows in found.items()}
+    found = DefaultPreprocessor._sample_foreground_locations(label[None], list(labels))
+    return {of: _places(rows) for of, rows in found.items()}
 
 
 class SlicesOnDisk:
@@ -140,16 +154,29 @@ class SlicesOnDisk:
 def load_slices(folder: Path, case_id: str) -> CaseSlices:
     """Reads a preprocessed case that `CaseSlices.save` wrote."""
     with np.load(folder / "foreground.npz", allow_pickle=False) as stored:
-        foreground = {int(name.removeprefix("label_")): stored[name] for name in stored.files}
-    truth = folder / "truth.b2nd"
+        foreground = {_read(name): stored[name] for name in stored.files}
+    label, truth = folder / "label.b2nd", folder / "truth.b2nd"
     return CaseSlices(
         case_id=case_id,
-        image=blosc2.open(str(folder / "image.b2nd"), mode="r")[:],
-        label=blosc2.open(str(folder / "label.b2nd"), mode="r")[:],
+        image=_read_array(folder / "image.b2nd"),
+        label=_read_array(label) if label.is_file() else None,
         foreground=foreground,
         properties=json.loads((folder / "properties.json").read_text()),
-        truth=blosc2.open(str(truth), mode="r")[:] if truth.is_file() else None,
+        truth=_read_array(truth) if truth.is_file() else None,
     )
+
+
+def _written(label: Label) -> str:
+    return f"region_{'_'.join(map(str, label))}" if isinstance(label, tuple) else f"label_{label}"
+
+
+def _read(name: str) -> Label:
+    kind, *values = name.split("_")
+    return tuple(map(int, values)) if kind == "region" else int(values[0])
+
+
+def _read_array(path: Path) -> NDArray:
+    return blosc2.open(str(path), mode="r")[:]
 
 
 def _write_array(path: Path, array: NDArray, chunks: tuple[int, ...]) -> None:

@@ -10,15 +10,12 @@ from dataclasses import dataclass, field
 import numpy as np
 import pandas as pd
 import torch
-from nnunetv2.training.loss.deep_supervision import DeepSupervisionWrapper
-from nnunetv2.training.loss.robust_ce_loss import RobustCrossEntropyLoss
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from torch import nn
 
-from idal_assets.imaging.brain_tumour import LABELS
 from idal_assets.nnunet.compute import Compute, kept_memory, use_threads
 from idal_assets.nnunet.in_3d import volume_batches
-from idal_assets.nnunet.network import accelerate, build_network, compiled, largest, memory_format
+from idal_assets.nnunet.network import accelerate, build_network, compiled, inside_regions, largest, memory_format
 from idal_assets.nnunet.patches import Batch, PatchSource, prefetched, seed_global_generators, trainer_stand_in
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -34,8 +31,8 @@ class Trained:
 
     Attributes:
         weights: State of the network, on the CPU.
-        history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_LABEL` over the training
-            patches of the epoch that ends there (else NaN).
+        history: One row an iteration: `iteration` from 1, `loss`, and `pseudo_dice_NAME` of each label, or of each
+            region that is trained on, over the training patches of the epoch that ends there (else NaN).
         earlier: What both were after fewer iterations, by their number.
     """
 
@@ -84,7 +81,7 @@ def train(
     order = memory_format(plans, compute)
     loss_function = _loss(plans, settings)
     optimizer = _optimizer(network, settings)
-    history = _History(settings.iterations_per_epoch)
+    history = _History(settings.iterations_per_epoch, plans)
     kept: dict[int, Weights] = {}
     batches = _batches(cases, plans, settings, compute, seed)
     with kept_memory():
@@ -126,7 +123,8 @@ def _on_cpu(state: Weights) -> Weights:
 def _loss(plans: Plans, settings: TrainingSettings) -> nn.Module:
     loss = nnUNetTrainer._build_loss(trainer_stand_in(plans))
     if settings.loss == "ce":
-        return DeepSupervisionWrapper(RobustCrossEntropyLoss(), loss.weight_factors)
+        # what is left is nnU-Net's cross-entropy, of regions its binary one, without the voxels to ignore
+        loss.loss.weight_dice = 0
     return loss
 
 
@@ -153,17 +151,17 @@ def _poly_rate(settings: TrainingSettings, iteration: int) -> float:
 class _History:
     """Loss of every iteration and pseudo-Dice of every epoch; copies from the device once an epoch."""
 
-    def __init__(self, iterations_per_epoch: int) -> None:
+    def __init__(self, iterations_per_epoch: int, plans: Plans) -> None:
         self._iterations_per_epoch = iterations_per_epoch
+        self._names = list(plans.learned)
+        self._values = None if plans.labels.has_regions else list(plans.learned.values())
+        self._ignored = plans.labels.ignore_label
         self._losses: list[torch.Tensor] = []
         self._counts: list[torch.Tensor] = []
         self._rows: list[dict[str, float]] = []
 
     def add(self, loss: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> None:
-        predicted, truth = largest(output), target[:, 0].to(torch.uint8)
-        values = torch.tensor(list(LABELS), dtype=torch.uint8, device=truth.device)
-        values = values.reshape(-1, *[1] * truth.ndim)
-        hit, meant = predicted[None] == values, truth[None] == values
+        hit, meant = self._regions(output, target) if self._values is None else self._labels(output, target)
         voxels = tuple(range(1, hit.ndim))
         overlap = (hit & meant).sum(voxels)
         sizes = hit.sum(voxels) + meant.sum(voxels)
@@ -171,6 +169,21 @@ class _History:
         self._counts.append(torch.stack([overlap, sizes]))
         if len(self._losses) == self._iterations_per_epoch:
             self._end_epoch()
+
+    def _labels(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Where each label is segmented and where it is true, labels first; never at voxels to ignore."""
+        predicted, truth = largest(output), target[:, 0].to(torch.uint8)
+        values = torch.tensor(self._values, dtype=torch.uint8, device=truth.device)
+        values = values.reshape(-1, *[1] * truth.ndim)
+        hit, meant = predicted[None] == values, truth[None] == values
+        return (hit if self._ignored is None else hit & (truth != self._ignored)), meant
+
+    def _regions(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The same for regions, whose target may have a last channel for the voxels to ignore."""
+        hit = inside_regions(output)
+        if self._ignored is not None:
+            hit &= ~target[:, -1:]
+        return hit.transpose(0, 1), target[:, : hit.shape[1]].transpose(0, 1)
 
     def _end_epoch(self) -> None:
         losses = torch.stack(self._losses).cpu().numpy()
@@ -182,7 +195,7 @@ class _History:
         overlap, sizes = torch.stack(self._counts).sum(0).cpu().numpy()
         for loss in losses:
             self._rows.append({"iteration": len(self._rows) + 1, "loss": float(loss)})
-        for name, shared, size in zip(LABELS.values(), overlap, sizes, strict=True):
+        for name, shared, size in zip(self._names, overlap, sizes, strict=True):
             self._rows[-1][f"pseudo_dice_{name}"] = float(2 * shared / size) if size else np.nan
         self._losses, self._counts = [], []
 

@@ -12,7 +12,7 @@ from idal_assets.nnunet.slices import CaseSlices, foreground_places
 from idal_assets.settings import VariantSettings
 
 OUTSIDE = -1
-"""nnU-Net's label of voxels outside the brain."""
+"""nnU-Net's label of voxels outside the image's content, as outside the brain."""
 
 
 def make_variants(case: CaseSlices, settings: VariantSettings, seed: int) -> list[CaseSlices]:
@@ -29,7 +29,7 @@ def make_variants(case: CaseSlices, settings: VariantSettings, seed: int) -> lis
     np.random.seed(seed)  # noqa: NPY002 - batchgeneratorsv2 draws from the global generators
     torch.manual_seed(seed)
     deform = SpatialTransform(
-        patch_size=case.label.shape[1:],
+        patch_size=case.image.shape[2:],
         patch_center_dist_from_border=0,
         random_crop=False,
         p_elastic_deform=settings.deformation_probability,
@@ -47,7 +47,7 @@ def _variant(case: CaseSlices, number: int, settings: VariantSettings, deform: S
     # One deformation of the plane for all slices and channels: the network sees single slices.
     moved = deform(
         image=torch.from_numpy(case.image).reshape(channels * slices, rows, columns),
-        segmentation=torch.from_numpy(case.label),
+        segmentation=torch.from_numpy(case.needed_label()),
     )
     image = moved["image"].reshape(channels, slices, rows, columns).numpy()
     label = moved["segmentation"].numpy().astype(np.int8)

@@ -12,9 +12,9 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from idal_assets.imaging.brain_tumour import CHANNELS, LABELS
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case
-from idal_assets.plots.style import INK, MUTED, OVERLAY, PAGE_WIDTH, new_figure, short_labels
+from idal_assets.plots.style import INK, MUTED, NEUTRAL, PAGE_WIDTH, new_figure, short_labels, text_inches
 
 Overlay = tuple[str, NDArray[np.floating], NDArray[np.uint8], NDArray[np.uint8], float]
 """Title, background, true label and predicted label (all of shape (rows, columns)) and their Dice."""
@@ -23,14 +23,25 @@ Variant = tuple[NDArray[np.floating], NDArray[np.uint8]]
 """Image and label of shape (rows, columns)."""
 
 
-def most_tumour_slice(label: NDArray[np.uint8]) -> int:
-    """Find the axial slice (last axis) with most tumour voxels; the middle one where there are none.
+OPACITY = 0.5
+"""Of labels over an image; voxels that nobody labelled are half as opaque, and grey."""
+
+LEGEND_PATCH = 0.4
+"""Room in inches that the colour beside a name takes in a legend."""
+
+WIDEST_PANEL = PAGE_WIDTH / 5
+"""Width in inches of a channel."""
+
+
+def largest_slice(label: NDArray[np.uint8], anatomy: Anatomy) -> int:
+    """Find the axial slice (last axis) with most labelled voxels; the middle one where there are none.
 
     Args:
         label: Label values, shape (X, Y, Z).
+        anatomy: Says which values are labels.
     """
-    tumour = (label > 0).sum(axis=(0, 1))
-    return int(tumour.argmax()) if tumour.any() else label.shape[2] // 2
+    labelled = np.isin(label, list(anatomy.labels)).sum(axis=(0, 1))
+    return int(labelled.argmax()) if labelled.any() else label.shape[2] // 2
 
 
 def axial_slice(volume: NDArray[Any], z: int, affine: NDArray[np.float64]) -> NDArray[Any]:
@@ -62,39 +73,46 @@ def robust_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def overlay_colours(label: NDArray[np.uint8]) -> NDArray[np.float64]:
+def overlay_colours(label: NDArray[np.uint8], anatomy: Anatomy) -> NDArray[np.float64]:
     """Colour a label for drawing over an image.
 
     Args:
         label: Label values, shape (rows, columns).
+        anatomy: Colours of the labels.
 
     Returns:
         Red, green, blue and opacity, shape (rows, columns, 4); background is transparent.
     """
     colours = np.zeros((*label.shape, 4))
-    for value, colour in OVERLAY.items():
-        colours[label == value] = to_rgba(colour, 0.5)
+    for value in anatomy.labels:
+        colours[label == value] = to_rgba(anatomy.colours[value], OPACITY)
+    if anatomy.ignore is not None:
+        colours[label == anatomy.ignore] = to_rgba(NEUTRAL, OPACITY / 2)
     return colours
 
 
-def case_overview(case: Case) -> Figure:
-    """Draw the four channels and the label on the axial slice with most tumour."""
-    z = most_tumour_slice(case.label)
-    figure = new_figure(PAGE_WIDTH, 2.75, f"{case.case_id} · slice {z + 1} of {case.label.shape[2]}")
-    panels = figure.subplots(1, len(CHANNELS) + 1)
+def case_overview(case: Case, anatomy: Anatomy) -> Figure:
+    """Draw the channels, and the label where there is one, on the axial slice with most of it."""
+    depth = case.image.shape[3]
+    z = depth // 2 if case.label is None else largest_slice(case.label, anatomy)
+    count = len(anatomy.channels) + (case.label is not None)
+    width = min(max(count, 3) * WIDEST_PANEL, PAGE_WIDTH)
+    figure = new_figure(width, 2.75, f"{case.case_id} · slice {z + 1} of {depth}")
+    panels = figure.subplots(1, count, squeeze=False)[0]
     aspect = case.spacing[1] / case.spacing[0]
     slices = [axial_slice(channel, z, case.affine) for channel in case.image]
-    for axes, name, picture, channel in zip(panels, CHANNELS, slices, case.image, strict=False):
+    for axes, name, picture, channel in zip(panels, anatomy.channels, slices, case.image, strict=False):
         _draw_slice(axes, picture, robust_window(channel), name, aspect)
-    _draw_slice(panels[-1], slices[0], robust_window(case.image[0]), f"{CHANNELS[0]} + label", aspect)
-    panels[-1].imshow(
-        overlay_colours(axial_slice(case.label, z, case.affine)), aspect=aspect, interpolation="nearest"
-    )
-    _label_legend(figure)
+    if case.label is not None:
+        window, title = robust_window(case.image[0]), f"{anatomy.channels[0]} + label"
+        _draw_slice(panels[-1], slices[0], window, title, aspect)
+        colours = overlay_colours(axial_slice(case.label, z, case.affine), anatomy)
+        panels[-1].imshow(colours, aspect=aspect, interpolation="nearest")
+        _label_legend(figure, anatomy)
     return figure
 
 
-def segmentation_overlays(items: Sequence[Overlay]) -> Figure:
+def segmentation_overlays(items: Sequence[Overlay], anatomy: Anatomy) -> Figure:
     """Draw truth beside prediction, case by case, with the Dice above; a dozen cases read well.
 
     Cases fill a row (up to three where there are many) before the next row starts. The arrays are drawn as
@@ -106,12 +124,12 @@ def segmentation_overlays(items: Sequence[Overlay]) -> Figure:
     figure = new_figure(2 * blocks * panel, rows * (panel + 0.5) + 0.4)
     cells = figure.subfigures(rows, blocks, squeeze=False).flat
     for cell, item in zip(cells, items, strict=False):
-        _draw_pair(cell, item)
-    _label_legend(figure)
+        _draw_pair(cell, item, anatomy)
+    _label_legend(figure, anatomy)
     return figure
 
 
-def variants_figure(original: Variant, variants: Sequence[Variant], title: str) -> Figure:
+def variants_figure(original: Variant, variants: Sequence[Variant], title: str, anatomy: Anatomy) -> Figure:
     """Draw a case beside the variants made from it, each with its label; arrays are drawn as they come."""
     columns = min(6, len(variants) + 1)
     rows = math.ceil((len(variants) + 1) / columns)
@@ -124,12 +142,12 @@ def variants_figure(original: Variant, variants: Sequence[Variant], title: str) 
         axes.axis("off")
     for axes, name, (image, label) in zip(panels, names, [original, *variants], strict=False):
         _draw_slice(axes, image, window, name)
-        axes.imshow(overlay_colours(label), interpolation="nearest")
-    _label_legend(figure)
+        axes.imshow(overlay_colours(label, anatomy), interpolation="nearest")
+    _label_legend(figure, anatomy)
     return figure
 
 
-def _draw_pair(cell: SubFigure, item: Overlay) -> None:
+def _draw_pair(cell: SubFigure, item: Overlay, anatomy: Anatomy) -> None:
     title, background, truth, prediction, dice = item
     score = "Dice not defined" if math.isnan(dice) else f"Dice {dice:.3f}"
     name = short_labels([title])[0]
@@ -138,7 +156,7 @@ def _draw_pair(cell: SubFigure, item: Overlay) -> None:
     panels = cell.subplots(1, 2)
     for axes, label, what in zip(panels, (truth, prediction), ("truth", "prediction"), strict=True):
         _draw_slice(axes, background, window, what)
-        axes.imshow(overlay_colours(label), interpolation="nearest")
+        axes.imshow(overlay_colours(label, anatomy), interpolation="nearest")
 
 
 def _draw_slice(
@@ -150,15 +168,24 @@ def _draw_slice(
     axes.axis("off")
 
 
-def _label_legend(figure: Figure) -> None:
-    patches = [Patch(color=OVERLAY[value], label=name) for value, name in LABELS.items()]
+def _label_legend(figure: Figure, anatomy: Anatomy) -> None:
+    patches = [Patch(color=anatomy.colours[value], label=name) for value, name in anatomy.labels.items()]
+    if anatomy.ignore is not None:
+        patches.append(Patch(color=NEUTRAL, label="not labelled"))
     figure.legend(
         handles=patches,
         loc="outside lower left",
-        ncols=len(patches),
+        ncols=_legend_columns([str(patch.get_label()) for patch in patches], figure.get_figwidth()),
         fontsize=8.5,
         frameon=False,
         labelcolor=INK,
         handlelength=1,
         handleheight=1,
     )
+
+
+def _legend_columns(names: Sequence[str], width: float) -> int:
+    """As many as fit side by side into a width in inches: all names, or columns as wide as the longest."""
+    if sum(text_inches([name]) + LEGEND_PATCH for name in names) <= width:
+        return len(names)
+    return max(1, int(width / (text_inches(names) + LEGEND_PATCH)))

@@ -19,8 +19,6 @@ from matplotlib.ticker import FixedLocator
 from numpy.typing import NDArray
 from PIL import Image
 
-from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
-
 INK, MUTED, GRID, MISSING = "#1f2933", "#66727f", "#e2e6ea", "#e9ecef"
 ACCENT, ALERT, NEUTRAL = "#0b5fa5", "#c8401f", "#9aa5b1"
 
@@ -29,9 +27,6 @@ SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f
 
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 """Shapes of points; as many of them as colours less one, so that pairs repeat only after 56 series."""
-
-OVERLAY = {OEDEMA: "#2f7fff", NON_ENHANCING: "#2ecc40", ENHANCING: "#ff3b30"}
-"""Blue oedema, green non-enhancing and red enhancing tumour, as the field draws them."""
 
 DICE_COLOURS = LinearSegmentedColormap.from_list(
     "dice",
@@ -178,7 +173,7 @@ def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     figure.savefig(buffer, format="png", dpi=dpi)
     picture = Image.open(buffer).convert("RGB")
     small = io.BytesIO()
-    # Maximum coverage keeps rare colours (a legend, a small tumour); the median cut would dull them.
+    # Maximum coverage keeps rare colours (a legend, a small label); the median cut would dull them.
     picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
