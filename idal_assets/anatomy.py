@@ -37,19 +37,13 @@ class AnatomyError(ValueError):
     """Channels, labels or regions that contradict one another or are not known; the message names them."""
 
 
-class Anatomy(BaseModel):
-    """The channels, labels and regions of a dataset.
+class Legend(BaseModel):
+    """What pictures and words need of an anatomy; nothing here determines a number.
 
     Attributes:
-        channels: Names of the channels in the order of an image; nnU-Net takes its normalisation from the name.
+        channels: Names of the channels in the order of an image.
         labels: Name by label value, from 1 upwards without a gap.
-        regions: What is scored, in the order of the tables: label values by name, each single label among them.
-        composites: Regions that the scalar `regions` averages.
-        singles: Names among `regions` of the single labels, in the order of `labels`.
-        trained: Regions that networks are trained on, one head each; empty where they are trained on the labels.
-        class_order: nnU-Net's `regions_class_order`: the label value that each of `trained` writes, a later one
-            over an earlier one.
-        ignore: Value of voxels that nobody labelled; they are neither learned from nor scored.
+        ignore: Value of voxels that nobody labelled; None where there are none.
         foreground: What all labels together are called.
         titles: Regions in words, where their name is none.
         colours: Colour by label value, `#rrggbb`.
@@ -59,15 +53,40 @@ class Anatomy(BaseModel):
 
     channels: tuple[str, ...]
     labels: Mapping[int, str]
+    ignore: int | None = None
+    foreground: str = "labelled volume"
+    titles: Mapping[str, str] = {}
+    colours: Mapping[int, str]
+
+    def title(self, region: str) -> str:
+        """A region in words."""
+        return self.titles.get(region, region)
+
+
+class Anatomy(Legend):
+    """The channels, labels and regions of a dataset.
+
+    nnU-Net takes the normalisation from a channel's name. Voxels to ignore are neither learned from nor scored.
+
+    Attributes:
+        regions: What is scored, in the order of the tables: label values by name, each single label among them.
+        composites: Regions that the scalar `regions` averages.
+        singles: Names among `regions` of the single labels, in the order of `labels`.
+        trained: Regions that networks are trained on, one head each; empty where they are trained on the labels.
+        class_order: nnU-Net's `regions_class_order`: the label value that each of `trained` writes, a later one
+            over an earlier one.
+    """
+
     regions: Mapping[str, tuple[int, ...]]
     composites: tuple[str, ...]
     singles: tuple[str, ...]
     trained: tuple[str, ...] = ()
     class_order: tuple[int, ...] = ()
-    ignore: int | None = None
-    foreground: str = "labelled volume"
-    titles: Mapping[str, str] = {}
-    colours: Mapping[int, str]
+
+    @property
+    def legend(self) -> Legend:
+        """Only what pictures and words need."""
+        return Legend(**{name: getattr(self, name) for name in Legend.model_fields})
 
     @classmethod
     def of(
@@ -294,10 +313,6 @@ class Anatomy(BaseModel):
                 f"there is no region {scalar!r} to score; take regions, labels or one of {', '.join(self.regions)}"
             )
         return (scalar,)
-
-    def title(self, region: str) -> str:
-        """A region in words."""
-        return self.titles.get(region, region)
 
     def in_words(self, scalar: str) -> str:
         """What a scalar averages, for people: `mean of WT, TC and ET`."""

@@ -96,7 +96,7 @@ class _Cases:
     def load_case(self, name: str) -> tuple[NDArray[np.float32], NDArray[np.int8], None, dict[str, Any]]:
         """Image, label with a channel, no segmentation of an earlier stage, and the places of the labels."""
         case = self.cases[name]
-        return case.image, case.needed_label()[None], None, {"class_locations": dict(case.foreground)}
+        return case.image, case.require_label()[None], None, {"class_locations": dict(case.foreground)}
 
 
 def _repeatable_transforms(plans: Plans) -> tuple[ComposeTransforms, Sequence[int]]:

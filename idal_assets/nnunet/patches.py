@@ -16,8 +16,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from idal_assets.nnunet.augmentation import BatchAugmentation
 from idal_assets.nnunet.compute import use_threads
 from idal_assets.nnunet.plans import Plans
-from idal_assets.nnunet.slices import SlicesOnDisk
-from idal_assets.nnunet.variants import OUTSIDE
+from idal_assets.nnunet.slices import OUTSIDE, SlicesOnDisk
 from idal_assets.seeds import derived_seed
 
 
@@ -90,7 +89,7 @@ class PatchSource:
         label = torch.empty((self._batch_size, 1, *size), dtype=torch.int16, pin_memory=pinned)
         for place, name in enumerate(names):
             case = self._cases[name]
-            case_label = case.needed_label()
+            case_label = case.require_label()
             on_foreground = self._loader.get_do_oversample(place)
             low, high = self._loader.get_bbox(case_label.shape, on_foreground, case.foreground)
             box = [list(edge) for edge in zip(low, high, strict=True)]

@@ -21,6 +21,9 @@ from idal_assets.imaging.case import Case, CaseError
 from idal_assets.nnunet.geometry import to_nnunet
 from idal_assets.nnunet.plans import Label, Plans
 
+OUTSIDE = -1
+"""nnU-Net's label of voxels where there is no image, as outside the brain."""
+
 
 @dataclass(frozen=True)
 class CaseSlices:
@@ -65,7 +68,7 @@ class CaseSlices:
         arrays = [self.image, self.label, self.truth, *self.foreground.values()]
         return sum(array.nbytes for array in arrays if array is not None)
 
-    def needed_label(self) -> NDArray[np.int8]:
+    def require_label(self) -> NDArray[np.int8]:
         """The label, where nothing can be done without it.
 
         Raises:
@@ -76,6 +79,16 @@ class CaseSlices:
                 f"{self.case_id} has no label, so no network can learn from it; leave it out or label it"
             )
         return self.label
+
+    def require_truth(self) -> NDArray[np.uint8]:
+        """The label in the original geometry, where nothing can be scored without it.
+
+        Raises:
+            CaseError: The case has none.
+        """
+        if self.truth is None:
+            raise CaseError(f"{self.case_id} has no label to score a segmentation by; label it or leave it out")
+        return self.truth
 
 
 def preprocess(case: Case, plans: Plans) -> CaseSlices:

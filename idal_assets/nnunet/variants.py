@@ -8,11 +8,8 @@ import numpy as np
 import torch
 from batchgeneratorsv2.transforms.spatial.spatial import SpatialTransform
 
-from idal_assets.nnunet.slices import CaseSlices, foreground_places
+from idal_assets.nnunet.slices import OUTSIDE, CaseSlices, foreground_places
 from idal_assets.settings import VariantSettings
-
-OUTSIDE = -1
-"""nnU-Net's label of voxels outside the image's content, as outside the brain."""
 
 
 def make_variants(case: CaseSlices, settings: VariantSettings, seed: int) -> list[CaseSlices]:
@@ -47,7 +44,7 @@ def _variant(case: CaseSlices, number: int, settings: VariantSettings, deform: S
     # One deformation of the plane for all slices and channels: the network sees single slices.
     moved = deform(
         image=torch.from_numpy(case.image).reshape(channels * slices, rows, columns),
-        segmentation=torch.from_numpy(case.needed_label()),
+        segmentation=torch.from_numpy(case.require_label()),
     )
     image = moved["image"].reshape(channels, slices, rows, columns).numpy()
     label = moved["segmentation"].numpy().astype(np.int8)

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure, SubFigure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
-from idal_assets.anatomy import Anatomy
+from idal_assets.anatomy import Legend
 from idal_assets.imaging.case import Case
 from idal_assets.plots.style import INK, MUTED, NEUTRAL, PAGE_WIDTH, new_figure, short_labels, text_inches
 
@@ -33,14 +33,14 @@ WIDEST_PANEL = PAGE_WIDTH / 5
 """Width in inches of a channel."""
 
 
-def largest_slice(label: NDArray[np.uint8], anatomy: Anatomy) -> int:
+def largest_slice(label: NDArray[np.uint8], legend: Legend) -> int:
     """Find the axial slice (last axis) with most labelled voxels; the middle one where there are none.
 
     Args:
         label: Label values, shape (X, Y, Z).
-        anatomy: Says which values are labels.
+        legend: Says which values are labels.
     """
-    labelled = np.isin(label, list(anatomy.labels)).sum(axis=(0, 1))
+    labelled = np.isin(label, list(legend.labels)).sum(axis=(0, 1))
     return int(labelled.argmax()) if labelled.any() else label.shape[2] // 2
 
 
@@ -73,46 +73,46 @@ def robust_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def overlay_colours(label: NDArray[np.uint8], anatomy: Anatomy) -> NDArray[np.float64]:
+def overlay_colours(label: NDArray[np.uint8], legend: Legend) -> NDArray[np.float64]:
     """Colour a label for drawing over an image.
 
     Args:
         label: Label values, shape (rows, columns).
-        anatomy: Colours of the labels.
+        legend: Colours of the labels.
 
     Returns:
         Red, green, blue and opacity, shape (rows, columns, 4); background is transparent.
     """
     colours = np.zeros((*label.shape, 4))
-    for value in anatomy.labels:
-        colours[label == value] = to_rgba(anatomy.colours[value], OPACITY)
-    if anatomy.ignore is not None:
-        colours[label == anatomy.ignore] = to_rgba(NEUTRAL, OPACITY / 2)
+    for value in legend.labels:
+        colours[label == value] = to_rgba(legend.colours[value], OPACITY)
+    if legend.ignore is not None:
+        colours[label == legend.ignore] = to_rgba(NEUTRAL, OPACITY / 2)
     return colours
 
 
-def case_overview(case: Case, anatomy: Anatomy) -> Figure:
+def case_overview(case: Case, legend: Legend) -> Figure:
     """Draw the channels, and the label where there is one, on the axial slice with most of it."""
     depth = case.image.shape[3]
-    z = depth // 2 if case.label is None else largest_slice(case.label, anatomy)
-    count = len(anatomy.channels) + (case.label is not None)
+    z = depth // 2 if case.label is None else largest_slice(case.label, legend)
+    count = len(legend.channels) + (case.label is not None)
     width = min(max(count, 3) * WIDEST_PANEL, PAGE_WIDTH)
     figure = new_figure(width, 2.75, f"{case.case_id} · slice {z + 1} of {depth}")
     panels = figure.subplots(1, count, squeeze=False)[0]
     aspect = case.spacing[1] / case.spacing[0]
     slices = [axial_slice(channel, z, case.affine) for channel in case.image]
-    for axes, name, picture, channel in zip(panels, anatomy.channels, slices, case.image, strict=False):
+    for axes, name, picture, channel in zip(panels, legend.channels, slices, case.image, strict=False):
         _draw_slice(axes, picture, robust_window(channel), name, aspect)
     if case.label is not None:
-        window, title = robust_window(case.image[0]), f"{anatomy.channels[0]} + label"
+        window, title = robust_window(case.image[0]), f"{legend.channels[0]} + label"
         _draw_slice(panels[-1], slices[0], window, title, aspect)
-        colours = overlay_colours(axial_slice(case.label, z, case.affine), anatomy)
+        colours = overlay_colours(axial_slice(case.label, z, case.affine), legend)
         panels[-1].imshow(colours, aspect=aspect, interpolation="nearest")
-        _label_legend(figure, anatomy)
+        _label_legend(figure, legend)
     return figure
 
 
-def segmentation_overlays(items: Sequence[Overlay], anatomy: Anatomy) -> Figure:
+def segmentation_overlays(items: Sequence[Overlay], legend: Legend) -> Figure:
     """Draw truth beside prediction, case by case, with the Dice above; a dozen cases read well.
 
     Cases fill a row (up to three where there are many) before the next row starts. The arrays are drawn as
@@ -124,12 +124,12 @@ def segmentation_overlays(items: Sequence[Overlay], anatomy: Anatomy) -> Figure:
     figure = new_figure(2 * blocks * panel, rows * (panel + 0.5) + 0.4)
     cells = figure.subfigures(rows, blocks, squeeze=False).flat
     for cell, item in zip(cells, items, strict=False):
-        _draw_pair(cell, item, anatomy)
-    _label_legend(figure, anatomy)
+        _draw_pair(cell, item, legend)
+    _label_legend(figure, legend)
     return figure
 
 
-def variants_figure(original: Variant, variants: Sequence[Variant], title: str, anatomy: Anatomy) -> Figure:
+def variants_figure(original: Variant, variants: Sequence[Variant], title: str, legend: Legend) -> Figure:
     """Draw a case beside the variants made from it, each with its label; arrays are drawn as they come."""
     columns = min(6, len(variants) + 1)
     rows = math.ceil((len(variants) + 1) / columns)
@@ -142,12 +142,12 @@ def variants_figure(original: Variant, variants: Sequence[Variant], title: str, 
         axes.axis("off")
     for axes, name, (image, label) in zip(panels, names, [original, *variants], strict=False):
         _draw_slice(axes, image, window, name)
-        axes.imshow(overlay_colours(label, anatomy), interpolation="nearest")
-    _label_legend(figure, anatomy)
+        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
+    _label_legend(figure, legend)
     return figure
 
 
-def _draw_pair(cell: SubFigure, item: Overlay, anatomy: Anatomy) -> None:
+def _draw_pair(cell: SubFigure, item: Overlay, legend: Legend) -> None:
     title, background, truth, prediction, dice = item
     score = "Dice not defined" if math.isnan(dice) else f"Dice {dice:.3f}"
     name = short_labels([title])[0]
@@ -156,7 +156,7 @@ def _draw_pair(cell: SubFigure, item: Overlay, anatomy: Anatomy) -> None:
     panels = cell.subplots(1, 2)
     for axes, label, what in zip(panels, (truth, prediction), ("truth", "prediction"), strict=True):
         _draw_slice(axes, background, window, what)
-        axes.imshow(overlay_colours(label, anatomy), interpolation="nearest")
+        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
 
 
 def _draw_slice(
@@ -168,9 +168,9 @@ def _draw_slice(
     axes.axis("off")
 
 
-def _label_legend(figure: Figure, anatomy: Anatomy) -> None:
-    patches = [Patch(color=anatomy.colours[value], label=name) for value, name in anatomy.labels.items()]
-    if anatomy.ignore is not None:
+def _label_legend(figure: Figure, legend: Legend) -> None:
+    patches = [Patch(color=legend.colours[value], label=name) for value, name in legend.labels.items()]
+    if legend.ignore is not None:
         patches.append(Patch(color=NEUTRAL, label="not labelled"))
     figure.legend(
         handles=patches,

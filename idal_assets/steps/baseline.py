@@ -93,7 +93,7 @@ def _preprocessed(task: Task, names: Sequence[str], plans: Plans, folder: Path) 
 def _judged_in_3d(task: Task, plans: Plans, names: Sequence[str]) -> Iterator[pd.DataFrame]:
     anatomy = task.cohort.anatomy
     with taken(task.compute) as compute:
-        segment = volume_predictor(load_weights(task.folder), plans, task.setting("inference.tile_step"), compute)
+        segment = volume_predictor(load_weights(task.folder), plans, task.setting("inference"), compute)
         for name in task.track(names, f"segment with {task.key}"):
             case = preprocess(task.read_case(task.facts(name)), plans)
             yield scores_of(case, segment(case), plans, anatomy).assign(case_id=name)

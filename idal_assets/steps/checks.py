@@ -83,9 +83,11 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     except UNREADABLE as error:
         return Finding((f"its files cannot be read ({error}); materialize case_slices again",))
     anatomy = study.cohort.anatomy
+    if slices.label is None or slices.truth is None:
+        return Finding(("its label is missing, after preprocessing or in the original geometry",))
     problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy)]
     facts = {
-        "labelled_voxels": int((slices.label > 0).sum()),
+        "labelled_voxels": int(np.isin(slices.label, list(anatomy.labels)).sum()),
         "lowest_intensity": float(slices.image.min()),
         "highest_intensity": float(slices.image.max()),
     }
@@ -93,12 +95,12 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
 
 
 def _image_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
-    channels = anatomy.channels
+    channels, shape = anatomy.channels, slices.require_label().shape
     problems = []
-    if slices.image.shape != (len(channels), *slices.label.shape):
+    if slices.image.shape != (len(channels), *shape):
         problems.append(
             f"the image has shape {slices.image.shape}; {len(channels)} channels ({', '.join(channels)}) "
-            f"of the label's shape {slices.label.shape} are needed"
+            f"of the label's shape {shape} are needed"
         )
     bad = slices.image.size - int(np.isfinite(slices.image).sum())
     if bad:
@@ -107,13 +109,15 @@ def _image_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
 
 
 def _label_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
+    from idal_assets.nnunet.slices import OUTSIDE
+
     problems = []
+    label = slices.require_label()
     known = {0, *anatomy.labels} | ({anatomy.ignore} if anatomy.ignore else set())
-    volumes: dict[str, tuple[np.ndarray, set[int]]] = {"label": (slices.label, {OUTSIDE, *known})}
-    if slices.truth is None:
-        problems.append("the label in the original geometry (truth.b2nd) is missing")
-    else:
-        volumes["truth"] = (slices.truth, known)
+    volumes: dict[str, tuple[np.ndarray, set[int]]] = {
+        "label": (label, {OUTSIDE, *known}),
+        "truth": (slices.require_truth(), known),
+    }
     for name, (volume, allowed) in volumes.items():
         unknown = sorted(set(np.unique(volume).tolist()) - allowed)
         if unknown:
@@ -121,7 +125,7 @@ def _label_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
         if not np.isin(volume, list(anatomy.labels)).any():
             problems.append(f"{name} has no voxel of the {anatomy.foreground}")
     for places in _learned(anatomy):
-        if np.isin(slices.label, places).any() and not len(slices.foreground.get(places, ())):
+        if np.isin(label, places).any() and not len(slices.foreground.get(places, ())):
             problems.append(f"label {places} has voxels but no places that a patch could be centred on")
     return problems
 

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from idal_assets.anatomy import Legend
 from idal_assets.imaging.case import Case
 from idal_assets.nnunet.geometry import as_case
 from idal_assets.nnunet.model_folder import load_weights
@@ -31,8 +32,8 @@ def make_donor_variants(task: Task) -> None:
         target = task.folder / variant.case_id
         target.mkdir()
         variant.save(target)
-    legend = task.legend
-    original, *drawn = (_largest(as_case(slices)) for slices in (case, *variants))
+    legend, plans = task.legend, Plans.load(task.path("nnunet_plans"))
+    original, *drawn = (_largest(as_case(slices, plans), legend) for slices in (case, *variants))
     title = f"{task.key}: original and variants ({legend.channels[0]})"
     (task.folder / "variants.png").write_bytes(png_bytes(variants_figure(original, drawn, title, legend)))
 
@@ -68,10 +69,10 @@ def show_case_model(task: Task) -> Mapping[str, Any]:
     }
 
 
-def _largest(case: Case) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
+def _largest(case: Case, legend: Legend) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
     """First channel and label on the slice with most labelled voxels, as they are drawn."""
     label = case.require_label()
-    place = largest_slice(label)
+    place = largest_slice(label, legend)
     return axial_slice(case.image[0], place, case.affine), axial_slice(label, place, case.affine)
 
 

@@ -158,13 +158,13 @@ def _subgroups(task: Task) -> pd.DataFrame:
             "foreground_ml": [sum(label_millilitres(of_case).values()) for of_case in facts],
             "scanner": [cohort.scanners.get(name) for name in names],
             "cluster": [clusters[name] for name in names],
+            **{
+                label: [of_case.label_voxels.get(str(value), 0) for of_case in facts]
+                for value, label in cohort.anatomy.labels.items()
+            },
         }
     )
-    voxels = {
-        name: [of_case.label_voxels.get(str(value), 0) for of_case in facts]
-        for value, name in cohort.anatomy.labels.items()
-    }
-    return subgroups_of(cases, pd.DataFrame({"case_id": names, **voxels}), cohort.anatomy.foreground)
+    return subgroups_of(cases, cohort.anatomy)
 
 
 def _warnings(task: Task, plan: RemovalPlan, subgroups: pd.DataFrame, changes: pd.DataFrame) -> list[str]:

@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from idal_assets.analysis.scores import confusion, score_table
-from idal_assets.analysis.surfaces import hd95_of_regions
+from idal_assets.analysis.surfaces import hd95_of_regions, without_ignored
 from idal_assets.anatomy import Anatomy
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.geometry import truth_spacing
@@ -72,8 +72,8 @@ def train_into(
 
 def predictor_of(task: Task, model: Path, compute: Compute) -> Predictor:
     """A trained network, ready to segment as the profile says."""
-    tile_step = task.setting("inference.tile_step")
-    return Predictor(load_weights(model), Plans.load(model), tile_step, task.compute, compute)
+    inference = task.setting("inference")
+    return Predictor(load_weights(model), Plans.load(model), inference, task.compute, compute)
 
 
 def segment_and_score(
@@ -126,10 +126,12 @@ def scores_of(
         CaseError: The case has no label.
     """
     truth = case.require_truth()
-    hd95 = None
-    if with_distances:
-        hd95 = hd95_of_regions(truth, predicted, truth_spacing(case, plans), anatomy)
-    return score_table(confusion(truth, predicted, anatomy), anatomy.regions, hd95)
+    counts = confusion(truth, predicted, anatomy)
+    if not with_distances:
+        return score_table(counts, anatomy.regions)
+    known = without_ignored(truth, predicted, anatomy.ignore)
+    hd95 = hd95_of_regions(*known, truth_spacing(case, plans), anatomy.regions)
+    return score_table(counts, anatomy.regions, hd95)
 
 
 def show_training(task: Task) -> Mapping[str, Any]:

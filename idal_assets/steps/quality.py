@@ -80,7 +80,7 @@ def _judged(task: Task, folds: Mapping[str, Sequence[str]]) -> tuple[pd.DataFram
             judged = predictor_of(task, model, compute).segment_with_probabilities(cases, donors)
             for donor, (case, predicted, found) in zip(task.track(donors, f"judge {fold}"), judged, strict=True):
                 place = {"case_id": donor, "fold": fold}
-                labels.append({**place, "label_quality": label_quality(case.label, found, anatomy)})
+                labels.append({**place, "label_quality": label_quality(case.require_label(), found, anatomy)})
                 counted = scores_of(case, predicted, plans, anatomy)
                 scores.append(counted.assign(**place, model_version=version, receiver_version=versions[donor]))
     return pd.DataFrame(labels).sort_values("case_id", ignore_index=True), pd.concat(scores, ignore_index=True)

@@ -81,15 +81,17 @@ def evaluate_reduced_model(task: Task) -> None:
     anatomy, tests = task.cohort.anatomy, task.keys("case_slices")
     target = task.folder / SEGMENTATIONS
     target.mkdir()
-    before, earlier = rows_before(task, EVALUATION_FILE, anatomy), task.before
-    if before is not None and earlier is not None:
+    before = rows_before(task, EVALUATION_FILE, anatomy)
+    # where there is nothing to take over, nothing of it is read
+    earlier = task.before or task.folder
+    if before is not None:
         before = before[before["case_id"].map(lambda name: _segmentation(earlier, name).is_file())]
     measured = tests if task.setting("inference.surface_distances") else ()
     # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
     versions = {name: task.upstream_version("case_slices", name) for name in tests}
     model_version = task.upstream_version("reduced_model", task.key)
     cells = find_cells(before, "case_id", model_version, versions, anatomy.version, measured)
-    for name in cells.present if earlier is not None else ():
+    for name in cells.present:
         shutil.copyfile(_segmentation(earlier, name), _segmentation(task.folder, name))
     model = task.path("reduced_model", task.key)
     plans = Plans.load(model)
@@ -259,7 +261,7 @@ def _overlay(
     case = task.read_case(task.facts(name))
     label = case.require_label()
     predicted = np.asarray(nib.Nifti1Image.from_filename(_segmentation(folder, name)).dataobj)
-    place = largest_slice(label)
+    place = largest_slice(label, task.legend)
     background, truth, segmentation = (
         axial_slice(volume, place, case.affine) for volume in (case.image[0], label, predicted)
     )

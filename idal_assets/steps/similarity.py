@@ -154,7 +154,7 @@ def _deciding_matrix(task: Task) -> pd.DataFrame:
 def make_dendrogram(task: Task) -> None:
     """Clusters the donors; writes `linkage.npy`, `dendrogram.json` and the picture."""
     matrix = _deciding_matrix(task)[task.cohort.donors]
-    found = cluster(matrix, task.setting("similarity.distance"), task.setting("similarity.linkage"))
+    found = cluster(matrix, task.setting("similarity"))
     np.save(task.folder / "linkage.npy", found.linkage, allow_pickle=False)
     facts = {"cophenetic": found.cophenetic, "leaves": found.leaves, "donors": list(matrix.index)}
     (task.folder / "dendrogram.json").write_text(json.dumps(facts, indent=1))

@@ -298,7 +298,7 @@ _NODES = (
         "donors",
         "Variants of one donor: mirrored and mildly deformed, as the original experiment made five of each case.",
         f"{STEPS}.donors:make_donor_variants",
-        {"case_slices": same_key},
+        {"nnunet_plans": whole, "case_slices": same_key},
         partition="donor",
         settings=("variants", "seed"),
         kinds=("numpy",),

@@ -53,7 +53,7 @@ class Task:
         folder: Where its files belong.
         track: Shows the progress.
         version: Hash of its inputs: its version, unless its content decides that.
-        replicate: Which of the seeds a removal set is trained with.
+        reads: Assets, parts of the cohort (`cohort.tests`) and settings that were handed out so far.
     """
 
     def __init__(
@@ -68,6 +68,7 @@ class Task:
         self.folder = folder
         self.track = track
         self.version = inputs.hash()
+        self.reads: set[str] = set()
 
     # --- upstream artifacts ---
 
@@ -97,6 +98,7 @@ class Task:
     def _versions(self, asset: str) -> str | Mapping[str, str]:
         if asset not in self._node.made_from:
             raise UndeclaredError(f"{self.asset} reads {asset}, which its row in the graph does not name")
+        self.reads.add(asset)
         return self._inputs.made_from.get(asset, {})
 
     def _ensure_declared(self, asset: str, key: str | None) -> None:
@@ -121,7 +123,7 @@ class Task:
         if select is own_content:
             return cast("Cohort", _OwnCase(self._study.cohort, self.key))
         assert isinstance(select, Parts)
-        return cast("Cohort", _CohortParts(self._study.cohort, select.names, self.asset))
+        return cast("Cohort", _CohortParts(self, self._study.cohort, select.names))
 
     def facts(self, case_id: str) -> "CaseFacts":
         """What verification found of a case whose `raw_case` this artifact is made from."""
@@ -151,7 +153,7 @@ class Task:
     @property
     def legend(self) -> "Legend":
         """Names and colours for pictures and words; it determines no number, so no row names it."""
-        return self._study.cohort.anatomy
+        return self._study.cohort.anatomy.legend
 
     # --- settings ---
 
@@ -159,17 +161,23 @@ class Task:
         """A section of the profile, or one setting of it.
 
         Args:
-            path: `section` or `section.setting`, as the row of the asset names it, or something below that.
+            path: `section` or `section.setting`.
+
+        Returns:
+            The value. Of a section of which the row names only some settings, others cannot be read.
 
         Raises:
             UndeclaredError: The row does not name it.
         """
-        if not any(path == declared or path.startswith(f"{declared}.") for declared in self._inputs.settings):
-            raise UndeclaredError(f"{self.asset} reads the setting {path}, which its row does not name")
         value: Any = self._study.profile
         for part in path.split("."):
             value = getattr(value, part)
-        return value
+        if any(path == declared or path.startswith(f"{declared}.") for declared in self._inputs.settings):
+            self.reads.add(path)
+            return value
+        if any(declared.startswith(f"{path}.") for declared in self._inputs.settings):
+            return _SomeSettings(self, path)
+        raise UndeclaredError(f"{self.asset} reads the setting {path}, which its row does not name")
 
     @property
     def replicate(self) -> int:
@@ -206,15 +214,26 @@ class Task:
         return folder if read_provenance(folder) else None
 
 
+class _SomeSettings:
+    """A section of the profile of which a row names only some settings."""
+
+    def __init__(self, task: Task, section: str) -> None:
+        self._task, self._section = task, section
+
+    def __getattr__(self, name: str) -> Any:
+        return self._task.setting(f"{self._section}.{name}")
+
+
 class _CohortParts:
     """Some attributes of a cohort."""
 
-    def __init__(self, cohort: "Cohort", names: tuple[str, ...], asset: str) -> None:
-        self._cohort, self._names, self._asset = cohort, names, asset
+    def __init__(self, task: Task, cohort: "Cohort", names: tuple[str, ...]) -> None:
+        self._task, self._cohort, self._names = task, cohort, names
 
     def __getattr__(self, name: str) -> Any:
         if name not in self._names:
-            raise UndeclaredError(f"{self._asset} reads {name} of the cohort, which its row does not name")
+            raise UndeclaredError(f"{self._task.asset} reads {name} of the cohort, which its row does not name")
+        self._task.reads.add(f"cohort.{name}")
         return getattr(self._cohort, name)
 
 
