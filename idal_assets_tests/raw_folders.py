@@ -39,6 +39,15 @@ def make_case(case_id: str, seed: int = 0) -> Case:
     return Case(case_id, image, label, AFFINE, SPACING)
 
 
+def make_organ(case_id: str, seed: int = 0) -> Case:
+    """A case of one channel, 8 bits to a million, with 6 voxels of the head and 4 of the tail."""
+    rng = np.random.default_rng(seed)
+    image = rng.choice([0, 1, 255, 65535, 999_999, 1_000_000], (1, *SHAPE)).astype(np.float32)
+    label = np.zeros(SHAPE, np.uint8)
+    label[:, 0, 0], label[:4, 1, 0] = 1, 2
+    return Case(case_id, image, label, AFFINE, SPACING)
+
+
 def make_cases(*case_ids: str) -> list[Case]:
     return [make_case(case_id, seed) for seed, case_id in enumerate(case_ids)]
 
@@ -77,6 +86,32 @@ def write_msd(folder: Path, cases: Sequence[Case], order: Sequence[int] = (0, 1,
         "test": ["./imagesTs/BRATS_999.nii.gz"],
     }
     write_json(folder, meta)
+    return folder
+
+
+def write_dataset(
+    folder: Path,
+    cases: Sequence[Case],
+    labels: dict,
+    channels: Sequence[str] = ("MRI",),
+    nnunet: bool = False,
+    **more: object,
+) -> Path:
+    """Write a dataset of any channels and labels for MSD or nnU-Net; `more` goes to its dataset.json."""
+    for case in cases:
+        data = np.moveaxis(case.image, 0, 3).astype(np.int32)
+        for place in range(len(channels)) if nnunet else ():
+            save(folder / "imagesTr" / f"{case.case_id}_{place:04d}.nii.gz", data[..., place], case.affine)
+        if not nnunet:
+            whole = data[..., 0] if len(channels) == 1 else data
+            save(folder / "imagesTr" / f"{case.case_id}.nii.gz", whole, case.affine)
+        if case.label is not None:
+            save(folder / "labelsTr" / f"{case.case_id}.nii.gz", case.label, case.affine)
+    names = {str(place): name for place, name in enumerate(channels)}
+    form = {"channel_names": names, "file_ending": ".nii.gz"}
+    if not nnunet:
+        form = {"modality": names, "training": [msd_entry(case.case_id) for case in cases]}
+    write_json(folder, {"labels": labels, **form, **more})
     return folder
 
 

@@ -7,6 +7,7 @@ import os
 import numpy as np
 import pytest
 
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts, folder_signature, inspect_case, inspect_folder
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.readers import scan_raw_folder
@@ -16,15 +17,20 @@ from idal_assets_tests.raw_folders import (
     WRITERS,
     make_case,
     make_cases,
+    make_organ,
     read_json,
     real_data,
     rewrite_same_content,
     save,
     write_brats_2018,
+    write_dataset,
     write_json,
     write_msd,
     write_nnunet,
 )
+
+
+ORGAN_LABELS = {"0": "background", "1": "head", "2": "tail", "3": "end"}
 
 
 def overwrite_unseen(path):
@@ -222,6 +228,89 @@ def test_folder_signature_sees_files_but_not_hidden_ones(tmp_path):
     (tmp_path / "imagesTr" / "gone.nii.gz").symlink_to(tmp_path / "nowhere")
     signatures.add(folder_signature(tmp_path))
     assert len(signatures) == 4
+
+
+# other anatomies, and cases without a label
+
+
+def test_facts_of_a_case_of_another_anatomy(tmp_path):
+    report = inspect_folder(write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS))
+    assert report.anatomy.singles == ("head", "tail", "end")
+    assert report.facts["A"].label_voxels == {"1": 6, "2": 4, "3": 0}
+    assert report.facts["A"].shape == SHAPE
+
+
+def test_problems_and_warnings_name_the_channel_of_the_dataset(tmp_path):
+    flat, broken = make_organ("A"), make_organ("B")
+    flat.image[:] = 7
+    broken.image[0, 0, 0, 0] = np.nan
+    write_dataset(tmp_path, [flat, make_organ("B", 1)], ORGAN_LABELS, ("CT",))
+    save(tmp_path / "imagesTr" / "B.nii.gz", broken.image[0])
+    report = inspect_folder(tmp_path)
+    assert report.facts["A"].warnings == ("channel CT is constant",)
+    assert report.refused["B"][0].what == "channel CT has 1 NaN and 0 infinite voxels of 120"
+
+
+@pytest.mark.parametrize("value", [0, 4])
+def test_a_label_of_nothing_but_ignored_voxels_is_empty(tmp_path, value):
+    case = make_organ("A")
+    case.label[:] = value
+    labels = {"background": 0, "head": 1, "tail": 2, "end": 3, "ignore": 4}
+    (problem,) = inspect_folder(write_dataset(tmp_path, [case], labels, nnunet=True)).refused["A"]
+    assert (problem.what, problem.remedy) == ("label is empty", "label the labelled volume or remove the case")
+
+
+def test_ignored_voxels_count_for_the_content_and_for_no_label(tmp_path):
+    case = make_organ("A")
+    labels = {"background": 0, "head": 1, "tail": 2, "ignore": 3}
+    before = inspect_folder(write_dataset(tmp_path / "1", [case], labels, nnunet=True)).facts["A"]
+    case.label[5, 4, 3] = 3
+    after = inspect_folder(write_dataset(tmp_path / "2", [case], labels, nnunet=True)).facts["A"]
+    assert after.label_voxels == before.label_voxels == {"1": 6, "2": 4}
+    assert after.content_hash != before.content_hash
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"labels": {"0": "background", "1": "head", "2": "tail", "3": "ignore"}}, {"modality": {"0": "CT"}}],
+)
+def test_another_meaning_is_noticed_though_no_file_of_a_case_changed(tmp_path, change):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS)
+    known = inspect_folder(tmp_path).facts
+    write_json(tmp_path, read_json(tmp_path) | change)
+    now = inspect_folder(tmp_path, known).facts["A"]
+    assert now.signature != known["A"].signature
+    assert now.content_hash == known["A"].content_hash
+
+
+def test_facts_of_a_case_without_a_label(tmp_path):
+    labelled = make_organ("A")
+    unlabelled = dataclasses.replace(labelled, label=None)
+    with_label = inspect_folder(write_dataset(tmp_path / "1", [labelled], ORGAN_LABELS)).facts["A"]
+    write_dataset(tmp_path / "2", [unlabelled], ORGAN_LABELS)
+    report = inspect_folder(tmp_path / "2", labelled=False)
+    facts = report.facts["A"]
+    assert (report.problems, facts.files, facts.label_voxels) == ((), ("imagesTr/A.nii.gz",), {})
+    assert (facts.image_hash, facts.affine) == (with_label.image_hash, with_label.affine)
+    assert facts.content_hash != with_label.content_hash
+    overwrite_unseen(tmp_path / "2" / "imagesTr" / "A.nii.gz")
+    assert inspect_folder(tmp_path / "2", report.facts, labelled=False).facts == report.facts
+
+
+def test_a_damaged_image_without_a_label_is_refused(tmp_path):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS)
+    path = save(tmp_path / "imagesTs" / "B.nii.gz", np.full(SHAPE, np.nan, np.float32))
+    report = inspect_folder(tmp_path, labelled=False)
+    assert [problem.file for problem in report.refused["B"]] == [path]
+
+
+def test_real_cases_of_another_anatomy_are_verified():
+    report = inspect_folder(real_data("hippocampus"))
+    assert report.anatomy == Anatomy.of(["MRI"], {1: "Anterior", 2: "Posterior"})
+    assert (report.problems, len(report.facts)) == ((), 200)
+    for facts in report.facts.values():
+        assert min(facts.label_voxels["1"], facts.label_voxels["2"]) > 500
+        assert (facts.spacing, facts.warnings) == ((1.0, 1.0, 1.0), ())
 
 
 def test_real_cases_are_verified():

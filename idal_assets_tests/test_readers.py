@@ -1,6 +1,7 @@
 """Every layout gives the same case; every bad input is named with its remedy and leaves the other cases alone."""
 
 import copy
+import dataclasses
 import gzip
 import json
 import shutil
@@ -9,6 +10,8 @@ import nibabel as nib
 import numpy as np
 import pytest
 
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.raw_folder import Layout
@@ -21,12 +24,14 @@ from idal_assets_tests.raw_folders import (
     WRITERS,
     make_case,
     make_cases,
+    make_organ,
     msd_entry,
     read_json,
     real_data,
     save,
     write_brats_2018,
     write_brats_2023,
+    write_dataset,
     write_json,
     write_msd,
     write_nnunet,
@@ -219,8 +224,6 @@ def test_necrotic_and_non_enhancing_may_be_two_values(tmp_path):
     "labels",
     [
         {},
-        {"background": 0, "tumour": 1, "edema": 2, "enhancing": 3},
-        {"background": 0, "edema": 1, "necrosis with enhancing rim": 2, "enhancing": 3},
         {"background": 0, "edema": 1, "necrosis": 1, "enhancing": 3},
         {"background": 0, "edema": 1, "enhancing": 3},
         {"background": 1, "edema": 0, "necrosis": 2, "enhancing": 3},
@@ -229,10 +232,281 @@ def test_necrotic_and_non_enhancing_may_be_two_values(tmp_path):
         {"background": 0, "whole tumor": [1, 2], "tumor core": [2, 3], "enhancing tumor": 3},
     ],
 )
-def test_labels_that_are_not_understood_are_refused_with_what_to_write(tmp_path, labels):
+def test_labels_that_contradict_themselves_are_refused_with_what_to_write(tmp_path, labels):
     write_nnunet(tmp_path, [make_case("A")], labels=labels)
     with pytest.raises(CaseError, match=r"dataset\.json.*write 'labels'.*non-enhancing tumor"):
         scan_raw_folder(tmp_path)
+
+
+# other anatomies than that of BraTS
+
+ORGAN_LABELS = {"0": "background", "1": "head", "2": "tail"}
+ORGAN_REGIONS = {"background": 0, "organ": [1, 2], "tail": [2]}
+
+
+def by_name(labels):
+    return {name: int(value) for value, name in labels.items()}
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_a_dataset_of_one_channel_is_read_as_it_is(tmp_path, nnunet):
+    expected = make_organ("A")
+    labels = by_name(ORGAN_LABELS) if nnunet else ORGAN_LABELS
+    write_dataset(tmp_path, [expected], labels, nnunet=nnunet)
+    scanned = scan_raw_folder(tmp_path)
+    assert scanned.problems == ()
+    assert scanned.anatomy == Anatomy.of(["MRI"], {1: "head", 2: "tail"})
+    (files,) = scanned.cases
+    assert (files.anatomy, files.channel_order, files.label_values) == (scanned.anatomy, (0,), {0: 0, 1: 1, 2: 2})
+    assert [path.name for path in files.images] == ["A_0000.nii.gz" if nnunet else "A.nii.gz"]
+    case = read_case(files)
+    assert case.image.dtype == np.float32
+    np.testing.assert_array_equal(case.image, expected.image)
+    np.testing.assert_array_equal(case.label, expected.label)
+    assert case.require_label() is case.label
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_a_dataset_of_several_channels_keeps_their_order(tmp_path, nnunet):
+    case = make_case("A")
+    expected = dataclasses.replace(case, image=case.image[:3])
+    labels = by_name(ORGAN_LABELS) | {"part 3": 3} if nnunet else ORGAN_LABELS | {"3": "part 3"}
+    write_dataset(tmp_path, [expected], labels, ("T2", "ADC", "DWI"), nnunet)
+    scanned = scan_raw_folder(tmp_path)
+    assert scanned.anatomy.channels == ("T2", "ADC", "DWI")
+    np.testing.assert_array_equal(read_only(tmp_path).image, expected.image)
+
+
+@pytest.mark.parametrize("shape", [(*SHAPE, 2), SHAPE[:2]])
+def test_an_image_of_another_number_of_channels_than_one(tmp_path, shape):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS)
+    save(tmp_path / "imagesTr" / "A.nii.gz", np.ones(shape, np.int16))
+    (problem,) = refusal(tmp_path).problems
+    assert "not (X, Y, Z)" in problem.what
+
+
+@pytest.mark.parametrize(
+    ("channels", "labels"),
+    [
+        (("FLAIR", "T1w", "T1gd", "T2w"), {"background": 0, "tumour": 1, "edema": 2, "enhancing": 3}),
+        (("FLAIR", "T1w", "T1gd", "T2w"), {"background": 0, "edema": 1, "necrosis with rim enhancing": 2, "c": 3}),
+        (("FLAIR", "T1w", "T1gd", "T2w"), NNUNET_LABELS | {"ignore": 4}),
+        (("MRI", "T1", "T1ce", "T2"), NNUNET_LABELS),
+        (("T1", "T1w", "T1ce", "T2"), NNUNET_LABELS),
+        (("FLAIR", "T1", "T1ce"), NNUNET_LABELS),
+    ],
+)
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_half_a_brain_tumour_is_an_anatomy_of_its_own(tmp_path, channels, labels, nnunet):
+    case = make_case("A")
+    case = dataclasses.replace(case, image=case.image[: len(channels)])
+    by_value = {str(value): name for name, value in labels.items()}
+    write_dataset(tmp_path, [case], labels if nnunet else by_value, channels, nnunet)
+    anatomy = scan_raw_folder(tmp_path).anatomy
+    assert anatomy.channels == channels
+    assert by_value | {str(value): name for value, name in anatomy.labels.items()} == by_value
+    assert (anatomy.ignore, anatomy.size) == (labels.get("ignore"), 4)
+    np.testing.assert_array_equal(read_only(tmp_path).label, case.label)
+
+
+@pytest.mark.parametrize("layout", WRITERS)
+def test_the_brain_tumour_of_every_layout_is_the_preset(tmp_path, layout):
+    scanned = scan_raw_folder(WRITERS[layout](tmp_path, make_cases("A")))
+    assert scanned.anatomy == scanned.cases[0].anatomy == BRAIN_TUMOUR
+
+
+def test_regions_are_trained_and_give_their_names_to_labels(tmp_path):
+    labels = {"background": [0], "organ": [1, 2, 3], "end": [2, 3], "tail": [3], "ignore": 4}
+    write_dataset(tmp_path, [make_organ("A")], labels, nnunet=True, regions_class_order=[1, 2, 3])
+    anatomy = scan_raw_folder(tmp_path).anatomy
+    assert dict(anatomy.labels) == {1: "label 1", 2: "label 2", 3: "tail"}
+    assert anatomy.composites == anatomy.trained == ("organ", "end", "tail")
+    assert anatomy.singles == ("label 1", "label 2", "tail")
+    assert (anatomy.class_order, anatomy.ignore) == ((1, 2, 3), 4)
+
+
+def test_lists_of_one_value_are_labels(tmp_path):
+    write_dataset(tmp_path, [make_organ("A")], {"background": 0, "head": [1], "tail": [2]}, nnunet=True)
+    assert scan_raw_folder(tmp_path).anatomy == Anatomy.of(["MRI"], {1: "head", 2: "tail"})
+
+
+def test_ignored_voxels_keep_their_value(tmp_path):
+    case = make_organ("A")
+    case.label[5, 4, 3] = 3
+    write_dataset(tmp_path, [case], by_name(ORGAN_LABELS) | {"ignore": 3}, nnunet=True)
+    assert scan_raw_folder(tmp_path).anatomy.ignore == 3
+    np.testing.assert_array_equal(read_only(tmp_path).label, case.label)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        (None, "no 'labels'"),
+        ({}, "no 'labels'"),
+        (["background", "head"], "no 'labels'"),
+        ({"background": 0}, r"label values are \[\]"),
+        ({"background": 0, "head": 1, "tail": 3}, r"label values are \[1, 3\].*without a gap"),
+        ({"background": 0, "head": 1, "tail": 1}, "labels 'head' and 'tail' have the same value 1"),
+        ({"background": 0, "head": 1, "tail": 2.0}, "label 'tail' has the value 2.0, which is no whole number"),
+        ({"background": 0, "head": True}, "label 'head' has the value True"),
+        ({"background": 0, "head": "1"}, "label 'head' has the value '1'"),
+        ({"background": 0, "head": -1}, "label 'head' has the value -1"),
+        ({"background": 0, "head": 256}, "label 'head' has the value 256; values up to 255"),
+        ({"background": 1, "head": 0}, "label 'background' cannot have the value 1: 0 is the background"),
+        ({"head": 0, "tail": 1}, "label 'head' cannot have the value 0"),
+        ({"background": 0, "mean": 1}, "'mean' is the name of the scalar"),
+        ({"background": 0, "head": 1, "ignore": 3}, "ignore has the value 3; it must be 2, the highest"),
+        ({"background": 0, "ignore": 1, "head": 2}, r"label values are \[2\]"),
+        ({"background": 0, "head": 1, "ignore": [1, 2]}, "label 'ignore' cannot have the value"),
+        (ORGAN_REGIONS, "'regions_class_order' is None and labels are regions"),
+        (ORGAN_REGIONS | {"head": 2}, "'regions_class_order' is None"),
+    ],
+)
+def test_labels_that_cannot_be_meant_are_refused_by_name(tmp_path, labels, what):
+    write_dataset(tmp_path, [make_organ("A")], labels, nnunet=True)
+    with pytest.raises(CaseError, match=rf"dataset\.json: .*{what}.*; write 'labels' with"):
+        scan_raw_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "order", "what"),
+    [
+        (ORGAN_REGIONS, [1], "needs one label value for each of organ, tail"),
+        (ORGAN_REGIONS, [1, 2, 3], "needs one label value for each of organ, tail"),
+        (ORGAN_REGIONS, [1, "2"], "'regions_class_order' is"),
+        (ORGAN_REGIONS, [2, 1], "'tail' would write 1"),
+        (ORGAN_REGIONS | {"end": 2}, [1, 2, 2], "labels 'tail' and 'end' have the same value 2"),
+        ({"background": 0, "organ": [1, 1]}, [1], r"region 'organ' holds the values \[1, 1\]"),
+        ({"background": 0, "organ": [0, 1]}, [1], "label 'organ' has the value 0"),
+        ({"background": 0, "organ": []}, [1], r"region 'organ' holds the values \[\]"),
+        ({"background": 0, "organ": [1, 3], "end": [3]}, [1, 3], r"label values are \[1, 3\]"),
+        (
+            {"background": 0, "label 1": [1, 2], "end": [2]},
+            [1, 2],
+            "'label 1' is the name of a label and of another",
+        ),
+    ],
+)
+def test_regions_that_cannot_be_meant_are_refused_by_name(tmp_path, labels, order, what):
+    write_dataset(tmp_path, [make_organ("A")], labels, nnunet=True, regions_class_order=order)
+    with pytest.raises(CaseError, match=rf"dataset\.json: .*{what}.*; write 'labels' with"):
+        scan_raw_folder(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("labels", "what"),
+    [
+        ({"0": "background", "1": "head", "2": "head"}, "label name 'head' is there twice"),
+        ({"0": "background", "1": "head", "01": "tail"}, "labels 'head' and 'tail' have the same value 1"),
+        ({"0": "background", "1": 1}, "label 1 has the name 1, which is no text"),
+        ({"0": "organ", "1": "head"}, "label 'organ' cannot have the value 0"),
+        ({"0": "background", "1": "head", "3": "tail"}, "without a gap"),
+    ],
+)
+def test_msd_labels_that_cannot_be_meant_are_refused_by_name(tmp_path, labels, what):
+    write_dataset(tmp_path, [make_organ("A")], labels)
+    with pytest.raises(CaseError, match=rf"dataset\.json: .*{what}.*; write 'labels' with"):
+        scan_raw_folder(tmp_path)
+
+
+def test_nnunet_files_of_a_single_channel_that_are_named_wrongly(tmp_path):
+    write_dataset(tmp_path, [make_organ(name) for name in "ABC"], by_name(ORGAN_LABELS), nnunet=True)
+    (tmp_path / "imagesTr" / "B_0000.nii.gz").rename(tmp_path / "imagesTr" / "B.nii.gz")
+    save(tmp_path / "imagesTr" / "C_0001.nii.gz", np.ones(SHAPE, np.int16))
+    scanned = scan_raw_folder(tmp_path)
+    assert ids(scanned) == ["A"]
+    remedies = [problem.remedy for problem in scanned.problems]
+    assert "name it CASE_0000 by its channel" in remedies
+    assert "remove it: dataset.json names the channel 0000" in remedies
+
+
+# cases without a label
+
+
+def without_label(case):
+    return dataclasses.replace(case, label=None)
+
+
+def test_msd_cases_without_a_label_are_those_of_test_and_imagests(tmp_path):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS, test=["./imagesTs/B.nii.gz", "./imagesTs/D.nii.gz"])
+    for name in "BC":
+        save(tmp_path / "imagesTs" / f"{name}.nii.gz", make_organ(name).image[0])
+    scanned = scan_raw_folder(tmp_path, labelled=False)
+    assert ids(scanned) == ["B", "C"]
+    assert [files.label for files in scanned.cases] == [None, None]
+    assert "image is named but absent" in only_problem(scanned, "D").what
+    assert ids(scan_raw_folder(tmp_path)) == ["A"]
+
+
+@pytest.mark.parametrize("entry", [3, {"label": "x"}, ["imagesTs/B.nii.gz"]])
+def test_msd_entry_of_test_that_is_no_file(tmp_path, entry):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS, test=[entry])
+    (problem,) = scan_raw_folder(tmp_path, labelled=False).problems
+    assert "entry 0 of 'test'" in problem.what
+
+
+def test_msd_test_image_must_not_leave_the_folder(tmp_path):
+    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS, test=["../B.nii.gz"])
+    (problem,) = scan_raw_folder(tmp_path, labelled=False).problems
+    assert "outside" in problem.what
+
+
+def test_nnunet_cases_without_a_label_are_those_of_imagests(tmp_path):
+    write_nnunet(tmp_path, make_cases("A", "B"))
+    shutil.copytree(tmp_path / "imagesTr", tmp_path / "imagesTs")
+    (tmp_path / "imagesTs" / "B_0001.nii.gz").unlink()
+    scanned = scan_raw_folder(tmp_path, labelled=False)
+    assert ids(scanned) == ["A"]
+    assert all(path.parent.name == "imagesTs" for path in scanned.cases[0].images)
+    assert only_problem(scanned, "B").what == "T1gd is missing"
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_without_imagests_and_labels_the_cases_are_those_of_imagestr(tmp_path, nnunet):
+    labels = by_name(ORGAN_LABELS) if nnunet else ORGAN_LABELS
+    write_dataset(tmp_path, [without_label(make_organ("A"))], labels, nnunet=nnunet)
+    scanned = scan_raw_folder(tmp_path, labelled=False)
+    assert (ids(scanned), scanned.problems) == (["A"], ())
+    assert "label" in only_problem(scan_raw_folder(tmp_path), "A").what
+
+
+@pytest.mark.parametrize("nnunet", [False, True])
+def test_labelled_images_are_no_cases_without_a_label(tmp_path, nnunet):
+    labels = by_name(ORGAN_LABELS) if nnunet else ORGAN_LABELS
+    write_dataset(tmp_path, [make_organ("A")], labels, nnunet=nnunet)
+    scanned = scan_raw_folder(tmp_path, labelled=False)
+    assert scanned.cases == ()
+    assert "without a case that has no label" in scanned.problems[0].what
+
+
+@pytest.mark.parametrize("write", [write_brats_2018, write_brats_2023])
+def test_brats_cases_without_a_label_are_the_folders_without_one(tmp_path, write):
+    write(tmp_path, make_cases("A", "B", "C"))
+    for name in "BC":
+        next((tmp_path / name).glob("*seg*")).unlink()
+    next((tmp_path / "C").glob("*t1c*")).unlink()
+    (tmp_path / "A" / "stray.nii.gz").write_bytes(b"of a case with a label")
+    scanned = scan_raw_folder(tmp_path, labelled=False)
+    assert ids(scanned) == ["B"]
+    assert only_problem(scanned, "C").what == "T1gd is missing"
+    assert [problem.case_id for problem in scanned.problems] == ["C"]
+    assert only_problem(scan_raw_folder(tmp_path), "B").what == "label is missing"
+
+
+def test_a_case_without_a_label_is_read(tmp_path):
+    write_dataset(tmp_path, [without_label(make_organ("A"))], by_name(ORGAN_LABELS), nnunet=True)
+    (files,) = scan_raw_folder(tmp_path, labelled=False).cases
+    case = read_case(files)
+    np.testing.assert_array_equal(case.image, make_organ("A").image)
+    assert case.label is None
+    with pytest.raises(CaseError, match="A has no label; scoring needs one"):
+        case.require_label()
+
+
+def test_imagests_without_dataset_json_is_refused_with_what_to_write(tmp_path):
+    save(tmp_path / "imagesTs" / "A_0000.nii.gz", make_organ("A").image[0])
+    with pytest.raises(CaseError, match=r"imagesTs without dataset\.json.*write one with 'channel_names'"):
+        scan_raw_folder(tmp_path, labelled=False)
 
 
 # folders that are refused as a whole
@@ -241,15 +515,20 @@ def test_labels_that_are_not_understood_are_refused_with_what_to_write(tmp_path,
 @pytest.mark.parametrize(
     "names",
     [
-        {"0": "MRI", "1": "T1", "2": "T1ce", "3": "T2"},
-        {"0": "T1", "1": "T1w", "2": "T1ce", "3": "T2"},
-        {"0": "FLAIR", "1": "T1", "2": "T1ce"},
         {"1": "FLAIR", "2": "T1", "3": "T1ce", "4": "T2"},
+        {"0": "FLAIR", "1": "T1", "3": "T1ce"},
+        {"0": "FLAIR", "01": "T1"},
+        {"0": "MRI", "1": "MRI"},
+        {"0": "MRI", "1": " "},
+        {"0": "MRI", "1": 2},
+        {"0": "MRI", "1": "label"},
+        {},
+        None,
         ["FLAIR", "T1", "T1ce", "T2"],
     ],
 )
 @pytest.mark.parametrize(("write", "key"), [(write_msd, "modality"), (write_nnunet, "channel_names")])
-def test_channels_that_are_not_understood_are_refused_with_what_to_write(tmp_path, names, write, key):
+def test_channels_that_contradict_themselves_are_refused_with_what_to_write(tmp_path, names, write, key):
     write(tmp_path, [make_case("A")])
     write_json(tmp_path, read_json(tmp_path) | {key: names})
     with pytest.raises(CaseError, match=rf'dataset\.json.*write "{key}": .*"2": "T1gd"'):

@@ -1,1 +1,1 @@
-"""Brain-tumour cases as they come from disk: layouts, conventions, verification and the phantom."""
+"""Cases as they come from disk: layouts, what they say of channels and labels, verification, and the phantoms."""

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.listing import nifti_stem, walk
 from idal_assets.imaging.problems import Problem
@@ -14,6 +14,7 @@ from idal_assets.imaging.raw_folder import (
     LABEL_ROLE,
     Candidate,
     Layout,
+    Meaning,
     RawFolder,
     check_candidates,
 )
@@ -57,8 +58,12 @@ _BRATS = (
 )
 
 
-def scan_brats(raw_dir: Path) -> RawFolder:
+def scan_brats(raw_dir: Path, labelled: bool) -> RawFolder:
     """Scan folders of BraTS, one for each case, at any depth below the raw folder.
+
+    Args:
+        raw_dir: The raw folder.
+        labelled: Whether to look for cases with a label, or for those without.
 
     Raises:
         CaseError: No file is named as in BraTS, or a folder cannot be listed.
@@ -75,8 +80,12 @@ def scan_brats(raw_dir: Path) -> RawFolder:
             problems += [Problem(None, file, what, remedy) for file in images]
         # a folder with nothing in it is a case that was not unpacked, so it is reported with all files missing
         elif images or not (inside or subfolders):
-            candidates.append(_brats_candidate(folder, images, names, problems))
-    return check_candidates(raw_dir, names.layout, candidates, problems, label_values=names.label_values)
+            candidate, of_candidate = _brats_candidate(folder, images, names, labelled)
+            if labelled or LABEL_ROLE not in candidate.found:
+                candidates.append(candidate)
+                problems += of_candidate
+    meaning = Meaning(BRAIN_TUMOUR, tuple(range(len(CHANNELS))), names.label_values)
+    return check_candidates(raw_dir, names.layout, meaning, candidates, problems, labelled=labelled)
 
 
 def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
@@ -91,9 +100,12 @@ def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
     return _BRATS[counts.index(max(counts))]
 
 
-def _brats_candidate(folder: Path, files: list[Path], names: _BratsNames, problems: list[Problem]) -> Candidate:
-    """Return the case of a folder; files that do not belong to it are added to `problems`."""
+def _brats_candidate(
+    folder: Path, files: list[Path], names: _BratsNames, labelled: bool
+) -> tuple[Candidate, list[Problem]]:
+    """Return the case of a folder, and what is wrong with files that do not belong to it."""
     case_id = folder.name
+    problems = []
     roles = dict(zip(names.suffixes, (*CHANNELS, LABEL_ROLE), strict=True))
     found: dict[str, list[Path]] = defaultdict(list)
     for file in files:
@@ -109,4 +121,6 @@ def _brats_candidate(folder: Path, files: list[Path], names: _BratsNames, proble
     ending = ".nii" if files and files[0].suffix == ".nii" else ".nii.gz"
     start = f"{case_id}{names.separator}"
     expected = {role: folder / f"{start}{suffix}{ending}" for suffix, role in roles.items()}
-    return Candidate(case_id, expected, found)
+    if not labelled:
+        del expected[LABEL_ROLE]
+    return Candidate(case_id, expected, found), problems

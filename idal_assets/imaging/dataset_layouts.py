@@ -4,12 +4,12 @@ import json
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from idal_assets.imaging.brain_tumour import CHANNELS
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.dataset_names import channel_order, label_values
+from idal_assets.imaging.dataset_names import read_meaning
 from idal_assets.imaging.listing import list_folder, nifti_stem
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import (
@@ -17,6 +17,7 @@ from idal_assets.imaging.raw_folder import (
     LABEL_ROLE,
     Candidate,
     Layout,
+    Meaning,
     RawFolder,
     check_candidates,
 )
@@ -24,8 +25,12 @@ from idal_assets.imaging.raw_folder import (
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def scan_described(raw_dir: Path) -> RawFolder:
+def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
     """Scan a folder that a dataset.json describes.
+
+    Args:
+        raw_dir: The folder.
+        labelled: Whether to look for cases with a label, or for those without.
 
     Raises:
         CaseError: The dataset.json cannot be read or does not say which layout, channel and label it means.
@@ -33,10 +38,15 @@ def scan_described(raw_dir: Path) -> RawFolder:
     path = raw_dir / "dataset.json"
     meta = read_description(path)
     layout, key = _layout_of(path, meta)
-    order = channel_order(path, meta.get(key), key)
-    values = label_values(path, meta.get("labels"))
-    scan = _scan_msd if layout is Layout.MSD else _scan_nnunet
-    return scan(raw_dir, meta, order, values)
+    meaning = read_meaning(path, meta, key)
+    problems: list[Problem] = []
+    if layout is Layout.NNUNET:
+        candidates = _nnunet_candidates(raw_dir, meta, meaning, labelled, problems)
+    elif labelled:
+        candidates = _msd_candidates(raw_dir, meta, problems)
+    else:
+        candidates = _msd_unlabelled(raw_dir, meta, problems)
+    return check_candidates(raw_dir, layout, meaning, candidates, problems, labelled=labelled)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -73,10 +83,9 @@ def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
     raise CaseError(f"{path}: belongs to no known layout; known are: {KNOWN_LAYOUTS}")
 
 
-def _scan_msd(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], values: dict[int, int]) -> RawFolder:
-    """Scan a folder in the layout of MSD Task01; the images of 'test' are no cases and are left out."""
+def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[Candidate]:
+    """List the cases of 'training'; what is wrong on the way is added to `problems`."""
     candidates = []
-    problems: list[Problem] = []
     for number, entry in enumerate(meta["training"]):
         try:
             candidates.append(msd_candidate(raw_dir, entry))
@@ -87,11 +96,38 @@ def _scan_msd(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], value
             remedy = 'write {"image": "./imagesTr/CASE.nii.gz", "label": "./labelsTr/CASE.nii.gz"}'
             problems.append(Problem(None, raw_dir / "dataset.json", what, remedy))
     listed = {path for candidate in candidates for path in candidate.expected.values()}
-    for file in _split_files(raw_dir, problems):
+    for file in _split_files(raw_dir, ("imagesTr", "labelsTr"), problems):
         if file not in listed:
             remedy = "add it to 'training' in dataset.json or remove the file"
             problems.append(Problem(nifti_stem(file), file, "present but not listed", remedy))
-    return check_candidates(raw_dir, Layout.MSD, candidates, problems, channel_order=order, label_values=values)
+    return candidates
+
+
+def _msd_unlabelled(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[Candidate]:
+    """List the images without label: those of 'test', and those that lie in the folder of the images."""
+    folder = _unlabelled_folder(raw_dir)
+    images = [f"{folder}/{file.name}" for file in _split_files(raw_dir, (folder,), problems)]
+    entries = meta.get("test") if folder == "imagesTs" else []
+    for number, entry in enumerate(entries if isinstance(entries, list) else []):
+        image = entry.get("image") if isinstance(entry, dict) else entry
+        if isinstance(image, str):
+            images.append(image)
+        else:
+            what = f"entry {number} of 'test' is {entry!r}"
+            problems.append(Problem(None, raw_dir / "dataset.json", what, 'write "./imagesTs/CASE.nii.gz"'))
+    candidates = []
+    for image in dict.fromkeys(os.path.normpath(image) for image in images):
+        try:
+            candidates.append(_named_candidate(raw_dir, {"image": image}))
+        except CaseProblems as error:
+            problems += error.problems
+    return candidates
+
+
+def _unlabelled_folder(raw_dir: Path) -> str:
+    """Return the name of the folder of the images without label."""
+    without_labels = not (raw_dir / "imagesTs").is_dir() and not (raw_dir / "labelsTr").is_dir()
+    return "imagesTr" if without_labels else "imagesTs"
 
 
 def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
@@ -102,7 +138,15 @@ def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
         TypeError: The entry is not an object.
         KeyError: The entry lacks its image or label.
     """
-    named = {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])}
+    return _named_candidate(raw_dir, {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])})
+
+
+def _named_candidate(raw_dir: Path, named: dict[str, str]) -> Candidate:
+    """Return the case whose files a dataset.json names by role.
+
+    Raises:
+        CaseProblems: A path is not that of a NIfTI file below the folder.
+    """
     case_id = nifti_stem(Path(named["image"]))
     files = {}
     for role, name in named.items():
@@ -118,10 +162,10 @@ def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
     return Candidate(str(case_id), files, {role: [file] for role, file in files.items()})
 
 
-def _split_files(raw_dir: Path, problems: list[Problem]) -> list[Path]:
-    """List the NIfTI files in imagesTr and labelsTr; what else lies there is added to `problems` as a warning."""
+def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem]) -> list[Path]:
+    """List the NIfTI files in some folders; what else lies there is added to `problems` as a warning."""
     files = []
-    for folder in (raw_dir / "imagesTr", raw_dir / "labelsTr"):
+    for folder in (raw_dir / name for name in folders):
         inside, subfolders = list_folder(folder) if folder.is_dir() else ([], [])
         files += [file for file in inside if nifti_stem(file)]
         for other in [file for file in inside if not nifti_stem(file)] + subfolders:
@@ -129,31 +173,42 @@ def _split_files(raw_dir: Path, problems: list[Problem]) -> list[Path]:
     return files
 
 
-def _scan_nnunet(raw_dir: Path, meta: dict[str, Any], order: tuple[int, ...], values: dict[int, int]) -> RawFolder:
-    """Scan a raw folder of nnU-Net v2: one file for each channel, numbered as in 'channel_names'."""
+def _nnunet_candidates(
+    raw_dir: Path, meta: dict[str, Any], meaning: Meaning, labelled: bool, problems: list[Problem]
+) -> list[Candidate]:
+    """List the cases of nnU-Net v2: one file for each channel, numbered as in 'channel_names'."""
     ending = meta.get("file_ending", ".nii.gz")
     if ending not in (".nii", ".nii.gz"):
         raise CaseError(f"{raw_dir / 'dataset.json'}: file_ending {ending!r} is not read; convert to .nii.gz")
-    roles = {f"{order[index]:04d}": channel for index, channel in enumerate(CHANNELS)}
-    problems: list[Problem] = []
+    channels = zip(meaning.channel_order, meaning.anatomy.channels, strict=True)
+    roles = {f"{number:04d}": channel for number, channel in channels}
+    images = "imagesTr" if labelled else _unlabelled_folder(raw_dir)
+    folders = (images, "labelsTr") if labelled else (images,)
     found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in _split_files(raw_dir, problems):
+    for file in _split_files(raw_dir, folders, problems):
         stem = str(nifti_stem(file))
         numbered = _NUMBERED.fullmatch(stem)
         if file.parent.name == "labelsTr":
             found[stem][LABEL_ROLE].append(file)
         elif numbered is None:
-            remedy = "name it CASE_0000 to CASE_0003 by its channel"
+            remedy = f"name it {_range(roles, 'CASE_')} by its channel"
             problems.append(Problem(stem, file, "image without a channel number", remedy))
         elif numbered["channel"] not in roles:
-            remedy = "remove it: dataset.json names the channels 0000 to 0003"
+            plural = "s" if len(roles) > 1 else ""
+            remedy = f"remove it: dataset.json names the channel{plural} {_range(roles)}"
             problems.append(Problem(numbered["case"], file, "file of an extra channel", remedy))
         else:
             found[numbered["case"]][roles[numbered["channel"]]].append(file)
     candidates = []
-    images = raw_dir / "imagesTr"
     for case_id, files in found.items():
-        expected = {channel: images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
-        expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
+        expected = {channel: raw_dir / images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
+        if labelled:
+            expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
         candidates.append(Candidate(case_id, expected, files))
-    return check_candidates(raw_dir, Layout.NNUNET, candidates, problems, label_values=values)
+    return candidates
+
+
+def _range(numbers: Iterable[str], before: str = "") -> str:
+    """Return the first and the last of some numbers, in words."""
+    first, last = min(numbers), max(numbers)
+    return f"{before}{first}" if first == last else f"{before}{first} to {before}{last}"

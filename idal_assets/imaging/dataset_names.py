@@ -1,129 +1,153 @@
-"""Which channel and label of the convention is meant by the names in a dataset.json; by name, never by a guess."""
+"""What the channels and label values of a dataset are, from its dataset.json.
+
+MSD writes labels as value -> name, nnU-Net as name -> value, or name -> values where they are regions. A brain
+tumour of BraTS is recognised by `brain_tumour_names`; any other dataset is taken as it describes itself, and
+refused where its description contradicts itself.
+"""
 
 import json
-import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+import numpy as np
+
+from idal_assets.anatomy import BACKGROUND, IGNORE, Anatomy, AnatomyError
+from idal_assets.imaging import brain_tumour_names
 from idal_assets.imaging.case import CaseError
+from idal_assets.imaging.raw_folder import LABEL_ROLE, Meaning
 
-CHANNEL_SYNONYMS = {
-    "FLAIR": ("flair", "t2f", "t2flair"),
-    "T1w": ("t1", "t1w", "t1n"),
-    "T1gd": ("t1gd", "t1ce", "t1c"),
-    "T2w": ("t2", "t2w"),
-}
-"""Accepted names of each channel, in lower case and without separators."""
-
-LABEL_PATTERNS = {
-    OEDEMA: re.compile(r"edema|peritumou?ral|\bsnfh\b|^ed$"),
-    NON_ENHANCING: re.compile(r"necro|\bncr\b|\bnetc?\b|non ?enhanc"),
-    ENHANCING: re.compile(r"(?<!non)(?<!non )enhanc|^et$"),
-}
-"""What the name of a label must contain, in lower case and with spaces as separators."""
-
-REGION_NAMES = {
-    "WT": ("whole tumor", "whole tumour", "wt"),
-    "TC": ("tumor core", "tumour core", "tc"),
-    "ET": ("enhancing tumor", "enhancing tumour", "enhancing", "et"),
-}
+HIGHEST_VALUE = np.iinfo(np.uint8).max
+"""Of a label, which is kept in a byte a voxel."""
 
 
-def channel_order(path: Path, names: object, key: str) -> tuple[int, ...]:
-    """Return which channel of the file is each of `CHANNELS`, by name.
+def read_meaning(path: Path, meta: Mapping[str, Any], key: str) -> Meaning:
+    """Return what the channels and label values of a dataset mean.
 
     Args:
         path: The dataset.json, for the message.
-        names: What it gives as number -> name.
-        key: The key it gives them under.
+        meta: Its content.
+        key: The key of its channel names.
 
     Raises:
-        CaseError: A name is not recognised, or there is not exactly one name for each channel.
+        CaseError: Channel names or labels are missing, or contradict one another.
     """
-    example = json.dumps({str(index): name for index, name in enumerate(CHANNELS)})
-    remedy = f'write "{key}": {example} in the order of the files'
-    if not isinstance(names, dict):
-        raise CaseError(f"{path}: no channel names; {remedy}")
-    by_channel = {}
-    for index, name in names.items():
-        channel = _channel_of(str(name))
-        if channel is None:
-            raise CaseError(f"{path}: channel {index} has the unknown name {name!r}; {remedy}")
-        by_channel[channel] = index
-    if sorted(names) != ["0", "1", "2", "3"] or set(by_channel) != set(CHANNELS):
-        raise CaseError(f"{path}: channels {names} are not the four, numbered 0 to 3; {remedy}")
-    return tuple(int(by_channel[channel]) for channel in CHANNELS)
-
-
-def _channel_of(name: str) -> str | None:
-    """Return the channel that a name stands for, None if it is not known."""
-    plain = re.sub(r"[\s_-]+", "", name.lower())
-    return next((channel for channel, known in CHANNEL_SYNONYMS.items() if plain in known), None)
-
-
-def label_values(path: Path, labels: object) -> dict[int, int]:
-    """Return file value -> convention value from the 'labels' of a dataset.json, by name.
-
-    MSD writes value -> name, nnU-Net name -> value, or name -> values where labels are defined as regions.
-
-    Raises:
-        CaseError: The labels are missing, not recognised or contradict one another.
-    """
+    channels, labels = meta.get(key), meta.get("labels")
+    if not isinstance(channels, dict) or not channels:
+        raise _channel_error(path, key, "no channel names")
+    if isinstance(labels, dict) and (meaning := brain_tumour_names.recognise(channels, labels)):
+        return meaning
+    names = _channel_names(path, key, channels)
     if not isinstance(labels, dict) or not labels:
         raise _label_error(path, "no 'labels'")
-    if all(key.isdecimal() for key in labels):
-        pairs = [(str(name), int(value)) for value, name in labels.items()]
-    elif any(isinstance(value, list) for value in labels.values()):
-        return _values_of_regions(path, labels)
-    else:
-        pairs = list(labels.items())
-    values = {0: 0}
-    for name, value in pairs:
-        target = _label_of(name)
-        if target is None or type(value) is not int:
-            raise _label_error(path, f"label {name!r}: {value!r} is not recognised")
-        if (target == 0) != (value == 0) or (value in values and value != 0):
-            raise _label_error(path, f"label {name!r} cannot have the value {value}")
-        values[value] = target
-    if set(values.values()) != {0, OEDEMA, NON_ENHANCING, ENHANCING}:
-        raise _label_error(path, f"labels {labels} lack one of the three")
-    return values
+    try:
+        anatomy = _anatomy(names, labels, meta.get("regions_class_order"))
+    except AnatomyError as error:
+        raise _label_error(path, str(error)) from error
+    values = [0, *anatomy.labels, *([] if anatomy.ignore is None else [anatomy.ignore])]
+    return Meaning(anatomy, tuple(range(len(names))), {value: value for value in values})
 
 
-def _label_of(name: str) -> int | None:
-    """Return the label of the convention that a name stands for, None if it is none or could be several."""
-    plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
-    if plain == "background":
-        return 0
-    matches = [label for label, pattern in LABEL_PATTERNS.items() if pattern.search(plain)]
-    return matches[0] if len(matches) == 1 else None
+def _channel_names(path: Path, key: str, channels: dict[str, Any]) -> list[str]:
+    """Return the names in the order of their numbers."""
+    if set(channels) != {str(number) for number in range(len(channels))}:
+        raise _channel_error(path, key, f"channels {channels} are not numbered 0 to {len(channels) - 1}")
+    names = [channels[str(number)] for number in range(len(channels))]
+    for number, name in enumerate(names):
+        if not isinstance(name, str) or not name.strip() or not name.isprintable() or name == LABEL_ROLE:
+            raise _channel_error(path, key, f"{name!r} is no name for channel {number}")
+        if names.index(name) < number:
+            raise _channel_error(path, key, f"channels {names.index(name)} and {number} are both named {name!r}")
+    return names
 
 
-def _values_of_regions(path: Path, labels: dict[str, Any]) -> dict[int, int]:
-    """Return file value -> convention value from nested regions, as nnU-Net's BraTS conversion writes them.
+def _channel_error(path: Path, key: str, what: str) -> CaseError:
+    example = json.dumps({"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"})
+    return CaseError(
+        f'{path}: {what}; write "{key}": {example}, or the names of your channels, in the order of the files'
+    )
 
-    Oedema is what the whole tumour has and the core has not, non-enhancing what the core has beyond the enhancing
-    tumour. For nnU-Net's own conversion (1 oedema, 2 necrotic, 3 enhancing) this is the identity.
+
+def _anatomy(channels: list[str], labels: dict[str, Any], class_order: object) -> Anatomy:
+    """Return the anatomy of a dataset that is no brain tumour of BraTS.
+
+    Raises:
+        AnatomyError: Its labels contradict one another.
     """
-    regions: dict[str, set[int]] = {}
-    for name, value in labels.items():
-        plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
-        region = next((region for region, known in REGION_NAMES.items() if plain in known), None)
-        members = value if isinstance(value, list) else [value]
-        if plain == "background" and members == [0]:
-            continue
-        if region is None or not all(type(member) is int and member > 0 for member in members):
-            raise _label_error(path, f"region {name!r}: {value!r} is not recognised")
-        regions[region] = set(members)
-    if set(regions) != set(REGION_NAMES) or not regions["ET"] < regions["TC"] < regions["WT"]:
-        raise _label_error(path, f"regions {labels} are not the whole tumour, its core and the enhancing tumour")
-    parts = {
-        OEDEMA: regions["WT"] - regions["TC"],
-        NON_ENHANCING: regions["TC"] - regions["ET"],
-        ENHANCING: regions["ET"],
-    }
-    return {0: 0} | {value: label for label, members in parts.items() for value in sorted(members)}
+    if all(key.isdecimal() for key in labels):
+        pairs = [(name, int(value)) for value, name in labels.items()]
+    else:
+        # a list of one value is a label to nnU-Net too
+        pairs = [(name, _plain_value(value)) for name, value in labels.items()]
+    ignore = _take_out_special(pairs)
+    for name, value in pairs:
+        if not isinstance(name, str):
+            raise AnatomyError(f"label {value} has the name {name!r}, which is no text")
+        _ensure_whole(name, value if isinstance(value, list) else [value])
+    if any(isinstance(value, list) for _, value in pairs):
+        return _regional_anatomy(channels, pairs, class_order, ignore)
+    return Anatomy.of(channels, _names_by_value(pairs), ignore=ignore)
+
+
+def _plain_value(value: Any) -> Any:
+    return value[0] if isinstance(value, list) and len(value) == 1 else value
+
+
+def _take_out_special(pairs: list[tuple[Any, Any]]) -> int | None:
+    """Remove background and ignored voxels from the labels, and return the value of the latter."""
+    ignore = None
+    for name, value in list(pairs):
+        plain = name.strip().lower() if isinstance(name, str) else name
+        if (plain == BACKGROUND) != (value == 0 and type(value) is int):
+            raise AnatomyError(
+                f"label {name!r} cannot have the value {value}: 0 is the background and nothing else"
+            )
+        if plain == IGNORE:
+            if type(value) is not int or ignore is not None:
+                raise AnatomyError(f"label {name!r} cannot have the value {value!r}: it is one value, the highest")
+            ignore = value
+        if plain in (BACKGROUND, IGNORE):
+            pairs.remove((name, value))
+    return ignore
+
+
+def _ensure_whole(name: str, values: list[Any]) -> None:
+    for value in values:
+        if type(value) is not int or value < 1:
+            raise AnatomyError(f"label {name!r} has the value {value!r}, which is no whole number above 0")
+        if value > HIGHEST_VALUE:
+            raise AnatomyError(f"label {name!r} has the value {value}; values up to {HIGHEST_VALUE} can be read")
+    if not values or len(set(values)) < len(values):
+        raise AnatomyError(f"region {name!r} holds the values {values}; it must hold some, each of them once")
+
+
+def _names_by_value(pairs: Iterable[tuple[str, int]]) -> dict[int, str]:
+    names: dict[int, str] = {}
+    for name, value in pairs:
+        if value in names:
+            raise AnatomyError(f"labels {names[value]!r} and {name!r} have the same value {value}")
+        names[value] = name
+    return names
+
+
+def _regional_anatomy(
+    channels: list[str], pairs: list[tuple[str, Any]], class_order: object, ignore: int | None
+) -> Anatomy:
+    """Return the anatomy of a dataset that is trained on regions, which overlap."""
+    regions = {name: value if isinstance(value, list) else [value] for name, value in pairs}
+    if not isinstance(class_order, list) or not all(type(value) is int for value in class_order):
+        raise AnatomyError(
+            f"'regions_class_order' is {class_order!r} and labels are regions; write the label value that each of "
+            f"{', '.join(regions)} gets, a later one over an earlier one"
+        )
+    if len(class_order) != len(regions):
+        raise AnatomyError(
+            f"'regions_class_order' is {class_order}; it needs one label value for each of {', '.join(regions)}"
+        )
+    named = _names_by_value((name, values[0]) for name, values in regions.items() if len(values) == 1)
+    inside = sorted({value for values in regions.values() for value in values})
+    labels = {value: named.get(value, f"label {value}") for value in inside}
+    return Anatomy.of(channels, labels, regions, class_order, ignore)
 
 
 def _label_error(path: Path, what: str) -> CaseError:
@@ -131,5 +155,6 @@ def _label_error(path: Path, what: str) -> CaseError:
         f"{path}: {what}; write 'labels' with the values of the label files, MSD:"
         ' {"0": "background", "1": "edema", "2": "non-enhancing tumor", "3": "enhancing tumor"}, nnU-Net:'
         ' {"background": 0, "edema": 1, "non-enhancing tumor": 2, "enhancing tumor": 3}, or as regions:'
-        ' {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]}'
+        ' {"background": 0, "whole tumor": [1, 2, 3], "tumor core": [2, 3], "enhancing tumor": [3]},'
+        ' "regions_class_order": [1, 2, 3]'
     )

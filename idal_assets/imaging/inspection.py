@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from idal_assets.imaging.brain_tumour import CHANNELS, LABELS
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.listing import visible_files
-from idal_assets.imaging.nifti import Volume, mismatches
+from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, Layout
-from idal_assets.imaging.readers import attempt, read_image, read_label, scan_raw_folder
+from idal_assets.imaging.readers import attempt, geometry_problems, read_image, read_label, scan_raw_folder
 from idal_assets.progress import Track, silently
 
 AFFINE_DECIMALS = 3
@@ -35,17 +36,17 @@ class CaseFacts(BaseModel):
     Attributes:
         case_id: Name of the case.
         layout: Layout of its folder.
-        files: Its files relative to the raw folder, images first, label last.
-        signature: Hash of the files' names, sizes and times and of how they are mapped to the convention; as long
+        files: Its files relative to the raw folder, images first, label (if it has one) last.
+        signature: Hash of the files' names, sizes and times and of how they are mapped to the anatomy; as long
             as it stays the same, the other facts hold.
-        content_hash: SHA-256 of voxels, shape and affine in the convention, the same in every layout and
-            compression.
+        content_hash: SHA-256 of voxels, shape and affine as read, the same in every layout and compression.
         image_hash: SHA-256 of voxels and shape of the image alone.
         shape: Voxels along X, Y and Z.
         spacing: Voxel size in mm along X, Y and Z.
         affine: Voxel to world transform in mm, 4 rows of 4.
         orientation: World directions that X, Y and Z point to, such as "RAS".
-        label_voxels: Number of voxels of each label, keys "1", "2", "3".
+        label_voxels: Number of voxels of each label of the anatomy by its value, keys "1", "2", ...; empty where
+            the case has no label.
         warnings: What is odd about the case without being an error.
     """
 
@@ -72,12 +73,14 @@ class FolderReport:
     Attributes:
         raw_dir: The folder.
         layout: Its layout.
+        anatomy: Its channels and labels, as the folder describes them.
         facts: Case id -> facts of each case that can be used, sorted by case id.
         problems: Everything that was found, errors and warnings.
     """
 
     raw_dir: Path
     layout: Layout
+    anatomy: Anatomy
     facts: Mapping[str, CaseFacts]
     problems: tuple[Problem, ...]
 
@@ -148,7 +151,11 @@ def folder_signature(raw_dir: Path) -> str:
 
 
 def inspect_folder(
-    raw_dir: Path, known: Mapping[str, CaseFacts] | None = None, track: Track = silently
+    raw_dir: Path,
+    known: Mapping[str, CaseFacts] | None = None,
+    track: Track = silently,
+    *,
+    labelled: bool = True,
 ) -> FolderReport:
     """Verify all cases of a raw data folder.
 
@@ -157,6 +164,7 @@ def inspect_folder(
         known: Case id -> facts from an earlier look; they are taken over where the signature of the case is still
             the same, and no voxel of that case is read.
         track: Iterates over the cases and shows how far it got.
+        labelled: Whether to look at the cases with a label, or at those without, see `scan_raw_folder`.
 
     Returns:
         The report; bad cases are in it, they raise nothing.
@@ -165,7 +173,7 @@ def inspect_folder(
         CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
     """
     raw_dir = Path(raw_dir)
-    folder = scan_raw_folder(raw_dir)
+    folder = scan_raw_folder(raw_dir, labelled)
     known = known or {}
     facts: dict[str, CaseFacts] = {}
     problems = list(folder.problems)
@@ -180,7 +188,7 @@ def inspect_folder(
     same = _same_image_problems(facts, raw_dir)
     twice = {problem.case_id for problem in same}
     usable = {case_id: fact for case_id, fact in facts.items() if case_id not in twice}
-    return FolderReport(raw_dir, folder.layout, usable, (*problems, *same))
+    return FolderReport(raw_dir, folder.layout, folder.anatomy, usable, (*problems, *same))
 
 
 def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:
@@ -204,25 +212,30 @@ def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:
     problems = problems + label_problems
     if image:
         problems = problems + _intensity_problems(files, image)
-    if label and not label.data.any():
-        problems.append(
-            Problem(files.case_id, files.label, "label is empty", "label the tumour or remove the case")
-        )
-    if image and label:
-        problems = problems + mismatches(files.case_id, image, label, files.label)
-    if problems or image is None or label is None:
+    if label and not _labelled_voxels(files, label):
+        remedy = f"label the {files.anatomy.foreground} or remove the case"
+        problems.append(Problem(files.case_id, files.label, "label is empty", remedy))
+    problems = problems + geometry_problems(files, image, label)
+    if problems or image is None:
         raise CaseProblems(problems)
     return _facts(files, raw_dir, signature, image, label)
 
 
 def case_signature(files: CaseFiles, raw_dir: Path) -> str:
-    """Return a hash of the names, sizes and times of a case's files, and of how they are mapped to the convention.
+    """Return a hash of the names, sizes and times of a case's files, and of how they are mapped to the anatomy.
 
     The mapping comes from dataset.json: if a channel gets another name there, the files stay as they are and still
     hold other content.
     """
-    mapping = json.dumps([files.layout.value, files.channel_order, sorted(files.label_values.items())])
-    return _signature([*files.images, files.label], raw_dir, mapping)
+    mapping: list[object] = [files.layout.value, files.channel_order, sorted(files.label_values.items())]
+    # the channels of the preset have no other names
+    if files.anatomy != BRAIN_TUMOUR:
+        mapping += [files.anatomy.channels, files.anatomy.ignore]
+    return _signature(_all_files(files), raw_dir, json.dumps(mapping))
+
+
+def _all_files(files: CaseFiles) -> list[Path]:
+    return [*files.images, *([] if files.label is None else [files.label])]
 
 
 def _signature(files: Iterable[Path], raw_dir: Path, mapping: str = "") -> str:
@@ -245,7 +258,7 @@ def _size_and_time(file: Path) -> tuple[int, int]:
 def _intensity_problems(files: CaseFiles, image: Volume) -> list[Problem]:
     """Report each channel that has NaN or infinite voxels."""
     problems = []
-    for index, channel in enumerate(CHANNELS):
+    for index, channel in enumerate(files.anatomy.channels):
         data = image.data[index]
         bad = data.size - int(np.isfinite(data).sum())
         if bad:
@@ -260,25 +273,32 @@ def _image_file(files: CaseFiles, channel: int) -> Path:
     return files.images[channel] if len(files.images) > 1 else files.images[0]
 
 
-def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label: Volume) -> CaseFacts:
+def _labelled_voxels(files: CaseFiles, label: Volume) -> int:
+    """Return how many voxels have a label; those that nobody looked at are none."""
+    return int(np.count_nonzero((label.data > 0) & (label.data != (files.anatomy.ignore or 0))))
+
+
+def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label: Volume | None) -> CaseFacts:
     """Collect what is worth knowing of a case that nothing is wrong with."""
-    constant = [name for name, data in zip(CHANNELS, image.data, strict=True) if data.min() == data.max()]
-    x, y, z = label.data.shape
+    channels = zip(files.anatomy.channels, image.data, strict=True)
+    constant = [name for name, data in channels if data.min() == data.max()]
+    x, y, z = image.data.shape[1:]
+    voxels = [label.data] if label else []
     image_hash = _hash(image.data.astype("<f4", copy=False))
     # + 0.0 turns the -0.0 that rounding leaves into 0.0
     affine = np.round(image.affine, AFFINE_DECIMALS) + 0.0
     return CaseFacts(
         case_id=files.case_id,
         layout=files.layout.value,
-        files=tuple(file.relative_to(raw_dir).as_posix() for file in (*files.images, files.label)),
+        files=tuple(file.relative_to(raw_dir).as_posix() for file in _all_files(files)),
         signature=signature,
-        content_hash=_hash(label.data, affine.astype("<f8", copy=False), prefix=image_hash),
+        content_hash=_hash(*voxels, affine.astype("<f8", copy=False), prefix=image_hash),
         image_hash=image_hash,
         shape=(x, y, z),
         spacing=image.spacing,
         affine=tuple(map(tuple, image.affine.tolist())),
         orientation="".join(nib.aff2axcodes(image.affine)),
-        label_voxels={str(value): int((label.data == value).sum()) for value in LABELS},
+        label_voxels={str(value): int((data == value).sum()) for data in voxels for value in files.anatomy.labels},
         warnings=tuple(f"channel {name} is constant" for name in constant),
     )
 

@@ -58,7 +58,7 @@ def read_volume(case_id: str, path: Path, *, channels: int, dtype: type | None =
     Args:
         case_id: The case, for the message.
         path: The file.
-        channels: 4 for a 4D file; 1 for a 3D file, or a 4D file with one volume.
+        channels: How many a 4D file must have; 1 for a 3D file, or a 4D file with one volume.
         dtype: Type to convert the voxels to, None to keep that of the file.
 
     Raises:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
 
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.problems import Problem
 
 LABEL_ROLE = "label"
@@ -26,7 +27,7 @@ class Layout(str, Enum):
 
 
 KNOWN_LAYOUTS = (
-    f"{Layout.MSD.value} (dataset.json with a 'training' list, 4D images in imagesTr, labelsTr); "
+    f"{Layout.MSD.value} (dataset.json with a 'training' list, 3D or 4D images in imagesTr, labelsTr); "
     f"{Layout.NNUNET.value} raw (dataset.json with 'channel_names', imagesTr/CASE_0000.nii.gz, labelsTr); "
     f"{Layout.BRATS_2018.value} (a folder for each case, CASE_flair, _t1, _t1ce, _t2, _seg); "
     f"{Layout.BRATS_2023.value} (a folder for each case, CASE-t2f, -t1n, -t1c, -t2w, -seg)"
@@ -34,22 +35,39 @@ KNOWN_LAYOUTS = (
 
 
 @dataclass(frozen=True)
+class Meaning:
+    """What the channels and label values in the files of a raw folder mean.
+
+    Attributes:
+        anatomy: What they are mapped to.
+        channel_order: Which channel of the files is each channel of the anatomy.
+        label_values: Value in a label file -> value of the anatomy, 0 -> 0 and that of `ignore` included.
+    """
+
+    anatomy: Anatomy
+    channel_order: tuple[int, ...]
+    label_values: Mapping[int, int]
+
+
+@dataclass(frozen=True)
 class CaseFiles:
-    """Where one case is, and how the content of its files maps to the convention.
+    """Where one case is, and how the content of its files maps to the anatomy.
 
     Attributes:
         case_id: Name of the case, safe as the name of a folder.
         layout: Layout of the folder it is in.
-        images: One 4D file, or four 3D files in the order of `CHANNELS`.
-        label: The label file.
-        channel_order: For a 4D file, which of its channels is each of `CHANNELS`; otherwise 0 to 3.
-        label_values: Value in the label file -> value of the convention, 0 -> 0 included.
+        anatomy: Channels and labels of the folder.
+        images: One file with all channels, or one 3D file for each channel in the order of the anatomy.
+        label: The label file; None where the case has none.
+        channel_order: For one file, which of its channels is each of the anatomy; otherwise 0, 1, 2, ...
+        label_values: Value in the label file -> value of the anatomy, 0 -> 0 and that of `ignore` included.
     """
 
     case_id: str
     layout: Layout
+    anatomy: Anatomy
     images: tuple[Path, ...]
-    label: Path
+    label: Path | None
     channel_order: tuple[int, ...]
     label_values: Mapping[int, int]
 
@@ -61,12 +79,14 @@ class RawFolder:
     Attributes:
         path: The folder.
         layout: Its layout.
+        anatomy: Its channels and labels, as the folder describes them.
         cases: The cases whose files are complete, sorted by case id.
         problems: Everything that is wrong; a case with an error is not among `cases`.
     """
 
     path: Path
     layout: Layout
+    anatomy: Anatomy
     cases: tuple[CaseFiles, ...]
     problems: tuple[Problem, ...]
 
@@ -77,7 +97,7 @@ class Candidate:
 
     Attributes:
         case_id: Its name.
-        expected: Role ("image" or a channel, "label") -> the file that should be there.
+        expected: Role ("image" or a channel, and "label" if it should have one) -> the file that should be there.
         found: Role -> the files that may be meant.
     """
 
@@ -85,44 +105,51 @@ class Candidate:
     expected: dict[str, Path]
     found: dict[str, list[Path]]
 
+    @property
+    def place(self) -> Path:
+        """The file that stands for the case in a message: its label, or else its last image."""
+        return list(self.expected.values())[-1]
+
 
 def check_candidates(
     raw_dir: Path,
     layout: Layout,
+    meaning: Meaning,
     candidates: list[Candidate],
     problems: list[Problem],
     *,
-    channel_order: tuple[int, ...] = (0, 1, 2, 3),
-    label_values: Mapping[int, int],
+    labelled: bool,
 ) -> RawFolder:
     """Keep the candidates that nothing is wrong with and put everything else among the problems.
 
     Args:
         raw_dir: The folder.
         layout: Its layout.
+        meaning: What its channels and label values mean.
         candidates: What may be a case.
         problems: What was found on the way; an error that names a case refuses it.
-        channel_order: As in `CaseFiles`.
-        label_values: As in `CaseFiles`.
+        labelled: Whether cases with labels were looked for.
     """
     of_candidates = [problem for candidate in candidates for problem in _candidate_problems(candidate)]
     problems = [*problems, *of_candidates, *_duplicate_problems(candidates)]
     if not candidates and not problems:
-        problems = [Problem(None, raw_dir, f"{layout.value} folder without a case", "add cases")]
+        what, remedy = ("a case", "add cases") if labelled else ("a case that has no label", "add their images")
+        problems = [Problem(None, raw_dir, f"{layout.value} folder without {what}", remedy)]
     refused = {problem.case_id for problem in problems if problem.severity == "error"}
-    cases = [
-        CaseFiles(
-            case_id=candidate.case_id,
-            layout=layout,
-            images=tuple(candidate.found[role][0] for role in candidate.expected if role != LABEL_ROLE),
-            label=candidate.found[LABEL_ROLE][0],
-            channel_order=channel_order,
-            label_values=label_values,
+    # one file holds the channels in its own order, several are listed in that of the anatomy
+    in_order = tuple(range(len(meaning.channel_order)))
+    cases = []
+    for candidate in candidates:
+        if candidate.case_id in refused:
+            continue
+        images = tuple(candidate.found[role][0] for role in candidate.expected if role != LABEL_ROLE)
+        label = candidate.found[LABEL_ROLE][0] if LABEL_ROLE in candidate.expected else None
+        order = meaning.channel_order if len(images) == 1 else in_order
+        cases.append(
+            CaseFiles(candidate.case_id, layout, meaning.anatomy, images, label, order, meaning.label_values)
         )
-        for candidate in candidates
-        if candidate.case_id not in refused
-    ]
-    return RawFolder(raw_dir, layout, tuple(sorted(cases, key=lambda case: case.case_id)), tuple(problems))
+    by_id = tuple(sorted(cases, key=lambda case: case.case_id))
+    return RawFolder(raw_dir, layout, meaning.anatomy, by_id, tuple(problems))
 
 
 def _candidate_problems(candidate: Candidate) -> list[Problem]:
@@ -132,7 +159,7 @@ def _candidate_problems(candidate: Candidate) -> list[Problem]:
     if not _SAFE_ID.fullmatch(case_id) or ".." in case_id:
         what = f"case id {case_id!r} is not safe as the name of a folder"
         remedy = "rename its files to letters, digits, '.', '_' and '-', starting with a letter or digit"
-        problems.append(Problem(case_id, candidate.expected[LABEL_ROLE], what, remedy))
+        problems.append(Problem(case_id, candidate.place, what, remedy))
     for role, expected in candidate.expected.items():
         files = candidate.found.get(role, [])
         if len(files) > 1:
@@ -151,12 +178,12 @@ def _duplicate_problems(candidates: list[Candidate]) -> list[Problem]:
     ids = Counter(candidate.case_id for candidate in candidates)
     problems = []
     for case_id in sorted(case_id for case_id, count in ids.items() if count > 1):
-        places = [candidate.expected[LABEL_ROLE] for candidate in candidates if candidate.case_id == case_id]
+        places = [candidate.place for candidate in candidates if candidate.case_id == case_id]
         what = f"case id is there {len(places)} times ({', '.join(map(str, places))})"
         problems.append(Problem(case_id, places[1], what, "keep one of them or rename"))
-    labels = Counter(candidate.expected[LABEL_ROLE] for candidate in candidates)
+    labels = Counter(candidate.expected.get(LABEL_ROLE) for candidate in candidates)
     for candidate in candidates:
-        label = candidate.expected[LABEL_ROLE]
-        if ids[candidate.case_id] == 1 and labels[label] > 1:
+        label = candidate.expected.get(LABEL_ROLE)
+        if label and ids[candidate.case_id] == 1 and labels[label] > 1:
             problems.append(Problem(candidate.case_id, label, "label of several cases", "give each case its own"))
     return problems

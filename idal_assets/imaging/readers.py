@@ -1,11 +1,11 @@
-"""Raw data folders as they are handed out: which layout, which cases, and a case read into the convention.
+"""Raw data folders as they are handed out: which layout, which cases, and a case read.
 
-Every layout becomes the channels and labels of `conventions`. Channels and labels are told apart by name, never
-by a guess; the voxel order and the geometry of the files are kept. Whether the content of a case is usable (NaN,
-empty label, same image twice) is not decided here but in `inspection`.
+What the channels and labels are, the folder says itself (`idal_assets.anatomy`); they are told apart by name,
+never by a guess. The voxel order and the geometry of the files are kept. Whether the content of a case is usable
+(NaN, empty label, same image twice) is not decided here but in `inspection`.
 
 This is the entry. The layouts are in `dataset_layouts` (with `dataset_names`) and `brats_layouts`, what they have
-in common in `raw_folder`, and the reading of a single file in `volumes`.
+in common in `raw_folder`, and the reading of a single file in `nifti`.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from idal_assets.imaging.brain_tumour import CHANNELS
 from idal_assets.imaging.brats_layouts import scan_brats
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.dataset_layouts import scan_described
@@ -24,11 +23,13 @@ from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, RawFolder
 
 
-def scan_raw_folder(raw_dir: Path) -> RawFolder:
+def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
     """List the cases of a raw data folder by the names of its files; no voxel is read.
 
     Args:
         raw_dir: Folder in one of the known layouts, which is recognised by itself.
+        labelled: Whether to list the cases with a label, or those without: the images of imagesTs (or of imagesTr
+            where there are neither imagesTs nor labelsTr), the 'test' list of MSD, BraTS folders without a label.
 
     Raises:
         CaseError: The folder does not exist, has no known layout, or its dataset.json does not say which channel
@@ -38,39 +39,46 @@ def scan_raw_folder(raw_dir: Path) -> RawFolder:
     if not raw_dir.is_dir():
         raise CaseError(f"{raw_dir}: no such folder; give the raw data folder")
     if (raw_dir / "dataset.json").exists():
-        return scan_described(raw_dir)
-    if (raw_dir / "imagesTr").is_dir():
-        raise CaseError(
-            f"{raw_dir}: imagesTr without dataset.json, so nothing says which channel is which; write one"
-            " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
-        )
-    return scan_brats(raw_dir)
+        return scan_described(raw_dir, labelled)
+    for name in ("imagesTr",) if labelled else ("imagesTr", "imagesTs"):
+        if (raw_dir / name).is_dir():
+            raise CaseError(
+                f"{raw_dir}: {name} without dataset.json, so nothing says which channel is which; write one"
+                " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
+            )
+    return scan_brats(raw_dir, labelled)
 
 
 def read_case(files: CaseFiles) -> Case:
-    """Read one case into the convention.
+    """Read one case with the channels and label values of its anatomy.
 
     Args:
         files: Where the case is, from `scan_raw_folder`.
 
     Returns:
-        The case, image float32 and label uint8, in the voxel order of its files.
+        The case, image float32 and label uint8, in the voxel order of its files; without a label where
+        `files.label` is None.
 
     Raises:
         CaseProblems: A file is unreadable, truncated or of the wrong shape, shapes or affines of its files
-            differ, or a label value has no place in the convention. It lists all that was found.
+            differ, or a label value has no place in the anatomy. It lists all that was found.
     """
     image, problems = attempt(read_image, files)
     label, label_problems = attempt(read_label, files)
-    problems = problems + label_problems
-    if image and label:
-        problems = problems + mismatches(files.case_id, image, label, files.label)
-    if problems or image is None or label is None:
+    problems = problems + label_problems + geometry_problems(files, image, label)
+    if problems or image is None:
         raise CaseProblems(problems)
-    return Case(files.case_id, image.data, label.data, image.affine, image.spacing)
+    return Case(files.case_id, image.data, label.data if label else None, image.affine, image.spacing)
 
 
-def attempt(read: Callable[[CaseFiles], Volume], files: CaseFiles) -> tuple[Volume | None, list[Problem]]:
+def geometry_problems(files: CaseFiles, image: Volume | None, label: Volume | None) -> list[Problem]:
+    """Compare shape and affine of image and label, as far as both are there."""
+    if image is None or label is None or files.label is None:
+        return []
+    return mismatches(files.case_id, image, label, files.label)
+
+
+def attempt(read: Callable[[CaseFiles], Volume | None], files: CaseFiles) -> tuple[Volume | None, list[Problem]]:
     """Return what `read` returns, or None and its problems, so that the rest of the case is still looked at."""
     try:
         return read(files), []
@@ -79,13 +87,13 @@ def attempt(read: Callable[[CaseFiles], Volume], files: CaseFiles) -> tuple[Volu
 
 
 def read_image(files: CaseFiles) -> Volume:
-    """Read the channels of a case, data float32 of shape (4, X, Y, Z) in the order of `CHANNELS`.
+    """Read the channels of a case, data float32 of shape (channels, X, Y, Z) in the order of the anatomy.
 
     Raises:
         CaseProblems: A file is unreadable or its number of channels is wrong, or channels differ in geometry.
     """
     if len(files.images) == 1:
-        volume = read_volume(files.case_id, files.images[0], channels=len(CHANNELS))
+        volume = read_volume(files.case_id, files.images[0], channels=len(files.channel_order))
         data = volume.data[list(files.channel_order)]
         return Volume(data, volume.affine, volume.spacing)
     return _stack_channels(files)
@@ -108,12 +116,17 @@ def _stack_channels(files: CaseFiles) -> Volume:
     return Volume(np.concatenate([volume.data for _, volume in volumes]), first.affine, first.spacing)
 
 
-def read_label(files: CaseFiles) -> Volume:
-    """Read the label of a case, data uint8 of shape (X, Y, Z) with the values of the convention.
+def read_label(files: CaseFiles) -> Volume | None:
+    """Read the label of a case, data uint8 of shape (X, Y, Z) with the values of the anatomy.
+
+    Returns:
+        The label, None where the case has none.
 
     Raises:
         CaseProblems: The file is unreadable, no volume, or holds values that `files.label_values` does not know.
     """
+    if files.label is None:
+        return None
     volume = read_volume(files.case_id, files.label, channels=1, dtype=None)
     raw = volume.data[0]
     label = np.zeros(raw.shape, np.uint8)

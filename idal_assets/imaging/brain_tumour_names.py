@@ -1,0 +1,115 @@
+"""Whether the names in a dataset.json mean the brain tumour of BraTS: by name, never by a guess.
+
+A dataset whose channels or labels are not recognised here has an anatomy of its own, see `dataset_names`.
+"""
+
+import re
+from typing import Any
+
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.raw_folder import Meaning
+
+CHANNEL_SYNONYMS = {
+    "FLAIR": ("flair", "t2f", "t2flair"),
+    "T1w": ("t1", "t1w", "t1n"),
+    "T1gd": ("t1gd", "t1ce", "t1c"),
+    "T2w": ("t2", "t2w"),
+}
+"""Accepted names of each channel, in lower case and without separators."""
+
+LABEL_PATTERNS = {
+    OEDEMA: re.compile(r"edema|peritumou?ral|\bsnfh\b|^ed$"),
+    NON_ENHANCING: re.compile(r"necro|\bncr\b|\bnetc?\b|non ?enhanc"),
+    ENHANCING: re.compile(r"(?<!non)(?<!non )enhanc|^et$"),
+}
+"""What the name of a label must contain, in lower case and with spaces as separators."""
+
+REGION_NAMES = {
+    "WT": ("whole tumor", "whole tumour", "wt"),
+    "TC": ("tumor core", "tumour core", "tc"),
+    "ET": ("enhancing tumor", "enhancing tumour", "enhancing", "et"),
+}
+
+
+def recognise(channels: dict[str, Any], labels: dict[str, Any]) -> Meaning | None:
+    """Return what the channels and label values of a dataset mean as a brain tumour.
+
+    Args:
+        channels: Number -> name, as in a dataset.json.
+        labels: As in a dataset.json: value -> name (MSD), name -> value or name -> values (nnU-Net).
+
+    Returns:
+        The preset, with the order of the channels and the label values; None unless all four channels and all
+        three labels are recognised, each exactly once.
+    """
+    order = _channel_order(channels)
+    values = _label_values(labels)
+    return Meaning(BRAIN_TUMOUR, order, values) if order and values else None
+
+
+def _channel_order(names: dict[str, Any]) -> tuple[int, ...] | None:
+    """Return which channel of the file is each of `CHANNELS`."""
+    by_channel = {_channel_of(str(name)): index for index, name in names.items()}
+    if sorted(names) != ["0", "1", "2", "3"] or set(by_channel) != set(CHANNELS):
+        return None
+    return tuple(int(by_channel[channel]) for channel in CHANNELS)
+
+
+def _channel_of(name: str) -> str | None:
+    """Return the channel that a name stands for, None if it is not known."""
+    plain = re.sub(r"[\s_-]+", "", name.lower())
+    return next((channel for channel, known in CHANNEL_SYNONYMS.items() if plain in known), None)
+
+
+def _label_values(labels: dict[str, Any]) -> dict[int, int] | None:
+    """Return file value -> value of the preset."""
+    if all(key.isdecimal() for key in labels):
+        pairs = [(str(name), int(value)) for value, name in labels.items()]
+    elif any(isinstance(value, list) for value in labels.values()):
+        return _values_of_regions(labels)
+    else:
+        pairs = list(labels.items())
+    values = {0: 0}
+    for name, value in pairs:
+        target = _label_of(name)
+        if target is None or type(value) is not int:
+            return None
+        if (target == 0) != (value == 0) or (value in values and value != 0):
+            return None
+        values[value] = target
+    return values if set(values.values()) == {0, OEDEMA, NON_ENHANCING, ENHANCING} else None
+
+
+def _label_of(name: str) -> int | None:
+    """Return the label of the preset that a name stands for, None if it is none or could be several."""
+    plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
+    if plain == "background":
+        return 0
+    matches = [label for label, pattern in LABEL_PATTERNS.items() if pattern.search(plain)]
+    return matches[0] if len(matches) == 1 else None
+
+
+def _values_of_regions(labels: dict[str, Any]) -> dict[int, int] | None:
+    """Return file value -> value of the preset from nested regions, as nnU-Net's BraTS conversion writes them.
+
+    Oedema is what the whole tumour has and the core has not, non-enhancing what the core has beyond the enhancing
+    tumour. For nnU-Net's own conversion (1 oedema, 2 necrotic, 3 enhancing) this is the identity.
+    """
+    regions: dict[str, set[int]] = {}
+    for name, value in labels.items():
+        plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
+        region = next((region for region, known in REGION_NAMES.items() if plain in known), None)
+        members = value if isinstance(value, list) else [value]
+        if plain == "background" and members == [0]:
+            continue
+        if region is None or not all(type(member) is int and member > 0 for member in members):
+            return None
+        regions[region] = set(members)
+    if set(regions) != set(REGION_NAMES) or not regions["ET"] < regions["TC"] < regions["WT"]:
+        return None
+    parts = {
+        OEDEMA: regions["WT"] - regions["TC"],
+        NON_ENHANCING: regions["TC"] - regions["ET"],
+        ENHANCING: regions["ET"],
+    }
+    return {0: 0} | {value: label for label, members in parts.items() for value in sorted(members)}
