@@ -30,7 +30,10 @@ def main() -> None:
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     with duckdb.connect(str(folder / "idal.duckdb"), read_only=True) as connection:
-        names = [name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
+        names = [
+            name
+            for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        ]
         return {name: connection.table(name).df() for name in names}
 
 
@@ -48,8 +51,10 @@ def _difference(before: pd.DataFrame | None, after: pd.DataFrame | None) -> str:
 
 def _compared(table: pd.DataFrame) -> pd.DataFrame:
     kept = [name for name in sorted(table.columns) if not name.endswith(NOT_COMPARED)]
-    return table[kept].astype({name: str for name in kept if table[name].dtype == object}).sort_values(
-        [name for name in kept if table[name].dtype == object] or kept, ignore_index=True
+    return (
+        table[kept]
+        .astype({name: str for name in kept if table[name].dtype == object})
+        .sort_values([name for name in kept if table[name].dtype == object] or kept, ignore_index=True)
     )
 
 
