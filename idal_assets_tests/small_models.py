@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import Case
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
@@ -90,8 +92,8 @@ def split_channels(files: RawFiles, folder: Path) -> tuple[list[str], str]:
     return paths, str(files.label)
 
 
-def plan(cases: Sequence[Case], settings: PlansSettings = SMALL_PLANS) -> Plans:
-    return make_plans(fingerprint(cases, len(cases)), len(cases), settings)
+def plan(cases: Sequence[Case], settings: PlansSettings = SMALL_PLANS, anatomy: Anatomy = BRAIN_TUMOUR) -> Plans:
+    return make_plans(fingerprint(cases, len(cases), anatomy), len(cases), settings, anatomy)
 
 
 def changed(plans: Plans, **fields: Any) -> Plans:

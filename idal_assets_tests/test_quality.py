@@ -12,6 +12,7 @@ import yaml
 
 from idal_assets.analysis.quality import label_quality
 from idal_assets.analysis.scores import MEAN, confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
@@ -49,18 +50,20 @@ def test_the_score_is_the_formula_over_the_brain(seed):
         float(probabilities[value][place]) for place, value in np.ndenumerate(label) if value >= 0
     ]  # fmt: skip
     weights = [np.exp((1 - value) / 0.1) for value in given]
-    assert label_quality(label, probabilities) == pytest.approx(np.average(given, weights=weights), abs=ROUND_OFF)
+    assert label_quality(label, probabilities, BRAIN_TUMOUR) == pytest.approx(
+        np.average(given, weights=weights), abs=ROUND_OFF
+    )
 
 
 def test_what_lies_outside_the_brain_does_not_count():
     label, probabilities = drawn()
-    expected = label_quality(label, probabilities)
+    expected = label_quality(label, probabilities, BRAIN_TUMOUR)
     other = probabilities.copy()
     other[:, label < 0] = 0.25
-    assert label_quality(label, other) == expected
-    assert label_quality(np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3])) == (
-        pytest.approx(expected, abs=ROUND_OFF)
-    )
+    assert label_quality(label, other, BRAIN_TUMOUR) == expected
+    assert label_quality(
+        np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3]), BRAIN_TUMOUR
+    ) == (pytest.approx(expected, abs=ROUND_OFF))
 
 
 def test_a_wrong_label_lowers_the_score():
@@ -72,7 +75,7 @@ def test_a_wrong_label_lowers_the_score():
     for wrong in range(4):
         doubtful = label.copy()
         doubtful[1, 2, 2 : 2 + wrong] = 3
-        scores.append(label_quality(doubtful, sure))
+        scores.append(label_quality(doubtful, sure, BRAIN_TUMOUR))
     assert scores[0] == pytest.approx(0.97, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(scores)
@@ -173,10 +176,10 @@ def test_the_scores_are_those_of_the_networks_on_disk(finished_run: FinishedRun,
             names = list(dict.fromkeys(rows["case_id"]))
             for case, predicted, found in predictor.segment_with_probabilities(cases, names):
                 counts = ["region", "tp", "fp", "fn"]
-                expected = score_table(confusion(case.truth, predicted))
+                expected = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
                 one = rows[rows["case_id"] == case.case_id].reset_index(drop=True)
                 pd.testing.assert_frame_equal(one[counts], expected[counts])
-                assert written.loc[case.case_id, "label_quality"] == label_quality(case.label, found)
+                assert written.loc[case.case_id, "label_quality"] == label_quality(case.label, found, BRAIN_TUMOUR)
                 dice = expected.set_index("region").loc[["WT", "TC", "ET"], "dice"].mean()
                 assert written.loc[case.case_id, "out_of_fold_dice"] == pytest.approx(dice, abs=ROUND_OFF)
 
