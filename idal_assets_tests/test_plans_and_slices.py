@@ -83,26 +83,31 @@ def found(plain: list[Case]) -> dict[str, Any]:
     return fingerprint(plain, len(plain), BRAIN_TUMOUR)
 
 
-def write_nnunet_dataset(folder: Path, files: Sequence[RawFiles]) -> None:
+def write_nnunet_dataset(folder: Path, files: Sequence[RawFiles], description: dict[str, Any]) -> None:
     listed = {}
     for place, one in enumerate(files):
         images, label = split_channels(one, folder / "imagesTr" / str(place))
         listed[str(place)] = {"images": images, "label": label}
-    content = {**DESCRIPTION, "numTraining": len(files), "dataset": listed}
+    content = {**description, "numTraining": len(files), "dataset": listed}
     (folder / "dataset.json").write_text(json.dumps(content))
 
 
 def nnunets_own(
-    files: Sequence[RawFiles], folder: Path, memory_gb: float, monkeypatch: pytest.MonkeyPatch
+    files: Sequence[RawFiles],
+    folder: Path,
+    memory_gb: float,
+    monkeypatch: pytest.MonkeyPatch,
+    description: dict[str, Any] = DESCRIPTION,
+    samples: int = FEWER_SAMPLES,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fingerprint and plans as nnU-Net's own extractor and planner write them."""
     monkeypatch.setenv("nnUNet_raw", str(folder / "raw"))
     monkeypatch.setenv("nnUNet_preprocessed", str(folder / "preprocessed"))
-    write_nnunet_dataset(folder / "raw" / DATASET, files)
+    write_nnunet_dataset(folder / "raw" / DATASET, files, description)
     extractor = DatasetFingerprintExtractor(DATASET, num_processes=1)
     extractor.show_progress_bar = False
     # the project takes fewer voxels; with as many, the statistics are the same numbers too
-    extractor.num_foreground_voxels_for_intensitystats = FEWER_SAMPLES
+    extractor.num_foreground_voxels_for_intensitystats = samples
     # threads instead of processes, each of which would import torch
     with monkeypatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=ThreadPool))
