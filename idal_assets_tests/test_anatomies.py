@@ -378,7 +378,7 @@ class TestTraining:
 
 @pytest.fixture(scope="module")
 def trained(world: World) -> Trained:
-    settings = training(60, learning_rate=5e-3, foreground_share=1)
+    settings = training(120, learning_rate=5e-3, foreground_share=1)
     return train(world.slices, world.plans, settings, FP32, seed=0)
 
 

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import Case
 from idal_assets.plots import cases, curves, reduction, similarity, style
+from idal_assets_tests.small_models import ANATOMIES, as_other
 
 
 def make_case(label_slice: int | None = 3) -> Case:
@@ -79,6 +82,51 @@ def test_case_overview_draws_channels_then_the_label():
     for axes, channel in zip(figure.axes, case.image, strict=False):
         np.testing.assert_array_equal(axes.images[0].get_array(), cases.axial_slice(channel, 3, case.affine))
     assert (figure.axes[4].images[1].get_array()[..., 3] > 0).sum() == 9
+
+
+@pytest.mark.parametrize("kind", ["two labels", "CT", "regions, ignored"])
+def test_case_overview_has_a_panel_for_each_channel_and_a_legend_of_the_labels(kind):
+    case, anatomy = as_other(make_case(), kind), ANATOMIES[kind]
+    figure = cases.case_overview(case, anatomy)
+    assert [x.get_title() for x in figure.axes] == [*anatomy.channels, f"{anatomy.channels[0]} + label"]
+    (legend,) = figure.legends
+    unlabelled = ["not labelled"] if anatomy.ignore else []
+    assert [x.get_text() for x in legend.get_texts()] == [*anatomy.labels.values(), *unlabelled]
+    style.png_bytes(figure)
+
+
+@pytest.mark.parametrize("kind", ["two labels", "regions, ignored"])
+def test_case_overview_without_a_label_shows_the_channels_alone(kind):
+    case, anatomy = replace(as_other(make_case(), kind), label=None), ANATOMIES[kind]
+    figure = cases.case_overview(case, anatomy)
+    assert [x.get_title() for x in figure.axes] == list(anatomy.channels)
+    assert all(len(x.images) == 1 for x in figure.axes)
+    assert not figure.legends
+    assert "slice 4 of 6" in figure.get_suptitle()
+
+
+def test_what_nobody_labelled_is_grey_and_does_not_choose_the_slice():
+    anatomy = ANATOMIES["ignored"]
+    label = make_case(2).label
+    label[..., 5] = anatomy.ignore
+    assert cases.largest_slice(label, anatomy) == 2
+    red, green, blue, opacity = cases.overlay_colours(label[..., 5], anatomy)[0, 0]
+    assert max(red, green, blue) - min(red, green, blue) < 0.15
+    assert 0 < opacity < 0.5
+
+
+def test_window_ignores_the_air_of_a_ct():
+    image = np.concatenate([np.full(5000, -1000.0), np.linspace(-50, 150, 1000)])
+    low, high = cases.robust_window(image)
+    assert -50 <= low < -45
+    assert 145 < high <= 150
+
+
+def test_a_legend_of_many_labels_takes_rows_of_its_own():
+    names = {value: f"a long name of organ {value}" for value in range(1, 14)}
+    anatomy = Anatomy.of(("CT",), names)
+    tall = cases.case_overview(as_other(make_case(), "CT"), anatomy).get_figheight()
+    assert tall > cases.case_overview(as_other(make_case(), "CT"), ANATOMIES["CT"]).get_figheight() + 0.5
 
 
 @pytest.mark.parametrize("count", [1, 4, 8])

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from idal_assets.analysis.scores import MEAN, confusion, dice, iou, score_table, with_scalar
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 
 REGION_LABELS = {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}, "L1": {1}, "L2": {2}, "L3": {3}}
@@ -176,3 +177,18 @@ def test_the_scalar_is_taken_for_each_pair_of_columns():
         ("y", "b", 0.75),
         ("y", "a", 0.8),
     ]
+
+
+def test_what_nobody_labelled_does_not_count():
+    truth = np.array([1, 1, 0, 2, 3, 3], np.uint8)
+    predicted = np.array([1, 0, 1, 2, 1, 2], np.uint8)
+    anatomy = Anatomy.of(("CT",), {1: "organ", 2: "lesion"}, {"both": (1, 2)}, ignore=3)
+    counts = confusion(truth, predicted, anatomy)
+    np.testing.assert_array_equal(counts, [[0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    table = score_table(counts, anatomy.regions).set_index("region")
+    assert table[["tp", "fp", "fn"]].T.to_dict("list") == {
+        "both": [2, 1, 1],
+        "organ": [1, 1, 1],
+        "lesion": [1, 0, 0],
+    }
+    assert table["dice"].to_dict() == {"both": 2 / 3, "organ": 0.5, "lesion": 1.0}

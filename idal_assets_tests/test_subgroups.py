@@ -12,6 +12,7 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 
 ENHANCING = "enhancing tumour"
@@ -82,9 +83,27 @@ def test_scanners_and_clusters_are_subgroups_where_they_are_known():
     assert set(subgroups_of(case_table([1.0]), BRAIN_TUMOUR)["kind"]) == {"volume"}
 
 
+def test_labels_that_all_cases_have_or_none_has_make_no_subgroup():
+    anatomy = Anatomy.of(("CT",), {1: "liver", 2: "lesion", 3: "cyst"})
+    table = pd.DataFrame(
+        {
+            "case_id": ["a", "b", "c"],
+            "foreground_ml": [1.0, 2.0, 3.0],
+            "liver": [5, 6, 7],
+            "lesion": [0, 1, 0],
+            "cyst": 0,
+        }
+    )
+    found = subgroups_of(table, anatomy)
+    assert members(found, "label") == {"without lesion": ["a", "c"], "with lesion": ["b"]}
+    assert list(members(found, "volume")) == [f"{size} labelled volume" for size in ("small", "middle", "large")]
+
+
 def test_cases_that_are_repeated_or_not_measured_are_refused_with_their_name():
     with pytest.raises(ValueError, match="Case c1 has no number for volume"):
         subgroups_of(case_table([1.0, NAN]), BRAIN_TUMOUR)
+    with pytest.raises(ValueError, match="Case c0 has no number for enhancing tumour"):
+        subgroups_of(case_table([1.0], **{ENHANCING: [NAN]}), BRAIN_TUMOUR)
     with pytest.raises(ValueError, match="Case c2 appears twice"):
         subgroups_of(case_table([1.0, 2.0, 3.0]).iloc[[0, 1, 2, 2]], BRAIN_TUMOUR)
 

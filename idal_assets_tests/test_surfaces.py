@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,7 +13,7 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from idal_assets.analysis.surfaces import hd95_of_regions
+from idal_assets.analysis.surfaces import hd95_of_regions, without_ignored
 from idal_assets.nnunet.geometry import as_in_file, truth_spacing
 from idal_assets.nnunet.slices import preprocess
 from idal_assets.store.database import read_table
@@ -233,3 +234,15 @@ def test_an_evaluated_distance_is_that_of_the_segmentation_on_disk(finished_run:
         else:
             assert found == pytest.approx(np.linalg.norm(np.multiply(truth.shape, truth.header.get_zooms())))
     assert compared
+
+
+def test_what_nobody_labelled_is_background_in_both():
+    truth, predicted = np.zeros((2, 6, 6, 6), np.uint8)
+    truth[1:3, 1:3, 1:3] = predicted[1:3, 1:3, 1:3] = 1
+    predicted[5] = 1
+    assert hd95_of_regions(truth, predicted, (1, 1, 1), {"organ": (1,)})["organ"] > 2
+    truth[5] = 2
+    known, found = without_ignored(truth, predicted, 2)
+    assert (known.dtype, found.dtype) == (np.uint8, np.uint8)
+    assert hd95_of_regions(known, found, (1, 1, 1), {"organ": (1,)}) == {"organ": 0}
+    assert all(map(operator.is_, without_ignored(truth, predicted, None), (truth, predicted)))
