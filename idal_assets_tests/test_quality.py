@@ -70,9 +70,8 @@ def test_what_lies_outside_the_brain_does_not_count():
 def test_regions_are_as_sure_as_the_least_sure_of_them():
     anatomy = ANATOMIES["regions, ignored"]
     label = np.array([0, 1, 2, 3, 4, -1], np.int8)
-    sure = np.array(
-        [[0.1, 0.9, 0.8, 0.9, 0, 0], [0.2, 0.3, 0.6, 0.8, 0, 0], [0.3, 0.1, 0.1, 0.7, 0, 0]], np.float32
-    )
+    whole, core, enhancing = [0.1, 0.9, 0.8, 0.9, 0, 0], [0.2, 0.3, 0.6, 0.8, 0, 0], [0.3, 0.1, 0.1, 0.7, 0, 0]
+    sure = np.array([whole, core, enhancing], np.float32)
     # 1 - 0.3 of ET; 1 - 0.3 of TC; TC; ET; the last two voxels do not count
     given = np.array([0.7, 0.7, 0.6, 0.7])
     expected = np.average(given, weights=np.exp((1 - given) / 0.1))
