@@ -216,7 +216,7 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         if not arguments.same_work_only:
             default += sides.nnunets(lean=False)
     receivers = study.cohort.receivers
-    shapes = [load_slices(study.path("case_slices", name), name).needed_label().shape for name in receivers]
+    shapes = [load_slices(study.path("case_slices", name), name).require_label().shape for name in receivers]
     slices = sum(shape[0] for shape in shapes)
     _print_work(study, iterations, slices)
     same = compare("Same work", ours, lean, slices, len(receivers))

@@ -145,7 +145,7 @@ def _save_preprocessed(variant: Path, target: Path, plans: Plans, affine: NDArra
         "class_locations": dict(case.foreground),
         "nibabel_stuff": {"original_affine": affine},
     }
-    image, label = np.ascontiguousarray(case.image), case.needed_label()[None].astype(np.int16)
+    image, label = np.ascontiguousarray(case.image), case.require_label()[None].astype(np.int16)
     patch = tuple(plans.configuration.patch_size)
     blocks, chunks = comp_blosc2_params(image.shape, patch, image.itemsize)
     label_blocks, label_chunks = comp_blosc2_params(label.shape, patch, label.itemsize)

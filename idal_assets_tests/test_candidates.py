@@ -11,14 +11,20 @@ import pandas as pd
 import pytest
 import torch
 import yaml
+from idal_assets.steps.candidates import train_candidate
+from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
+from idal_assets.steps.models import train_baseline
+from idal_assets.steps.report_sections import baseline_sections
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from rich.progress import Progress as Bars
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.geometry import to_nnunet
 from idal_assets.nnunet.in_3d import volume_batches, workers
 from idal_assets.nnunet.model_folder import load_history, load_weights
-from idal_assets.nnunet.plans import Plans, make_plans, to_nnunet
+from idal_assets.nnunet.plans import Plans, make_plans
 from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
 from idal_assets.orchestration.instance import open_instance
@@ -27,11 +33,7 @@ from idal_assets.profile import PROFILE_FOLDER, ProfileError
 from idal_assets.progress import silently
 from idal_assets.settings import PlansSettings
 from idal_assets.steps import networks
-from idal_assets.steps.candidates import train_candidate
 from idal_assets.steps.checks import trained_well
-from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
-from idal_assets.steps.models import train_baseline
-from idal_assets.steps.report_sections import baseline_sections
 from idal_assets.study.cohort import CohortError
 from idal_assets.study.graph import GRAPH, upstream_of
 from idal_assets.study.study import Study
@@ -169,7 +171,9 @@ def test_nnunets_predictor_reads_the_3d_model_and_finds_the_same(compared: Study
         image, label, properties = to_nnunet(compared.read_case(str(name)))
         found = predictor.predict_single_npy_array(image, properties)
         assert len(np.unique(found)) > 1
-        expected = score_table(confusion(label[0].astype(np.uint8), found.astype(np.uint8)))
+        expected = score_table(
+            confusion(label[0].astype(np.uint8), found.astype(np.uint8), BRAIN_TUMOUR), BRAIN_TUMOUR.regions
+        )
         pd.testing.assert_frame_equal(stored[expected.columns].reset_index(drop=True), expected, check_exact=True)
 
 
@@ -315,7 +319,7 @@ def test_an_offered_cascade_is_named_and_not_trained_either(copied: Study, tmp_p
     """Cases many times larger than a patch, for which the planner does offer one."""
     found = json.loads((copied.path("nnunet_plans") / "dataset_fingerprint.json").read_text())
     found |= {"spacings": [[1.0, 1.0, 1.0]] * 5, "shapes_after_crop": [[160, 160, 160]] * 5}
-    plans = make_plans(found, 5, PlansSettings(memory_gb=0.4, base_features=32))
+    plans = make_plans(found, 5, PlansSettings(memory_gb=0.4, base_features=32), BRAIN_TUMOUR)
     assert {"3d_lowres", "3d_cascade_fullres"} <= set(plans.configurations)
     plans.save(copied.path("nnunet_plans"))
     with pytest.raises(ProfileError, match=r"planner offers a cascade.*not among what can be trained here"):

@@ -8,12 +8,13 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
+from idal_assets.steps.models import evaluate_reduced_model, score_case_model
 
 from idal_assets.analysis.scores import score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.progress import silently
 from idal_assets.steps import networks
 from idal_assets.steps.cells import cell_counts, find_cells, read_scores
-from idal_assets.steps.models import evaluate_reduced_model, score_case_model
 from idal_assets.study.study import Study
 from idal_assets_tests.studies import give_new_version, make, with_settings
 
@@ -22,7 +23,7 @@ VERSIONS = {"b": "b-1", "a": "a-1", "c": "c-1"}
 
 def scores(case, number):
     """A case's table; every number gives another."""
-    return score_table(np.full((4, 4), number)).assign(receiver=case)
+    return score_table(np.full((4, 4), number), BRAIN_TUMOUR.regions).assign(receiver=case)
 
 
 def row(folder, versions=VERSIONS, before=None, model="m-1", numbers=None, measured=()):

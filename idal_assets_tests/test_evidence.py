@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from rich.progress import Progress as Bars
 
-from idal_assets.imaging.brain_tumour import ENHANCING, REGIONS
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, REGIONS
 from idal_assets.orchestration.runner import Runner
 from idal_assets.store.database import read_table
 from idal_assets.study.graph import GRAPH
@@ -159,17 +159,18 @@ def best_clusters(study: Study) -> dict[str, str]:
 def test_subgroups_are_those_of_the_raw_folder_and_the_ranking(study: Study, dice: pd.DataFrame) -> None:
     tests = study.cohort.tests
     scanners = pd.read_csv(study.raw / "cases.csv").set_index("case_id")["scanner"]
-    has_enhancing = {case: bool((truth(study, case) == ENHANCING).any()) for case in tests}
-    of_case = {
-        "volume": thirds(study, [*study.cohort.donors, *tests]),
-        "enhancing": {
-            case: "with enhancing tumour" if has_enhancing[case] else "missing enhancing tumour" for case in tests
-        },
-        "scanner": {case: f"scanner {scanners[case]}" for case in tests},
-        "cluster": best_clusters(study),
-    }
+    everyone = [*study.cohort.donors, *tests]
+    of_case = [
+        ("volume", thirds(study, everyone)),
+        ("scanner", {case: f"scanner {scanners[case]}" for case in tests}),
+        ("cluster", best_clusters(study)),
+    ]
+    for value, name in BRAIN_TUMOUR.labels.items():
+        has = {case: bool((truth(study, case) == value).any()) for case in everyone}
+        if len(set(has.values())) == 2:
+            of_case.append(("label", {case: f"{'with' if has[case] else 'without'} {name}" for case in tests}))
     members: dict[tuple[str, str], list[str]] = {}
-    for kind, named in of_case.items():
+    for kind, named in of_case:
         for case in tests:
             members.setdefault((kind, named[case]), []).append(case)
 

@@ -9,9 +9,12 @@ import numpy as np
 import pandas as pd
 import pytest
 import yaml
+from idal_assets.steps.folds import score_labels, train_fold_model
+from idal_assets.steps.matrix import load_ranking
 
 from idal_assets.analysis.quality import label_quality
 from idal_assets.analysis.scores import MEAN, confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
@@ -21,12 +24,11 @@ from idal_assets.plots.quality import label_quality_figure
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
 from idal_assets.steps import networks
-from idal_assets.steps.folds import score_labels, train_fold_model
-from idal_assets.steps.matrix import load_ranking
 from idal_assets.steps.quality import load_label_quality
 from idal_assets.study.cohort import CohortError, draw_folds
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun, idal
+from idal_assets_tests.small_models import ANATOMIES
 from idal_assets_tests.studies import make_study, make_the_cohort, pretend_all, with_settings
 
 ROUND_OFF = 1e-12
@@ -49,18 +51,39 @@ def test_the_score_is_the_formula_over_the_brain(seed):
         float(probabilities[value][place]) for place, value in np.ndenumerate(label) if value >= 0
     ]  # fmt: skip
     weights = [np.exp((1 - value) / 0.1) for value in given]
-    assert label_quality(label, probabilities) == pytest.approx(np.average(given, weights=weights), abs=ROUND_OFF)
+    assert label_quality(label, probabilities, BRAIN_TUMOUR) == pytest.approx(
+        np.average(given, weights=weights), abs=ROUND_OFF
+    )
 
 
 def test_what_lies_outside_the_brain_does_not_count():
     label, probabilities = drawn()
-    expected = label_quality(label, probabilities)
+    expected = label_quality(label, probabilities, BRAIN_TUMOUR)
     other = probabilities.copy()
     other[:, label < 0] = 0.25
-    assert label_quality(label, other) == expected
-    assert label_quality(np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3])) == (
-        pytest.approx(expected, abs=ROUND_OFF)
-    )
+    assert label_quality(label, other, BRAIN_TUMOUR) == expected
+    assert label_quality(
+        np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3]), BRAIN_TUMOUR
+    ) == (pytest.approx(expected, abs=ROUND_OFF))
+
+
+def test_regions_are_as_sure_as_the_least_sure_of_them():
+    anatomy = ANATOMIES["regions, ignored"]
+    label = np.array([0, 1, 2, 3, 4, -1], np.int8)
+    whole, core, enhancing = [0.1, 0.9, 0.8, 0.9, 0, 0], [0.2, 0.3, 0.6, 0.8, 0, 0], [0.3, 0.1, 0.1, 0.7, 0, 0]
+    sure = np.array([whole, core, enhancing], np.float32)
+    # 1 - 0.3 of ET; 1 - 0.3 of TC; TC; ET; the last two voxels do not count
+    given = np.array([0.7, 0.7, 0.6, 0.7])
+    expected = np.average(given, weights=np.exp((1 - given) / 0.1))
+    assert label_quality(label, sure, anatomy) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_nobody_labelled_does_not_count():
+    label, probabilities = drawn()
+    expected = label_quality(label, probabilities, BRAIN_TUMOUR)
+    unknown = np.where(label < 0, 4, label).astype(np.int8)
+    assert label_quality(unknown, probabilities, ANATOMIES["ignored"]) == expected
+    assert np.isnan(label_quality(np.full_like(label, 4), probabilities, ANATOMIES["ignored"]))
 
 
 def test_a_wrong_label_lowers_the_score():
@@ -72,7 +95,7 @@ def test_a_wrong_label_lowers_the_score():
     for wrong in range(4):
         doubtful = label.copy()
         doubtful[1, 2, 2 : 2 + wrong] = 3
-        scores.append(label_quality(doubtful, sure))
+        scores.append(label_quality(doubtful, sure, BRAIN_TUMOUR))
     assert scores[0] == pytest.approx(0.97, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(scores)
@@ -173,10 +196,10 @@ def test_the_scores_are_those_of_the_networks_on_disk(finished_run: FinishedRun,
             names = list(dict.fromkeys(rows["case_id"]))
             for case, predicted, found in predictor.segment_with_probabilities(cases, names):
                 counts = ["region", "tp", "fp", "fn"]
-                expected = score_table(confusion(case.truth, predicted))
+                expected = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
                 one = rows[rows["case_id"] == case.case_id].reset_index(drop=True)
                 pd.testing.assert_frame_equal(one[counts], expected[counts])
-                assert written.loc[case.case_id, "label_quality"] == label_quality(case.label, found)
+                assert written.loc[case.case_id, "label_quality"] == label_quality(case.label, found, BRAIN_TUMOUR)
                 dice = expected.set_index("region").loc[["WT", "TC", "ET"], "dice"].mean()
                 assert written.loc[case.case_id, "out_of_fold_dice"] == pytest.approx(dice, abs=ROUND_OFF)
 

@@ -8,19 +8,6 @@ import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-
-from idal_assets.analysis.reduction import (
-    differences_to_full_set,
-    draw_controls,
-    median_change,
-    plan_removals,
-    replicate_scalars,
-    training_set,
-)
-from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
-from idal_assets.analysis.statistics import mean_dice
-from idal_assets.progress import silently
-from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.steps.folds import score_labels
 from idal_assets.steps.matrix import (
     collect_rows,
@@ -39,6 +26,19 @@ from idal_assets.steps.reductions import (
     make_training_set,
     training_seed,
 )
+
+from idal_assets.analysis.reduction import (
+    differences_to_full_set,
+    draw_controls,
+    median_change,
+    plan_removals,
+    replicate_scalars,
+    training_set,
+)
+from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
+from idal_assets.analysis.statistics import mean_dice
+from idal_assets.progress import silently
+from idal_assets.settings import ControlSettings, RemovalSettings
 from idal_assets.store.database import read_table, record
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH
@@ -103,7 +103,7 @@ def test_leaf_order_takes_from_the_bad_end_inwards():
     assert found["worst_cluster"] == ["b", "e"]
 
 
-TUMOURS = pd.DataFrame(
+VOLUMES = pd.DataFrame(
     # oedema, non-enhancing, enhancing in ml; c and f have no enhancing tumour
     {"a": (20, 5, 5), "b": (40, 10, 11), "c": (30, 10, 0), "d": (41, 10, 10), "e": (80, 20, 20), "f": (90, 20, 0)},
     index=["L1", "L2", "L3"],
@@ -111,8 +111,8 @@ TUMOURS = pd.DataFrame(
 ).T
 
 
-def drawn(sets, chosen, nearest=1, seed=0, tumours=TUMOURS):
-    return draw_controls(sets.values(), chosen, tumours, nearest, seed)
+def drawn(sets, chosen, nearest=1, seed=0, volumes=VOLUMES):
+    return draw_controls(sets.values(), chosen, volumes, nearest, seed)
 
 
 def test_random_controls_have_the_size_of_what_they_control():
@@ -124,7 +124,7 @@ def test_random_controls_have_the_size_of_what_they_control():
         if one.is_control
     }
     assert all(
-        len(set(removed)) == len(removed) and set(removed) <= set(TUMOURS.index) for removed in found.values()
+        len(set(removed)) == len(removed) and set(removed) <= set(VOLUMES.index) for removed in found.values()
     )
 
 
@@ -133,7 +133,7 @@ def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed()
     first, second = (drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, seed=seed) for seed in (0, 1))
     counts = pd.Series([first[name][0] for name in first if name.startswith("random_1_")]).value_counts()
     # 200 draws of 6 donors: 33 each; five standard deviations of a binomial are 26
-    assert set(counts.index) == set(TUMOURS.index)
+    assert set(counts.index) == set(VOLUMES.index)
     assert counts.between(33 - 26, 33 + 26).all()
     assert first != second
 
@@ -141,7 +141,7 @@ def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed()
 def test_a_donor_that_leaves_changes_only_the_random_controls_that_had_it():
     sets = sets_of((2,), random=30)
     chosen = {"worst_2": ["d", "b"], "worst_cluster": []}
-    before, after = drawn(sets, chosen), drawn(sets, chosen, tumours=TUMOURS.drop("a"))
+    before, after = drawn(sets, chosen), drawn(sets, chosen, volumes=VOLUMES.drop("a"))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if "a" in before[name]} != set()
 
