@@ -1,7 +1,7 @@
-"""Which training cases help a brain-tumour segmentation, and which harm it.
+"""Which training cases help a segmentation network, and which harm it.
 
-The package has two layers. `imaging`, `nnunet`, `analysis`, `plots` and `report` hold the science as plain
-Python that never imports Dagster. `orchestration` holds the assets that call it. `settings`, `study`, `graph`
-and `artifacts` stand between the two: what an experiment is, where its files are, what each is made from and
-how it is written.
+The package has two layers. `imaging`, `nnunet`, `analysis`, `plots` and `report` hold the science as plain Python
+that never imports Dagster, and `steps` calls it, one function an artifact. `orchestration` shows the artifacts to
+Dagster. Between the two stand `study`, which says what an experiment is, what each artifact is made from and how
+it is made, and `store`, which writes it.
 """

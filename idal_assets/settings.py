@@ -187,7 +187,7 @@ class ScheduleSettings(Section):
         momentum: Momentum of SGD.
         weight_decay: L2 penalty.
         gradient_clip: Largest norm of the gradient.
-        foreground_share: Share of every batch whose patch is centred on a tumour voxel.
+        foreground_share: Share of every batch whose patch is centred on a labelled voxel.
     """
 
     epochs: int = Field(ge=1)
@@ -378,7 +378,7 @@ class ControlSettings(Section):
     Attributes:
         random: Random removals of the same size for each chosen set. With R of them no p-value is below
             1 / (R + 1), so it takes at least 20 to claim a gain at the usual 5 percent.
-        matched: As many more whose donors have about the tumour volume and the missing labels of those that they
+        matched: As many more whose donors have about the labelled volume and the missing labels of those that they
             stand for.
         nearest: From how many of the most similar donors a matched one is drawn.
         seeds: How often every set is trained, each time with another seed.

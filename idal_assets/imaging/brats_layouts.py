@@ -12,11 +12,11 @@ from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.raw_folder import (
     KNOWN_LAYOUTS,
     LABEL_ROLE,
-    Candidate,
+    FoundCase,
     Layout,
     Meaning,
     RawFolder,
-    check_candidates,
+    check_cases,
 )
 
 
@@ -85,7 +85,7 @@ def scan_brats(raw_dir: Path, labelled: bool) -> RawFolder:
                 candidates.append(candidate)
                 problems += of_candidate
     meaning = Meaning(BRAIN_TUMOUR, tuple(range(len(CHANNELS))), names.label_values)
-    return check_candidates(raw_dir, names.layout, meaning, candidates, problems, labelled=labelled)
+    return check_cases(raw_dir, names.layout, meaning, candidates, problems, labelled=labelled)
 
 
 def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
@@ -102,7 +102,7 @@ def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
 
 def _brats_candidate(
     folder: Path, files: list[Path], names: _BratsNames, labelled: bool
-) -> tuple[Candidate, list[Problem]]:
+) -> tuple[FoundCase, list[Problem]]:
     """Return the case of a folder, and what is wrong with files that do not belong to it."""
     case_id = folder.name
     problems = []
@@ -123,4 +123,4 @@ def _brats_candidate(
     expected = {role: folder / f"{start}{suffix}{ending}" for suffix, role in roles.items()}
     if not labelled:
         del expected[LABEL_ROLE]
-    return Candidate(case_id, expected, found), problems
+    return FoundCase(case_id, expected, found), problems

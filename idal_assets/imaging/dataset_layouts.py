@@ -15,11 +15,11 @@ from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import (
     KNOWN_LAYOUTS,
     LABEL_ROLE,
-    Candidate,
+    FoundCase,
     Layout,
     Meaning,
     RawFolder,
-    check_candidates,
+    check_cases,
 )
 
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -46,7 +46,7 @@ def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
         candidates = _msd_candidates(raw_dir, meta, problems)
     else:
         candidates = _msd_unlabelled(raw_dir, meta, problems)
-    return check_candidates(raw_dir, layout, meaning, candidates, problems, labelled=labelled)
+    return check_cases(raw_dir, layout, meaning, candidates, problems, labelled=labelled)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -83,7 +83,7 @@ def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
     raise CaseError(f"{path}: belongs to no known layout; known are: {KNOWN_LAYOUTS}")
 
 
-def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[Candidate]:
+def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[FoundCase]:
     """List the cases of 'training'; what is wrong on the way is added to `problems`."""
     candidates = []
     for number, entry in enumerate(meta["training"]):
@@ -103,7 +103,7 @@ def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]
     return candidates
 
 
-def _msd_unlabelled(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[Candidate]:
+def _msd_unlabelled(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[FoundCase]:
     """List the images without label: those of 'test', and those that lie in the folder of the images."""
     folder = _unlabelled_folder(raw_dir)
     images = [f"{folder}/{file.name}" for file in _split_files(raw_dir, (folder,), problems)]
@@ -130,7 +130,7 @@ def _unlabelled_folder(raw_dir: Path) -> str:
     return "imagesTr" if without_labels else "imagesTs"
 
 
-def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
+def msd_candidate(raw_dir: Path, entry: Any) -> FoundCase:
     """Return the case that an entry of 'training' names.
 
     Raises:
@@ -141,7 +141,7 @@ def msd_candidate(raw_dir: Path, entry: Any) -> Candidate:
     return _named_candidate(raw_dir, {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])})
 
 
-def _named_candidate(raw_dir: Path, named: dict[str, str]) -> Candidate:
+def _named_candidate(raw_dir: Path, named: dict[str, str]) -> FoundCase:
     """Return the case whose files a dataset.json names by role.
 
     Raises:
@@ -159,7 +159,7 @@ def _named_candidate(raw_dir: Path, named: dict[str, str]) -> Candidate:
         if case_id is None or nifti_stem(relative) is None:
             remedy = "write a name that ends in .nii or .nii.gz"
             raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
-    return Candidate(str(case_id), files, {role: [file] for role, file in files.items()})
+    return FoundCase(str(case_id), files, {role: [file] for role, file in files.items()})
 
 
 def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem]) -> list[Path]:
@@ -175,7 +175,7 @@ def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem
 
 def _nnunet_candidates(
     raw_dir: Path, meta: dict[str, Any], meaning: Meaning, labelled: bool, problems: list[Problem]
-) -> list[Candidate]:
+) -> list[FoundCase]:
     """List the cases of nnU-Net v2: one file for each channel, numbered as in 'channel_names'."""
     ending = meta.get("file_ending", ".nii.gz")
     if ending not in (".nii", ".nii.gz"):
@@ -204,7 +204,7 @@ def _nnunet_candidates(
         expected = {channel: raw_dir / images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
         if labelled:
             expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
-        candidates.append(Candidate(case_id, expected, files))
+        candidates.append(FoundCase(case_id, expected, files))
     return candidates
 
 

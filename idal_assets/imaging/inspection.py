@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from idal_assets.anatomy import Anatomy
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
@@ -227,10 +226,11 @@ def case_signature(files: CaseFiles, raw_dir: Path) -> str:
     The mapping comes from dataset.json: if a channel gets another name there, the files stay as they are and still
     hold other content.
     """
-    mapping: list[object] = [files.layout.value, files.channel_order, sorted(files.label_values.items())]
-    # the channels of the preset have no other names
-    if files.anatomy != BRAIN_TUMOUR:
-        mapping += [files.anatomy.channels, files.anatomy.ignore]
+    anatomy = files.anatomy
+    mapping = [
+        *(files.layout.value, files.channel_order, sorted(files.label_values.items())),
+        *(anatomy.channels, anatomy.ignore),
+    ]
     return _signature(_all_files(files), raw_dir, json.dumps(mapping))
 
 

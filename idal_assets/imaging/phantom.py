@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 
 from idal_assets.imaging.phantom_brain import BRAIN_PHANTOM
 from idal_assets.imaging.phantom_organ import organ_phantom
-from idal_assets.imaging.phantom_parts import Image, Label, PhantomKind, stream
+from idal_assets.imaging.phantom_parts import Image, Label, PhantomKind
 from idal_assets.imaging.truth import CASE_TABLE, TRUTH_FILE, CaseTruth
+from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 
 ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}

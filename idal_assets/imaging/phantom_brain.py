@@ -17,9 +17,9 @@ from idal_assets.imaging.phantom_parts import (
     PhantomKind,
     radius,
     smooth_noise,
-    stream,
     warped_points,
 )
+from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 
 RING_ENHANCING, NO_ENHANCING = "ring_enhancing", "no_enhancing"

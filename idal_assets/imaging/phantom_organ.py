@@ -19,9 +19,9 @@ from idal_assets.imaging.phantom_parts import (
     PhantomKind,
     radius,
     smooth_noise,
-    stream,
     warped_points,
 )
+from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 
 ANTERIOR, POSTERIOR = 1, 2

@@ -4,7 +4,6 @@ Lengths are in half sizes of the image: along each axis the volume runs from -1 
 the image at every shape.
 """
 
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -49,12 +48,6 @@ class PhantomKind:
     scanners: tuple[str, ...]
     faults: Mapping[str, Planter]
     make_case: Callable[[str, str, str, PhantomSettings], tuple[Image, Label]]
-
-
-def stream(seed: int, *names: str) -> np.random.Generator:
-    """Return a random stream of its own for these names, so that no draw elsewhere changes it."""
-    digest = hashlib.sha256("/".join((str(seed), *names)).encode()).digest()
-    return np.random.default_rng(int.from_bytes(digest, "big"))
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:

@@ -1,6 +1,6 @@
 """What the names in a raw data folder say: the layout, the cases, and all that is wrong with them.
 
-The modules of the layouts propose candidates; `check_candidates` decides here, alike for all, which are cases.
+The modules of the layouts propose candidates; `check_cases` decides here, alike for all, which are cases.
 """
 
 import re
@@ -92,7 +92,7 @@ class RawFolder:
 
 
 @dataclass(frozen=True)
-class Candidate:
+class FoundCase:
     """A case as found by name, complete or not.
 
     Attributes:
@@ -111,11 +111,11 @@ class Candidate:
         return list(self.expected.values())[-1]
 
 
-def check_candidates(
+def check_cases(
     raw_dir: Path,
     layout: Layout,
     meaning: Meaning,
-    candidates: list[Candidate],
+    candidates: list[FoundCase],
     problems: list[Problem],
     *,
     labelled: bool,
@@ -152,7 +152,7 @@ def check_candidates(
     return RawFolder(raw_dir, layout, meaning.anatomy, by_id, tuple(problems))
 
 
-def _candidate_problems(candidate: Candidate) -> list[Problem]:
+def _candidate_problems(candidate: FoundCase) -> list[Problem]:
     """Check the name of one candidate and that each of its files is there exactly once."""
     case_id = candidate.case_id
     problems = []
@@ -173,7 +173,7 @@ def _candidate_problems(candidate: Candidate) -> list[Problem]:
     return problems
 
 
-def _duplicate_problems(candidates: list[Candidate]) -> list[Problem]:
+def _duplicate_problems(candidates: list[FoundCase]) -> list[Problem]:
     """Report case ids, and label files, that more than one candidate claims."""
     ids = Counter(candidate.case_id for candidate in candidates)
     problems = []

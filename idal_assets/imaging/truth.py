@@ -20,7 +20,7 @@ class CaseTruth:
     """What is true of a case by construction.
 
     Attributes:
-        subtype: Its kind of tumour; `phantom` names those of a phantom.
+        subtype: Its kind; a phantom names its own.
         scanner: What it was scanned with, by name.
         fault: Kind of the planted fault, or None.
     """

@@ -2,6 +2,8 @@
 
 import json
 from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -27,7 +29,7 @@ from idal_assets.study.cohort import (
     save_cohort,
 )
 from idal_assets.study.making import Outcome, Task
-from idal_assets.study.study import Study
+from idal_assets.study.study import NotMadeError, Study
 
 # --- raw folder ---
 
@@ -80,15 +82,22 @@ def make_cohort(task: Task) -> Outcome:
         CohortError: Cases are refused or too few.
         AnatomyError: The profile names channels, labels or regions that there are not.
     """
-    before = task.replaced()
-    known = read_cohort(before).known if before and (before / COHORT_FILE).is_file() else {}
-    report = inspect_folder(task.raw_folder, known, task.track)
+    report = inspect_folder(task.raw_folder, _known(task.replaced()), task.track)
     anatomy = report.anatomy.with_settings(task.setting("anatomy"))
     anatomy.scored(task.setting("similarity.scalar"))
     folds, sizes = task.setting("out_of_fold.folds"), task.setting("removal.sizes")
     chosen = choose_cohort(report, task.setting("cohort"), anatomy, sizes, folds)
     save_cohort(chosen, task.folder)
     return Outcome(chosen.version, {"cohort": cohort_rows(chosen), "case_label": label_rows(chosen)})
+
+
+def _known(before: Path | None) -> Mapping[str, CaseFacts]:
+    """Facts of the cohort before; one of an older version is made anew from the files."""
+    if before is None or not (before / COHORT_FILE).is_file():
+        return {}
+    with suppress(NotMadeError):
+        return read_cohort(before).known
+    return {}
 
 
 def show_cohort(task: Task) -> Mapping[str, Any]:

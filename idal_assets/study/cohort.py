@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
@@ -15,6 +15,7 @@ from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.roles import CohortError, RoleName, choose_roles, ensure_enough_donors
+from idal_assets.study.study import NotMadeError
 
 COHORT_FILE = "cohort.json"
 FACTS_FILE = "facts.json"
@@ -206,9 +207,16 @@ def save_cohort(cohort: Cohort, folder: Path) -> None:
 
 
 def read_cohort(folder: Path) -> Cohort:
-    """Reads what `save_cohort` wrote."""
+    """Reads what `save_cohort` wrote.
+
+    Raises:
+        NotMadeError: An older version of this project wrote it, which knew less of the cases.
+    """
     path = folder / COHORT_FILE
-    return _parse_cohort(path, path.stat().st_mtime_ns)
+    try:
+        return _parse_cohort(path, path.stat().st_mtime_ns)
+    except ValidationError as error:
+        raise NotMadeError(f"{path} is of an older version of this project; materialize cohort again") from error
 
 
 @lru_cache(maxsize=4)
