@@ -13,17 +13,15 @@ import numpy as np
 import yaml
 
 from idal_assets.imaging.phantom import write_phantom
-from idal_assets.orchestration.automation import AUTOMATIC_TAG
 from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import open_instance
-from idal_assets.orchestration.partitions import PARTITIONS
-from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.instance import AUTOMATIC_TAG, open_instance
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.orchestration.runner import QUIET
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
 from idal_assets.settings import PhantomSettings
 from idal_assets.study.currency import all_states
-from idal_assets.study.graph import GRAPH
+from idal_assets.study.graph import GRAPH, PARTITIONS
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import msd_entry
 
@@ -86,7 +84,7 @@ def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
         + once("raw_case", "case_slices", keys=[case])
         + once("dice_row", keys=donors)
         + once("reduced_evaluation", keys=SETS)
-        + once(*MATRIX, *REPORTS, *COST)
+        + once(*MATRIX, "convergence", *REPORTS, *COST)
     )
 
 
@@ -138,7 +136,7 @@ class World:
 
     def reload(self) -> None:
         """Loads the code location again, which reads how the switches are delivered."""
-        self.definitions = build_definitions(self.resource, Progress(silently))
+        self.definitions = build_definitions(self.resource, StepProgress(silently))
         self._job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def change_profile(self, **sections: dict[str, Any]) -> None:
