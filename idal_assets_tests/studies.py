@@ -10,7 +10,7 @@ from typing import Any
 from idal_assets.profile import Profile, load_profile
 from idal_assets.store.artifacts import Provenance, build, write_atomically
 from idal_assets.study.graph import GRAPH
-from idal_assets.study.making import make
+from idal_assets.study.making import Task, make
 from idal_assets.study.selectors import COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, write_msd
@@ -77,6 +77,12 @@ def pretend_all(study: Study) -> None:
     for node in list(GRAPH.values())[1:]:
         for key in node.keys(study):
             pretend(study, node.name, key)
+
+
+def task_of(study: Study, asset: str, key: str | None = None) -> Task:
+    """What the step of a finished artifact was given, and what shows it is given."""
+    inputs = study.provenance(asset, key).inputs
+    return Task(study, GRAPH[asset], key, inputs, study.path(asset, key))
 
 
 def give_new_version(study: Study, asset: str, key: str | None = None) -> None:

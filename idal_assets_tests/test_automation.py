@@ -1,6 +1,5 @@
 """What reruns when the data, a setting or the code change: exactly what must, once, and by itself."""
 
-import json
 import os
 import shutil
 import time
@@ -26,9 +25,10 @@ from idal_assets.settings import AutomationSettings
 from idal_assets.store.artifacts import Provenance
 from idal_assets.study.currency import all_states, due, other_training_cases, survey
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import make
 from idal_assets_tests.conftest import idal
-from idal_assets_tests.raw_folders import make_case, make_cases, rewrite_same_content, save, write_msd
-from idal_assets_tests.studies import make_study, make_the_cohort, pretend, pretend_all, with_settings
+from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save
+from idal_assets_tests.studies import make_study, pretend, pretend_all, with_settings
 from idal_assets_tests.worlds import (
     DONORS,
     NEW,
@@ -46,6 +46,8 @@ from idal_assets_tests.worlds import (
     refolded,
     training_sets,
 )
+
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture(scope="module")
@@ -203,14 +205,14 @@ def test_a_risen_code_version_reruns_its_asset_and_what_follows(
 def test_a_failed_run_is_not_repeated_before_something_changes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idal_assets.steps import models
+    from idal_assets.steps import donors
 
     def fail(*arguments: Any) -> None:
         raise ValueError("not enough memory")
 
     world.change_profile(case_model={"iterations_per_epoch": 3})
     with monkeypatch.context() as patch:
-        patch.setattr(models, "train_case_model", fail)
+        patch.setattr(donors, "train_case_model", fail)
         places = world.requested()
         assert places == [("case_model", donor) for donor in DONORS]
         assert not any(world.materialize(*place, by_itself=True) for place in places)
@@ -281,7 +283,7 @@ def test_the_policy_decides_whether_training_cases_matter(tmp_path: Path, policy
         label = make_case(case, seed=7).label
         label[5, 4, 3] = 3
         save(study.raw / "labelsTr" / f"{case}.nii.gz", label)
-    make_the_cohort(study)
+    make(study, "cohort")
     pretend(study, "raw_case", test)
     assert not concerned & due(survey(study)).keys(), "no network learns from a test case"
     pretend(study, "raw_case", donor)
@@ -312,11 +314,10 @@ AN_HOUR_AGO = time.time() - 3600
 class Watched:
     """A study of records alone, its sensor and its schedule."""
 
-    def __init__(self, folder: Path, cohort: dict[str, Any] | None = None, **automation: Any) -> None:
+    def __init__(self, folder: Path, **automation: Any) -> None:
         tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
         profile = folder / "own.yaml"
-        sections = {"cohort": cohort or tiny["cohort"], "automation": {"settle_seconds": 0, **automation}}
-        profile.write_text(yaml.safe_dump({**tiny, **sections}))
+        profile.write_text(yaml.safe_dump({**tiny, "automation": {"settle_seconds": 0, **automation}}))
         study = make_study(folder)
         self.resource = StudyResource(data_dir=str(study.folder.root), profile=str(profile), raw=str(study.raw))
         self.study = self.resource.open()
@@ -472,34 +473,3 @@ def test_one_run_brings_everything_up_to_date(world: World) -> None:
     assert world.all_current()
     world.look()
     assert world.materializations() - before == reran
-
-
-# --- at the size of the thesis ---
-
-SECONDS = 3
-"""What a look may take at 200 cases."""
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    folder = tmp_path_factory.mktemp("large")
-    write_msd(folder / "raw", make_cases(*(f"case_{number:03}" for number in range(200))))
-    return Watched(folder, cohort={"donors": 100, "test": 100})
-
-
-def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
-    assert len(large.study.cohort.cases) == 200
-    large.edit("case_007")
-    # the time of the processor: other tests run beside this one
-    started = time.process_time()
-    large.tick()
-    (request,) = large.tick().run_requests
-    assert (time.process_time() - started) / 2 < SECONDS
-    assert request.job_name == "full_experiment"
-
-
-def test_the_status_of_200_cases_is_quick(large: Watched) -> None:
-    started = os.times().children_user
-    done = idal("status", "--json", "--data-dir", large.study.folder.root, "--profile", large.study.profile_source)
-    assert os.times().children_user - started < SECONDS
-    assert sum(json.loads(done.stdout)["case_model"].values()) == 100

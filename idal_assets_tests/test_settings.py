@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from idal_assets.imaging.phantom import plan_cases
 from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, profile_names
-from idal_assets.study.cohort import choose_roles
+from idal_assets.study.roles import choose_roles
+
+pytestmark = pytest.mark.unit
 
 TRAINING = {"epochs": 1}
 SMALLEST = {"baseline": TRAINING, "case_model": TRAINING, "reduced": TRAINING}
