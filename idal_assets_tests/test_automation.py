@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 import pytest
 import yaml
 from rich.progress import Progress as Bars
@@ -37,7 +36,6 @@ from idal_assets_tests.worlds import (
     World,
     after_edited_donor,
     after_edited_test_case,
-    after_other_case_models,
     after_removed_case,
     changed_sets,
     folds,
@@ -110,24 +108,6 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
     assert world.all_current()
 
 
-def test_an_edited_case_that_a_set_has_removed_does_not_retrain_that_set(world: World) -> None:
-    rows = pd.read_parquet(world.study.path("training_set", "worst_1") / "training_set.parquet")
-    removed = rows.loc[~rows["kept"], "case_id"].item()
-    ranking = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
-    before, versions = world.materializations(), training_sets(world)
-    world.move(removed)
-    world.look()
-    world.settle()
-    after = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
-    assert after == ranking
-    reran = world.materializations() - before
-    assert ("training_set", "worst_1") in reran
-    assert "worst_1" not in changed_sets(world, versions)
-    assert {key for name, key in reran if name == "reduced_model"} == set(changed_sets(world, versions))
-    assert {key for name, key in reran if name == "reduced_evaluation"} == set(changed_sets(world, versions))
-    assert "all" in changed_sets(world, versions)
-
-
 def test_an_edited_test_case_trains_and_decides_nothing(world: World) -> None:
     before = world.materializations()
     world.edit_label(TESTS[0])
@@ -163,15 +143,6 @@ def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
         DONORS[:3], refolded(world, learned_from), retrained
     )
     assert not any(world.cells_computed("dice_row")[donor] for donor in DONORS[:3])
-    assert world.all_current()
-
-
-def test_more_iterations_of_case_models_rerun_these_and_what_follows(world: World) -> None:
-    before, versions = world.materializations(), training_sets(world)
-    world.change_profile(case_model={"iterations_per_epoch": 3})
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert world.materializations() - before == after_other_case_models(DONORS, retrained)
     assert world.all_current()
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from idal_assets.anatomy import AnatomyError
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.profile import ProfileError, load_profile
@@ -55,7 +56,7 @@ def choose(raw, removal_sizes=(1, 2), **settings):
 def test_the_same_seed_draws_the_same_roles_and_another_others():
     found = roles(seed=1, test=10, pretraining=5, donors=20)
     assert Counter(found.values()) == {"test": 10, "pretraining": 5, "donor": 20}
-    assert roles(reversed(NAMES), seed=1, test=10, pretraining=5, donors=20) == found
+    assert roles(NAMES[::-1], seed=1, test=10, pretraining=5, donors=20) == found
     assert with_role(roles(seed=2, test=10), "test") != with_role(found, "test")
 
 
@@ -377,6 +378,14 @@ def test_cases_that_did_not_change_are_not_read_again(tmp_path):
     record, made_now = make(other, "cohort")
     assert made_now
     assert record.version == version
+
+
+def test_a_scalar_that_is_no_region_of_the_dataset_is_refused_with_those_that_are(tmp_path):
+    study = make_study(tmp_path, {"similarity.scalar": "liver"})
+    with pytest.raises(
+        AnatomyError, match="no region 'liver' to score; take regions, labels or one of WT, TC, ET"
+    ):
+        make(study, "cohort")
 
 
 def test_the_table_of_cases_is_complete(tmp_path):

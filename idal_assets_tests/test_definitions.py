@@ -12,8 +12,6 @@ from idal_assets.study.graph import GRAPH, RAW_FOLDER
 
 pytestmark = pytest.mark.unit
 
-ROOT = Path(__file__).parents[1]
-
 
 def test_definitions_load_without_data_torch_or_nnunet(tmp_path: Path) -> None:
     program = (
@@ -25,19 +23,6 @@ def test_definitions_load_without_data_torch_or_nnunet(tmp_path: Path) -> None:
     )
     assert loaded.stdout.strip() == "[]"
     assert not any(tmp_path.iterdir())
-
-
-def test_dagster_validates_the_workspace(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "dagster", "definitions", "validate", "-w", str(ROOT / "workspace.yaml")]
-    done = subprocess.run(
-        command,
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        check=False,
-        env={"DAGSTER_HOME": str(tmp_path), "PATH": ""},
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_assets_have_the_names_of_the_graph() -> None:
