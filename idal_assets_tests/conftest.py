@@ -4,7 +4,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import dagster as dg
@@ -56,15 +58,27 @@ def _no_settings_from_outside(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     """`idal run --profile tiny`, once for the tests of all processes; they must not change it."""
-    folder = _shared(tmp_path_factory) / f"tiny-{_package_version()}"
-    said = folder / "output.txt"
+
+    def run(folder: Path) -> None:
+        done = idal("run", "--profile", "tiny", "--data-dir", folder / "data")
+        assert done.returncode == 0, done.stdout + done.stderr
+        (folder / "output.txt").write_text(done.stdout)
+
+    folder = made_once(tmp_path_factory, "tiny", run)
+    return FinishedRun(folder / "data", (folder / "output.txt").read_text())
+
+
+def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:
+    """A folder that one of the processes of these tests fills, while the others wait; none may change it."""
+    folder = _shared(factory) / f"{name}-{_package_version()}"
+    done = folder / ".done"
     with FileLock(f"{folder}.lock"):
-        if not said.is_file():
+        if not done.is_file():
             shutil.rmtree(folder, ignore_errors=True)
-            done = idal("run", "--profile", "tiny", "--data-dir", folder / "data")
-            assert done.returncode == 0, done.stdout + done.stderr
-            said.write_text(done.stdout)
-    return FinishedRun(folder / "data", said.read_text())
+            folder.mkdir()
+            make(folder)
+            done.touch()
+    return folder
 
 
 def _shared(factory: pytest.TempPathFactory) -> Path:
@@ -76,6 +90,7 @@ def _shared(factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@cache
 def _package_version() -> str:
     """Hash of every file of the package and of what it computes with, so that an older run is never taken."""
     root = Path(idal_assets.__file__).parent

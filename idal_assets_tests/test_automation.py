@@ -19,7 +19,6 @@ from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.runner import Runner
 from idal_assets.profile import PROFILE_FOLDER
-from idal_assets.progress import silently
 from idal_assets.settings import AutomationSettings
 from idal_assets.store.artifacts import Provenance
 from idal_assets.study.currency import all_states, due, other_training_cases, survey
@@ -34,15 +33,9 @@ from idal_assets_tests.worlds import (
     SETS,
     TESTS,
     World,
-    after_edited_donor,
     after_edited_test_case,
-    after_removed_case,
-    changed_sets,
-    folds,
-    new_world,
+    finished_world,
     once,
-    refolded,
-    training_sets,
 )
 
 pytestmark = pytest.mark.graph
@@ -50,11 +43,7 @@ pytestmark = pytest.mark.graph
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of little training; tests copy it."""
-    world = new_world(tmp_path_factory.mktemp("finished") / "world")
-    with world.instance:
-        Runner(world.study, world.instance, Bars(disable=True), silently).run()
-    return world.root
+    return finished_world(tmp_path_factory)
 
 
 @pytest.fixture
@@ -74,37 +63,12 @@ def world(finished: Path, tmp_path: Path) -> Iterator[World]:
 # --- what happens, and what reruns ---
 
 
-def test_nothing_reruns_when_nothing_changed(world: World) -> None:
-    before = world.materializations()
-    for _ in range(2):
-        world.look()
-        world.settle()
-    assert world.materializations() == before
-    assert world.all_current()
-
-
 def test_a_touched_file_leads_to_nothing_but_the_look(world: World) -> None:
     before = world.materializations()
     rewrite_same_content(world.raw / "imagesTr" / f"{DONORS[1]}.nii.gz")
     world.look()
-    world.settle()
+    assert world.requested() == []
     assert world.materializations() - before == once("cohort")
-    assert world.all_current()
-
-
-def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None:
-    before, versions = world.materializations(), training_sets(world)
-    donor = DONORS[2]
-    world.edit_label(donor)
-    world.look()
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert "all" in retrained
-    assert world.materializations() - before == after_edited_donor(
-        donor, DONORS, refolded(world, folds(world), donor), retrained
-    )
-    row = len(DONORS + TESTS)
-    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), donor: row}
     assert world.all_current()
 
 
@@ -119,35 +83,23 @@ def test_an_edited_test_case_trains_and_decides_nothing(world: World) -> None:
     assert world.all_current()
 
 
-def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
-    before, learned_from = world.materializations(), folds(world)
+def test_a_case_that_comes_or_goes_is_a_partition_and_requested(world: World) -> None:
     world.add_case(NEW, like=DONORS[0])
     world.look()
     assert NEW in world.instance.get_dynamic_partitions("donor")
-    world.settle()
-    assert world.materializations() - before == after_edited_donor(
-        NEW, [*DONORS, NEW], refolded(world, learned_from), SETS
-    )
-    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), NEW: len((*DONORS, NEW, *TESTS))}
-    assert world.all_current()
-
-
-def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
-    before, versions, learned_from = world.materializations(), training_sets(world), folds(world)
-    world.remove_case(DONORS[3])
+    assert world.requested() == [("raw_case", NEW)]
+    world.remove_case(NEW)
     world.look()
-    assert DONORS[3] not in world.instance.get_dynamic_partitions("donor")
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert world.materializations() - before == after_removed_case(
-        DONORS[:3], refolded(world, learned_from), retrained
-    )
-    assert not any(world.cells_computed("dice_row")[donor] for donor in DONORS[:3])
+    assert NEW not in world.instance.get_dynamic_partitions("donor")
+    assert world.requested() == []
     assert world.all_current()
 
 
 def test_another_scalar_reruns_the_matrix_but_no_row(world: World) -> None:
     world.change_profile(similarity={"scalar": "WT"})
+    # the cohort, to see that the dataset has such a region
+    assert world.requested() == [("cohort", None)]
+    world.materialize("cohort", by_itself=True)
     assert world.requested() == [("baseline_comparison", None), ("dice_matrix", None)]
 
 
@@ -216,25 +168,15 @@ def test_pinned_baseline_stays_until_someone_materializes_it(world: World) -> No
     assert other_training_cases(world.study) == {"nnunet_plans": [DONORS[0]], BASELINE: [DONORS[0]]}
     assert all_states(world.study)[BASELINE] == {None: "current"}
     assert (BASELINE, None) not in world.requested()
+    status = idal("status", "--data-dir", world.study.folder.root).stdout
+    assert "baseline_weights is pinned and was made before 1 of its training cases" in status
+    assert Runner(world.study, world.instance, Bars(disable=True)).run({"nnunet_plans", BASELINE}).made == {}
     assert world.materialize(BASELINE, by_itself=True)
     assert world.study.version(BASELINE) == version
     assert world.materialize(BASELINE)
     assert world.study.version(BASELINE) != version
     assert BASELINE not in other_training_cases(world.study)
     assert ("case_model", DONORS[1]) in world.requested()
-
-
-def test_idal_run_and_status_keep_a_pinned_baseline(world: World) -> None:
-    world.edit_label(DONORS[0])
-    before = world.made()
-    Runner(world.study, world.instance, Bars(disable=True), silently).run()
-    reran = world.made() - before
-    assert (BASELINE, None) not in reran
-    assert ("nnunet_plans", None) not in reran
-    assert {key for name, key in reran if name == "case_model"} == {DONORS[0]}
-    status = idal("status", "--data-dir", world.study.folder.root).stdout
-    assert "baseline_weights is pinned and was made before 1 of its training cases" in status
-    assert world.all_current()
 
 
 def test_a_setting_of_their_own_reruns_pinned_plans_and_baseline(tmp_path: Path) -> None:
@@ -426,21 +368,18 @@ def test_the_profile_says_how_the_switches_are_delivered(tmp_path: Path, deliver
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("5 3 * * *", "Europe/Prague")
 
 
+def test_one_run_brings_everything_up_to_date(world: World) -> None:
+    before = world.materializations()
+    world.change_profile(automation={"conditions": "stopped"}, evidence={"resamples": 200})
+    world.reload()
+    world.look()
+    assert world.materializations() - before == once("evidence", "experiment_report")
+    assert world.all_current()
+    world.look()
+    assert world.materializations() - before == once("evidence", "experiment_report")
+
+
 def test_the_switch_in_the_ui_counts_before_the_profile(watched: Watched) -> None:
     running = AutomationSettings(conditions="running")
     assert not conditions_are_on(watched.instance, AutomationSettings())
     assert conditions_are_on(watched.instance, running)
-
-
-def test_one_run_brings_everything_up_to_date(world: World) -> None:
-    before = world.materializations()
-    world.change_profile(automation={"conditions": "stopped"}, similarity={"distance": "symmetric"})
-    world.reload()
-    world.edit_label(TESTS[1])
-    world.look()
-    reran = world.materializations() - before
-    assert reran["cohort", None] == reran["dendrogram", None] == reran["experiment_report", None] == 1
-    assert "case_model" not in {name for name, _ in reran}
-    assert world.all_current()
-    world.look()
-    assert world.materializations() - before == reran
