@@ -32,7 +32,6 @@ from workload import (
 )
 
 from idal_assets.analysis.scores import confusion, score_table
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.model_folder import CHECKPOINT
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import load_slices
@@ -51,7 +50,7 @@ class Row:
         segmenting_seconds: Segmenting and scoring all receivers, without the start of a process.
         row_seconds: Everything, with the start of processes.
         peak_memory_gb: Of the largest process.
-        dice: Whole tumour, mean over the receivers.
+        dice: Of the first region (the whole tumour of a brain), mean over the receivers.
     """
 
     donor: str
@@ -78,7 +77,7 @@ class Sides:
         self.study, self._profile, self._donors, self._iterations = study, profile, donors, iterations
         self._folders: NnunetFolders = write_for_nnunet(study, donors, root)
         self._receivers = root / "receivers.json"
-        channels = {name: self._folders.channels(name) for name in study.cohort.receivers}
+        channels = {name: self._folders.images(name) for name in study.cohort.receivers}
         self._receivers.write_text(json.dumps(channels))
 
     def ours(self) -> list[Row]:
@@ -147,8 +146,9 @@ class Sides:
     def _dice(self, name: str, output: Path) -> float:
         truth = np.asanyarray(nib.load(self._folders.label(name)).dataobj).astype(np.uint8)
         predicted = np.asanyarray(nib.load(output / f"{name}.nii.gz").dataobj).astype(np.uint8)
-        table = score_table(confusion(truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions).set_index("region")
-        return float(table.loc["WT", "dice"])
+        anatomy = self.study.cohort.anatomy
+        table = score_table(confusion(truth, predicted, anatomy), anatomy.regions).set_index("region")
+        return float(table.loc[anatomy.composites[0], "dice"])
 
 
 def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: int) -> float:
@@ -177,7 +177,7 @@ def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: 
     timed = {row.donor for row in theirs}
     dice = [[row.dice for row in rows if row.donor in timed] for rows in (ours, theirs)]
     shown = [f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in dice]
-    lines.append(("mean Dice WT of a row (range)", *shown, ""))
+    lines.append(("mean Dice of a row, first region (range)", *shown, ""))
     print_table(title, ("", "IDAL Assets", "nnU-Net", "times"), lines)
     return median(theirs, "row_seconds") / median(ours, "row_seconds")
 
@@ -216,7 +216,7 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
         if not arguments.same_work_only:
             default += sides.nnunets(lean=False)
     receivers = study.cohort.receivers
-    shapes = [load_slices(study.path("case_slices", name), name).needed_label().shape for name in receivers]
+    shapes = [load_slices(study.path("case_slices", name), name).require_label().shape for name in receivers]
     slices = sum(shape[0] for shape in shapes)
     _print_work(study, iterations, slices)
     same = compare("Same work", ours, lean, slices, len(receivers))

@@ -1,7 +1,7 @@
 """Whether two data folders say the same: every current table of their databases, number by number.
 
-Versions, times and addresses are left out, as they differ between runs and releases; everything else must be equal
-to the last bit. Run both studies with `compute.precision: fp32`, the same number of threads and on the same machine.
+Versions and times are left out, as they differ between runs and releases; everything else must be equal to the
+last bit. Run both studies with `compute.precision: fp32`, the same number of threads and on the same machine.
 
     python benchmarks/compare_tables.py data/before data/after
 """
@@ -30,27 +30,21 @@ def main() -> None:
 
 def _tables(folder: Path) -> dict[str, pd.DataFrame]:
     with duckdb.connect(str(folder / "idal.duckdb"), read_only=True) as connection:
-        names = [name for (name,) in connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()]
-        return {name: connection.table(name).df() for name in names}
+        views = connection.execute("SELECT view_name FROM duckdb_views() WHERE NOT internal").fetchall()
+        return {name: connection.table(name).df() for (name,) in views}
 
 
 def _difference(before: pd.DataFrame | None, after: pd.DataFrame | None) -> str:
     if before is None or after is None:
         return "only after" if before is None else "only before"
-    one, other = (_compared(table) for table in (before, after))
-    if list(one.columns) != list(other.columns):
-        return f"other columns: {', '.join(sorted(set(one.columns) ^ set(other.columns)))}"
-    if len(one) != len(other):
-        return f"{len(one)} rows before, {len(other)} after"
-    differing = [name for name in one.columns if not one[name].equals(other[name])]
-    return f"differs in {', '.join(differing)}" if differing else ""
-
-
-def _compared(table: pd.DataFrame) -> pd.DataFrame:
-    kept = [name for name in sorted(table.columns) if not name.endswith(NOT_COMPARED)]
-    return table[kept].astype({name: str for name in kept if table[name].dtype == object}).sort_values(
-        [name for name in kept if table[name].dtype == object] or kept, ignore_index=True
-    )
+    if len(before) != len(after):
+        return f"{len(before)} rows before, {len(after)} after"
+    shared = [name for name in before if name in after and not name.endswith(NOT_COMPARED)]
+    one, other = (table[shared].astype(str).sort_values(shared, ignore_index=True) for table in (before, after))
+    said = [f"differs in {name}" for name in shared if not one[name].equals(other[name])]
+    said += [f"{name} only before" for name in before if name not in after]
+    said += [f"{name} only after" for name in after if name not in before]
+    return ", ".join(said)
 
 
 if __name__ == "__main__":

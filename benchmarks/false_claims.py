@@ -3,8 +3,8 @@
 Every seed has a phantom of its own, all of whose cases are valid, and runs the graph up to the evidence, with
 twenty random removals for each set. Removing donors can gain nothing but by chance, so at a level of 95 % a claim
 should come in about one of twenty seeds at most. Networks are small and trainings short: what is looked at is the
-judgement, not the Dice. Each artifact is made by its own step, with its record, but without Dagster and the
-database: they would take longer than trainings as short as these.
+judgement, not the Dice. Each artifact is made with its record but without Dagster, which would take longer than
+trainings as short as these.
 
     python benchmarks/false_claims.py --jobs 2
 """
@@ -13,31 +13,15 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from measuring import CONSOLE, side_by_side
 from workload import write_profile
 
-from idal_assets.progress import silently
-from idal_assets.steps.cohort import ensure_raw_folder, make_cohort
-from idal_assets.steps.comparison import compare_candidates
-from idal_assets.steps.evidence import load_evidence, make_evidence
-from idal_assets.steps.folds import score_labels
-from idal_assets.steps.matrix import make_dendrogram, make_matrix, make_ranking
-from idal_assets.steps.models import (
-    evaluate_reduced_model,
-    make_donor_variants,
-    score_case_model,
-    train_baseline,
-    train_case_model,
-    train_reduced_model,
-)
-from idal_assets.steps.prepare import plan_network, preprocess_case
-from idal_assets.steps.reductions import make_plan, make_training_set
-from idal_assets.store.artifacts import build
-from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.steps.evidence import load_evidence
+from idal_assets.study.making import make_all
 from idal_assets.study.study import Study
 
 # Enough for a median Dice of the whole tumour of about 0.6.
@@ -59,47 +43,6 @@ PROFILE: Mapping[str, Mapping[str, Any]] = {
 """What differs from the profile `tiny`."""
 
 
-STEPS: Mapping[str, Callable[[Study, Any, Path], Any]] = {
-    "cohort": lambda study, key, folder: make_cohort(study, folder, silently).version,
-    # a picture for people
-    "raw_case": lambda study, key, folder: None,
-    "nnunet_plans": lambda study, key, folder: plan_network(study, folder, silently),
-    "case_slices": preprocess_case,
-    "baseline_comparison": lambda study, key, folder: compare_candidates(study, folder),
-    "baseline_weights": lambda study, key, folder: train_baseline(study, folder, silently),
-    "augmented_case": make_donor_variants,
-    "case_model": lambda study, key, folder: train_case_model(study, key, folder, silently),
-    "dice_row": lambda study, key, folder: score_case_model(study, key, folder, silently),
-    "dice_matrix": lambda study, key, folder: make_matrix(study, folder),
-    "dendrogram": lambda study, key, folder: make_dendrogram(study, folder),
-    "label_quality": lambda study, key, folder: score_labels(study, folder, silently),
-    "case_ranking": lambda study, key, folder: make_ranking(study, folder),
-    "removal_plan": lambda study, key, folder: make_plan(study, folder),
-    "training_set": lambda study, key, folder: make_training_set(study, key, folder)[0],
-    "reduced_model": lambda study, key, folder: train_reduced_model(study, key, folder, silently),
-    "reduced_evaluation": lambda study, key, folder: evaluate_reduced_model(study, key, folder, silently),
-    "evidence": lambda study, key, folder: make_evidence(study, folder),
-}
-"""What makes an artifact; a text that it returns is the artifact's version."""
-
-
-def make_all(study: Study, last: str) -> None:
-    """Makes an asset and everything that it is made from."""
-    ensure_raw_folder(study, silently)
-    for name in (name for name in GRAPH if name in upstream_of(last)):
-        for key in GRAPH[name].keys(study):
-            _make(study, name, key)
-
-
-def _make(study: Study, name: str, key: str | None) -> None:
-    def work(folder: Path) -> str | None:
-        made = STEPS[name](study, key, folder)
-        return made if isinstance(made, str) else None
-
-    inputs, folder = GRAPH[name].inputs(study, key), study.path(name, key)
-    build(folder, name, key, inputs, work, study.folder.unfinished, study.folder.locks)
-
-
 def run_once(seed: int, folder: Path) -> dict[str, Any]:
     """Runs the experiment of one seed in this process and says what it claims."""
     profile = folder / "profile.yaml"
@@ -108,7 +51,7 @@ def run_once(seed: int, folder: Path) -> dict[str, Any]:
     study = Study.open(folder / "data", profile)
     started = time.perf_counter()
     make_all(study, "evidence")
-    found = load_evidence(study)
+    found = load_evidence(study.path("evidence"))
     return {
         "seed": seed,
         "gains": list(found.judged.loc[found.judged["gain"], "removal_set"]),

@@ -13,27 +13,27 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 from measuring import CONSOLE, print_table, side_by_side
-from workload import run_graph, write_profile
+from workload import write_profile
 
 from idal_assets.analysis.detection import best_scores, given_cases, offered_score
 from idal_assets.analysis.scores import MEAN, confusion, score_table, with_scalar
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
+from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
 from idal_assets.profile import load_profile
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import PhantomSettings
-from idal_assets.steps.detection import load_candidates, load_detection, statement
-from idal_assets.steps.networks import slices_of
+from idal_assets.steps.detection import load_detection, load_scores, statement
+from idal_assets.study.making import make_all
 from idal_assets.study.study import Study
 
 NOTHING, ORACLE = "nothing", "the planted faults"
@@ -70,16 +70,16 @@ def run_once(profile: str, seed: int, faults: int, retrain: bool, folder: Path) 
     write_profile(file, profile, changes, seed=seed)
     study = Study.open(folder / "data", file)
     started = time.perf_counter()
-    run_graph(study, "fault_detection")
+    make_all(study, "fault_detection")
     seconds = time.perf_counter() - started
-    table = load_detection(study)
-    said = f"seed {seed}, {faults} faults, {seconds:.0f} s: {statement(study, table)}"
+    table = load_detection(study.path("fault_detection"))
+    said = f"seed {seed}, {faults} faults, {seconds:.0f} s: {statement(table, unknown=[])}"
     return Found(said, table, _medians(study) if retrain else {})
 
 
 def _medians(study: Study) -> dict[str, float]:
     """Median Dice of the test cases by what was removed; what is the same set is trained once."""
-    candidates = load_candidates(study).set_index("case_id")
+    candidates = load_scores(study.path("fault_detection")).set_index("case_id")
     faulty = list(candidates.index[candidates["fault"].notna()])
     removed = {NOTHING: [], ORACLE: faulty}
     for name in candidates.columns.drop(["fault", "subtype"]):
@@ -96,8 +96,8 @@ def _median_without(study: Study, removed: Collection[str]) -> float:
     """Trains from scratch without some donors, once a seed as the removal sets do; segments the test cases."""
     profile, tests = study.profile, study.cohort.tests
     plans = Plans.load(study.path("nnunet_plans"))
-    kept = slices_of(study, (case for case in study.cohort.donors if case not in removed))
-    unseen = slices_of(study, tests)
+    kept = _slices(study, [case for case in study.cohort.donors if case not in removed])
+    unseen, anatomy = _slices(study, tests), study.cohort.anatomy
     found = []
     with taken(profile.compute) as compute:
         for replicate in range(1, profile.controls.seeds + 1):
@@ -105,15 +105,19 @@ def _median_without(study: Study, removed: Collection[str]) -> float:
             trained = train(kept, plans, profile.reduced, compute, seed)
             predictor = Predictor(trained.weights, plans, profile.inference, profile.compute, compute)
             for case, predicted in predictor.segment(unseen, tests):
-                assert case.truth is not None
-                scores = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
+                scores = score_table(confusion(case.require_truth(), predicted, anatomy), anatomy.regions)
                 found.append(scores.assign(case_id=case.case_id, replicate=replicate))
     rows = with_scalar(
         pd.concat(found, ignore_index=True),
         ["case_id", "replicate"],
-        BRAIN_TUMOUR.scored(profile.similarity.scalar),
+        anatomy.scored(profile.similarity.scalar),
     )
     return float(rows[rows["region"] == MEAN].groupby("case_id")["dice"].mean().median())
+
+
+def _slices(study: Study, names: Sequence[str]) -> SlicesOnDisk:
+    folders = {name: study.path("case_slices", name) for name in names}
+    return SlicesOnDisk(folders, study.profile.compute.slices_memory_gb)
 
 
 def summarise(runs: list[Found]) -> pd.DataFrame:

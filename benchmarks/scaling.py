@@ -35,7 +35,7 @@ SLICES_MEMORY_GB = 0.003
 def run_once(profile: Path, data_dir: Path) -> dict[str, Any]:
     """Runs the graph in this process and says what it took."""
     # Loading PyTorch is a matter of the process and not of the cases.
-    import idal_assets.steps.models  # noqa: F401
+    import idal_assets.steps.networks  # noqa: F401
 
     study = Study.open(data_dir, profile)
     started = time.perf_counter()

@@ -6,28 +6,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import dagster as dg
 import nibabel as nib
 import numpy as np
 import yaml
 from nnunetv2.training.dataloading.nnunet_dataset import comp_blosc2_params, nnUNetDatasetBlosc2
 from numpy.typing import NDArray
-from rich.console import Console
-from rich.progress import Progress as Bars
 
 from idal_assets.nnunet.plans import DATASET_NAME, Plans
 from idal_assets.nnunet.slices import load_slices
-from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import open_instance
-from idal_assets.orchestration.partitions import register_partitions
-from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.orchestration.runner import Runner
 from idal_assets.profile import load_profile
-from idal_assets.steps.cohort import ensure_raw_folder
-from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.making import make, make_all
 from idal_assets.study.study import Study
 
-BEFORE_THE_ROW = ("cohort", "raw_case", "nnunet_plans", "case_slices", "baseline_weights", "augmented_case")
 LEARNING_RATE = 1e-3
 CONSTANT = 1e-9
 """Exponent of a decay that does not decay: nnU-Net changes its rate by epoch, this project by iteration."""
@@ -44,12 +34,6 @@ def write_profile(
         values[section] = {**(values[section] or {}), **changes}
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(yaml.safe_dump(values))
-
-
-def run_graph(study: Study, last: str) -> None:
-    """Makes an asset and everything that it is made from, as `idal run` does, and shows nothing."""
-    with open_instance(study.folder) as instance, Bars(console=Console(quiet=True)) as bars:
-        Runner(study, instance, bars).run(upstream_of(last))
 
 
 def like_nnunet(iterations: int) -> dict[str, Any]:
@@ -72,19 +56,11 @@ def prepare_study(folder: Path, profile: Path, raw: Path | None) -> Study:
         raw: Raw folder; None takes the phantom.
     """
     study = Study.open(folder, profile, raw)
-    ensure_raw_folder(study, lambda items, description: items)
-    resource = StudyResource(data_dir=str(folder), profile=str(profile), raw=str(study.raw))
-    job = build_definitions(resource, Progress()).resolve_implicit_global_asset_job_def()
-    quiet = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
-    with dg.DagsterInstance.ephemeral() as instance:
-        for name in BEFORE_THE_ROW:
-            for key in GRAPH[name].keys(study):
-                selected = [dg.AssetKey(name)]
-                job.execute_in_process(
-                    quiet, instance, partition_key=key, asset_selection=selected, raise_on_error=True
-                )
-            if name == "cohort":
-                register_partitions(study, instance)
+    make_all(study, "baseline_weights")
+    for donor in study.cohort.donors:
+        make(study, "augmented_case", donor)
+    for case in study.cohort.receivers:
+        make(study, "case_slices", case)
     return study
 
 
@@ -94,18 +70,21 @@ class NnunetFolders:
 
     Attributes:
         root: Everything below is here.
+        channels: How many channels an image has.
     """
 
     root: Path
+    channels: int
 
     def environment(self, donor: str) -> dict[str, str]:
         """nnU-Net's environment variables for one donor's model."""
         names = ("nnUNet_raw", "nnUNet_preprocessed", "nnUNet_results")
         return {name: str(self.root / donor / name) for name in names}
 
-    def channels(self, case_id: str) -> list[str]:
+    def images(self, case_id: str) -> list[str]:
         """One 3D file a channel."""
-        return [str(self.root / "images" / f"{case_id}_{channel:04d}.nii.gz") for channel in range(4)]
+        names = [f"{case_id}_{channel:04d}.nii.gz" for channel in range(self.channels)]
+        return [str(self.root / "images" / name) for name in names]
 
     def label(self, case_id: str) -> Path:
         """The label of a case."""
@@ -114,14 +93,14 @@ class NnunetFolders:
 
 def write_for_nnunet(study: Study, donors: list[str], root: Path) -> NnunetFolders:
     """Writes receivers as raw files and the donors' variants as preprocessed datasets of nnU-Net."""
-    folders = NnunetFolders(root)
+    folders = NnunetFolders(root, len(study.cohort.anatomy.channels))
     (root / "images").mkdir(parents=True)
     (root / "labels").mkdir()
     for name in study.cohort.receivers:
         case = study.read_case(name)
-        for channel, path in enumerate(folders.channels(name)):
+        for channel, path in enumerate(folders.images(name)):
             nib.save(nib.Nifti1Image(case.image[channel], case.affine), path)
-        nib.save(nib.Nifti1Image(case.label, case.affine), folders.label(name))
+        nib.save(nib.Nifti1Image(case.require_label(), case.affine), folders.label(name))
     plans = Plans.load(study.path("nnunet_plans"))
     identifier = plans.configuration.data_identifier
     for donor in donors:
@@ -145,7 +124,7 @@ def _save_preprocessed(variant: Path, target: Path, plans: Plans, affine: NDArra
         "class_locations": dict(case.foreground),
         "nibabel_stuff": {"original_affine": affine},
     }
-    image, label = np.ascontiguousarray(case.image), case.needed_label()[None].astype(np.int16)
+    image, label = np.ascontiguousarray(case.image), case.require_label()[None].astype(np.int16)
     patch = tuple(plans.configuration.patch_size)
     blocks, chunks = comp_blosc2_params(image.shape, patch, image.itemsize)
     label_blocks, label_chunks = comp_blosc2_params(label.shape, patch, label.itemsize)

@@ -23,6 +23,7 @@ RESERVED = {
     MEAN: "is the name of the scalar in all tables",
     "regions": "is what the scalar may average, all regions",
     "labels": "is what the scalar may average, all labels",
+    **dict.fromkeys(("case_id", "scanner", "cluster", "foreground_ml"), "is the name of a column of the tables"),
 }
 """Names that no label or region may have."""
 
@@ -111,6 +112,8 @@ class Anatomy(Legend):
         """
         regions = {name: tuple(sorted(values)) for name, values in (declared or {}).items()}
         singles = {name: (value,) for value, name in sorted(labels.items())}
+        # regions of one label each are labels, to nnU-Net too
+        on_regions = bool(class_order) and (not regions or any(len(values) > 1 for values in regions.values()))
         found = cls(
             channels=tuple(channels),
             labels=dict(sorted(labels.items())),
@@ -118,8 +121,8 @@ class Anatomy(Legend):
             regions={**regions, **singles, **regions},
             composites=tuple(regions or singles),
             singles=tuple(singles),
-            trained=tuple(regions) if class_order else (),
-            class_order=tuple(class_order),
+            trained=tuple(regions) if on_regions else (),
+            class_order=tuple(class_order) if on_regions else (),
             ignore=ignore,
             colours=dict(zip(sorted(labels), cycle(COLOURS), strict=False)),
         )
@@ -275,6 +278,12 @@ class Anatomy(Legend):
             raise AnatomyError(
                 f"regions_class_order is {list(self.class_order)}; it needs one label value for each of "
                 f"{', '.join(self.trained) or 'the regions'}"
+            )
+        inside = {value for name in self.trained for value in self.regions[name]}
+        if self.trained and inside != set(self.labels):
+            raise AnatomyError(
+                f"the labels {sorted(set(self.labels) - inside)} are in no region that networks are trained on; "
+                "add a region that holds them"
             )
         for name, value in zip(self.trained, self.class_order, strict=True):
             if value not in self.regions[name]:

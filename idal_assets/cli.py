@@ -120,6 +120,10 @@ def check(raw_dir: Path) -> None:
         click.echo(line)
     refused = any(problem.severity == "error" for problem in report.problems)
     click.echo(f"{report.layout.value}: {len(report.facts)} cases can be used, {len(report.refused)} are refused.")
+    # a misspelt name makes a dataset of its own out of a known one, which should be seen
+    click.echo(
+        f"Channels: {', '.join(report.anatomy.channels)}. Labels: {', '.join(report.anatomy.labels.values())}."
+    )
     sys.exit(1 if refused else 0)
 
 

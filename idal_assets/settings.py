@@ -53,15 +53,20 @@ class PhantomSettings(Section):
     """The procedural dataset.
 
     Attributes:
+        kind: What it shows: brains with tumours in the four channels of BraTS, or an organ of two parts in one.
+        channel: Name of the channel of an organ; `CT` has Hounsfield units, any other name intensities of MRI.
         train_cases: Cases named `phantom_train_NN`; faults are planted among them.
         test_cases: Cases named `phantom_test_NN`; without faults, like a curated test set.
         faults: How many train cases get a planted fault; the kinds take turns.
-        rare: Share of all cases of the rare but valid subtype without enhancing tumour.
+        rare: Share of all cases of the rare but valid subtype: a tumour without enhancing part, an organ whose
+            posterior part is short.
         shape: Voxels along X, Y and Z.
         spacing: Voxel size in mm along X, Y and Z.
         seed: Seed of everything random in the dataset.
     """
 
+    kind: Literal["brain_tumour", "organ"] = "brain_tumour"
+    channel: str = Field("MRI", min_length=1)
     train_cases: int = Field(20, ge=1)
     test_cases: int = Field(8, ge=0)
     faults: int = Field(4, ge=0)

@@ -3,7 +3,7 @@
 import copy
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,8 @@ import nibabel as nib
 import numpy as np
 import torch
 
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import Case
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
@@ -90,8 +92,47 @@ def split_channels(files: RawFiles, folder: Path) -> tuple[list[str], str]:
     return paths, str(files.label)
 
 
-def plan(cases: Sequence[Case], settings: PlansSettings = SMALL_PLANS) -> Plans:
-    return make_plans(fingerprint(cases, len(cases)), len(cases), settings)
+def plan(cases: Sequence[Case], settings: PlansSettings = SMALL_PLANS, anatomy: Anatomy = BRAIN_TUMOUR) -> Plans:
+    return make_plans(fingerprint(cases, len(cases), anatomy), len(cases), settings, anatomy)
+
+
+WHOLES = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,)}
+ANATOMIES = {
+    "two labels": Anatomy.of(("FLAIR",), {1: "oedema", 2: "core"}),
+    "CT": Anatomy.of(("CT",), {1: "organ", 2: "lesion"}),
+    "regions": Anatomy.of(BRAIN_TUMOUR.channels, BRAIN_TUMOUR.labels, WHOLES, (1, 2, 3)),
+    "ignored": Anatomy.of(BRAIN_TUMOUR.channels, BRAIN_TUMOUR.labels, ignore=4),
+    "regions, ignored": Anatomy.of(BRAIN_TUMOUR.channels[:2], BRAIN_TUMOUR.labels, WHOLES, (1, 2, 3), 4),
+}
+"""Other datasets than the brain tumour's, which `as_other` makes of its phantoms."""
+
+
+def as_other(case: Case, kind: str) -> Case:
+    """A phantom as a case of another dataset.
+
+    One channel and two labels; a CT, whose air is no zero; and one where nobody labelled every third slice of
+    the head. (nnU-Net normalises over labels outside the head too, but not where it has none.)
+    """
+    anatomy = ANATOMIES[kind]
+    assert case.label is not None
+    image, label = case.image[: len(anatomy.channels)].copy(), case.label.copy()
+    if len(anatomy.labels) == 2:
+        label[label == 3] = 2
+    if kind == "CT":
+        image = np.where(image > 0, image / 10, -1000).astype(np.float32)
+    if anatomy.ignore is not None:
+        label[::3][image[0, ::3] > 0] = anatomy.ignore
+    return replace(case, image=image, label=label)
+
+
+def write_case(folder: Path, case: Case) -> RawFiles:
+    """Writes image and label of a case as `RawFiles`."""
+    assert case.label is not None
+    paths = [folder / part / f"{case.case_id}.nii.gz" for part in ("imagesTr", "labelsTr")]
+    for path, voxels in zip(paths, (np.moveaxis(case.image, 0, -1), case.label), strict=True):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        nib.save(nib.Nifti1Image(voxels, case.affine), path)
+    return RawFiles(*paths)
 
 
 def changed(plans: Plans, **fields: Any) -> Plans:

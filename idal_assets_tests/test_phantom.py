@@ -1,5 +1,7 @@
 """The phantom is reproducible, valid, and exactly as wrong as its truth says."""
 
+import gzip
+import hashlib
 import json
 from collections import Counter
 from pathlib import Path
@@ -8,14 +10,28 @@ import nibabel as nib
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import ndimage
 
-from idal_assets.imaging.phantom import NO_ENHANCING, RING_ENHANCING, SCANNERS, plan_cases, write_phantom
-from idal_assets.imaging.phantom_faults import FAULTS
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.inspection import inspect_folder
+from idal_assets.imaging.phantom import plan_cases, write_phantom
+from idal_assets.imaging.phantom_brain import NO_ENHANCING, RING_ENHANCING, SCANNERS
+from idal_assets.imaging.phantom_faults import BRAIN_FAULTS, ORGAN_FAULTS
+from idal_assets.imaging.phantom_organ import SHORT_POSTERIOR, WHOLE
+from idal_assets.profile import load_profile
 from idal_assets.settings import PhantomSettings
 from idal_assets.study.cohort import read_scanners
 
 SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8), spacing=(4.0, 4.0, 12.0))
 """One fault of each kind."""
+
+SMALL_BYTES = "abce1946a3105c0fb3986c172be164fe74a600ff677ad1021ed906fe361d5293"
+"""SHA-256 of the uncompressed images and labels of `SMALL`; a phantom stays the same from version to version."""
+
+ORGAN = PhantomSettings(
+    kind="organ", train_cases=8, test_cases=2, faults=4, rare=0.2, shape=(32, 40, 16), spacing=(1.0, 1.0, 1.0)
+)
+"""An organ with one fault of each kind."""
 
 
 def read(folder: Path, case_id: str) -> tuple[NDArray, NDArray]:
@@ -65,6 +81,12 @@ def faulty(kind: str) -> pytest.MarkDecorator:
 class TestFiles:
     def test_same_settings_give_the_same_bytes(self, phantom: Path, tmp_path: Path):
         assert contents(write(tmp_path / "again", SMALL)) == contents(phantom)
+
+    def test_the_brain_phantom_is_what_it_always_was(self, phantom: Path):
+        digest = hashlib.sha256()
+        for path in sorted(phantom.rglob("*.nii.gz")):
+            digest.update(path.name.encode() + gzip.decompress(path.read_bytes()))
+        assert digest.hexdigest() == SMALL_BYTES
 
     def test_another_seed_gives_other_images(self, phantom: Path, tmp_path: Path):
         other = contents(write(tmp_path / "other", SMALL.model_copy(update={"seed": 1})))
@@ -159,8 +181,8 @@ class TestPlan:
         kinds = Counter(truth.fault for truth in planted.values())
         assert len(planted) == faults
         assert all("train" in name and truth.subtype == RING_ENHANCING for name, truth in planted.items())
-        assert len(kinds) == min(faults, len(FAULTS))
-        assert max(kinds.values(), default=0) <= -(-faults // len(FAULTS))
+        assert len(kinds) == min(faults, len(BRAIN_FAULTS))
+        assert max(kinds.values(), default=0) <= -(-faults // len(BRAIN_FAULTS))
 
     @pytest.mark.parametrize(
         ("train_cases", "rare", "expected"),
@@ -247,7 +269,7 @@ class TestFaults:
     def test_test_cases_have_no_fault(self, phantom: Path):
         faults = {name: truth["fault"] for name, truth in read_truth(phantom).items()}
         assert all(fault is None for name, fault in faults.items() if "test" in name)
-        assert {fault for fault in faults.values() if fault} == set(FAULTS)
+        assert {fault for fault in faults.values() if fault} == set(BRAIN_FAULTS)
 
     @faulty("label_shifted")
     def test_shifted_label_keeps_its_form_off_the_tumour(self, pair: tuple[NDArray, ...]):
@@ -287,3 +309,111 @@ class TestFaults:
         assert np.array_equal(image.any(axis=-1), brain)
         assert visibility(original[..., 0]) > 1
         assert abs(visibility(image[..., 0])) < 0.3
+
+
+@pytest.fixture(scope="module", params=["MRI", "CT"])
+def organ(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    settings = ORGAN.model_copy(update={"channel": request.param})
+    return write(tmp_path_factory.mktemp("organ") / request.param, settings)
+
+
+@pytest.fixture(scope="module", params=["MRI", "CT"])
+def organ_pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """A phantom with faults and the same without."""
+    folder = tmp_path_factory.mktemp("organ_pair")
+    settings = ORGAN.model_copy(update={"channel": request.param})
+    return write(folder / "with", settings), write(folder / "without", settings.model_copy(update={"faults": 0}))
+
+
+def with_fault(pair: tuple[Path, Path], fault: str) -> tuple[NDArray, ...]:
+    """Image and label with a fault, then image and label of the same case without it."""
+    (case_id,) = [name for name, truth in read_truth(pair[0]).items() if truth["fault"] == fault]
+    return *read(pair[0], case_id), *read(pair[1], case_id)
+
+
+class TestOrgan:
+    def test_it_is_a_dataset_of_one_channel_and_two_labels(self, organ: Path):
+        report = inspect_folder(organ)
+        assert report.anatomy == Anatomy.of([organ.name], {1: "Anterior", 2: "Posterior"})
+        assert (report.problems, set(report.facts)) == ((), set(read_truth(organ)))
+        assert not any(facts.warnings for facts in report.facts.values())
+        assert json.loads((organ / "dataset.json").read_text())["tensorImageSize"] == "3D"
+
+    def test_same_settings_give_the_same_bytes(self, organ: Path, tmp_path: Path):
+        again = write(tmp_path / "again", ORGAN.model_copy(update={"channel": organ.name}))
+        assert contents(again) == contents(organ)
+
+    def test_subtypes_scanners_and_faults_are_its_own(self, organ: Path):
+        truths = read_truth(organ).values()
+        assert Counter(truth["subtype"] for truth in truths) == {WHOLE: 8, SHORT_POSTERIOR: 2}
+        assert {truth["scanner"] for truth in truths} == {"A", "B"}
+        assert {truth["fault"] for truth in truths} == {None, *ORGAN_FAULTS}
+        assert "channels_swapped" not in ORGAN_FAULTS
+
+    @pytest.mark.parametrize("shape", [(32, 40, 16), (16, 20, 8), (40, 64, 24)])
+    @pytest.mark.parametrize("seed", [0, 1, 2])
+    def test_every_case_has_both_parts_and_is_one_piece(self, tmp_path: Path, shape: tuple, seed: int):
+        settings = PhantomSettings(kind="organ", train_cases=8, test_cases=0, faults=0, shape=shape, seed=seed)
+        for case_id in read_truth(write(tmp_path / "phantom", settings)):
+            image, label = read(tmp_path / "phantom", case_id)
+            assert (image.shape, image.dtype, label.dtype) == (shape, np.int16, np.uint8)
+            assert np.unique(label).tolist() == [0, 1, 2]
+            pieces, _ = ndimage.label(label > 0)
+            assert np.bincount(pieces.ravel())[1:].max() > 0.95 * np.count_nonzero(label)
+            assert 0.01 < (label > 0).mean() < 0.2
+
+    def test_the_posterior_part_of_the_rare_subtype_is_short(self, organ_pair: tuple[Path, Path]):
+        shares = {WHOLE: [], SHORT_POSTERIOR: []}
+        for case_id, truth in read_truth(organ_pair[1]).items():
+            _, label = read(organ_pair[1], case_id)
+            shares[truth["subtype"]].append(np.count_nonzero(label == 2) / np.count_nonzero(label))
+        assert max(shares[SHORT_POSTERIOR]) < min(shares[WHOLE])
+
+    def test_a_ct_has_air_outside_and_a_mri_no_zero(self, organ_pair: tuple[Path, Path]):
+        for case_id in read_truth(organ_pair[1]):
+            image, label = read(organ_pair[1], case_id)
+            anterior, posterior = (np.median(image[label == value]) for value in (1, 2))
+            if image.min() < 0:
+                body = image > -500
+                assert 0.005 < 1 - body.mean() < 0.3
+                assert body[label > 0].all()
+                assert 0 < np.median(image[body & (label == 0)]) < posterior < anterior < 150
+            else:
+                assert image.min() > 0
+                assert np.median(image[label == 0]) < posterior < anterior
+
+    def test_cases_without_a_fault_are_untouched(self, organ_pair: tuple[Path, Path]):
+        faulty, without = contents(organ_pair[0]), contents(organ_pair[1])
+        for case_id, truth in read_truth(organ_pair[0]).items():
+            names = [f"{part}/{case_id}.nii.gz" for part in ("imagesTr", "labelsTr")]
+            assert sum(faulty[name] != without[name] for name in names) == (truth["fault"] is not None)
+
+    def test_shifted_label_keeps_its_form_off_the_organ(self, organ_pair: tuple[Path, Path]):
+        _, label, _, original = with_fault(organ_pair, "label_shifted")
+        assert np.array_equal(np.bincount(label.ravel()), np.bincount(original.ravel()))
+        assert dice(label > 0, original > 0) < 0.6
+
+    def test_permuted_labels_change_places(self, organ_pair: tuple[Path, Path]):
+        _, label, _, original = with_fault(organ_pair, "labels_permuted")
+        assert np.array_equal(label, np.array([0, 2, 1])[original])
+
+    def test_more_than_half_of_the_label_is_missing(self, organ_pair: tuple[Path, Path]):
+        _, label, _, original = with_fault(organ_pair, "label_partly_missing")
+        assert np.array_equal(label[label > 0], original[label > 0])
+        assert 0.3 < np.count_nonzero(label) / np.count_nonzero(original) < 0.5
+
+    def test_heavy_noise_hides_the_organ(self, organ_pair: tuple[Path, Path]):
+        image, label, original, _ = with_fault(organ_pair, "heavy_noise")
+        tissue = (original > -150) & (label == 0)
+
+        def visibility(voxels: NDArray) -> float:
+            return (voxels[label > 0].mean() - voxels[tissue].mean()) / voxels[tissue].std()
+
+        assert visibility(original) > 1
+        assert visibility(image) < 0.6
+
+    def test_the_profile_writes_one(self, tmp_path: Path):
+        settings = load_profile("organ_phantom").phantom
+        truths = read_truth(write(tmp_path / "phantom", settings))
+        assert len(truths) == settings.train_cases + settings.test_cases
+        assert inspect_folder(tmp_path / "phantom").anatomy.singles == ("Anterior", "Posterior")

@@ -17,8 +17,9 @@ from nnunetv2.experiment_planning.dataset_fingerprint.fingerprint_extractor impo
 from nnunetv2.experiment_planning.experiment_planners.default_experiment_planner import ExperimentPlanner
 from nnunetv2.preprocessing.preprocessors.default_preprocessor import DefaultPreprocessor
 
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.case import Case
-from idal_assets.nnunet.plans import FOREGROUND_SAMPLES, Plans, fingerprint, make_plans
+from idal_assets.nnunet.plans import FEWER_SAMPLES, Plans, fingerprint, make_plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk, load_slices, preprocess
 from idal_assets.settings import PlansSettings
 from idal_assets_tests.raw_folders import real_data
@@ -79,29 +80,34 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> list[Case]:
 
 @pytest.fixture(scope="module")
 def found(plain: list[Case]) -> dict[str, Any]:
-    return fingerprint(plain, len(plain))
+    return fingerprint(plain, len(plain), BRAIN_TUMOUR)
 
 
-def write_nnunet_dataset(folder: Path, files: Sequence[RawFiles]) -> None:
+def write_nnunet_dataset(folder: Path, files: Sequence[RawFiles], description: dict[str, Any]) -> None:
     listed = {}
     for place, one in enumerate(files):
         images, label = split_channels(one, folder / "imagesTr" / str(place))
         listed[str(place)] = {"images": images, "label": label}
-    content = {**DESCRIPTION, "numTraining": len(files), "dataset": listed}
+    content = {**description, "numTraining": len(files), "dataset": listed}
     (folder / "dataset.json").write_text(json.dumps(content))
 
 
 def nnunets_own(
-    files: Sequence[RawFiles], folder: Path, memory_gb: float, monkeypatch: pytest.MonkeyPatch
+    files: Sequence[RawFiles],
+    folder: Path,
+    memory_gb: float,
+    monkeypatch: pytest.MonkeyPatch,
+    description: dict[str, Any] = DESCRIPTION,
+    samples: int = FEWER_SAMPLES,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Fingerprint and plans as nnU-Net's own extractor and planner write them."""
     monkeypatch.setenv("nnUNet_raw", str(folder / "raw"))
     monkeypatch.setenv("nnUNet_preprocessed", str(folder / "preprocessed"))
-    write_nnunet_dataset(folder / "raw" / DATASET, files)
+    write_nnunet_dataset(folder / "raw" / DATASET, files, description)
     extractor = DatasetFingerprintExtractor(DATASET, num_processes=1)
     extractor.show_progress_bar = False
     # the project takes fewer voxels; with as many, the statistics are the same numbers too
-    extractor.num_foreground_voxels_for_intensitystats = FOREGROUND_SAMPLES
+    extractor.num_foreground_voxels_for_intensitystats = samples
     # threads instead of processes, each of which would import torch
     with monkeypatch.context() as patch:
         patch.setattr(multiprocessing, "get_context", lambda _: SimpleNamespace(Pool=ThreadPool))
@@ -125,8 +131,8 @@ class TestAgainstNnunetsPlanning:
         monkeypatch: pytest.MonkeyPatch,
     ):
         their_fingerprint, theirs = nnunets_own(files, tmp_path, memory_gb, monkeypatch)
-        our_fingerprint = fingerprint(cases, len(cases))
-        ours = make_plans(our_fingerprint, len(cases), PlansSettings(memory_gb=memory_gb)).values
+        our_fingerprint = fingerprint(cases, len(cases), BRAIN_TUMOUR)
+        ours = make_plans(our_fingerprint, len(cases), PlansSettings(memory_gb=memory_gb), BRAIN_TUMOUR).values
         # nnU-Net's reader takes spacings as the header's float32, the project's rounds them to six digits
         np.testing.assert_allclose(our_fingerprint.pop("spacings"), their_fingerprint.pop("spacings"), rtol=1e-6)
         assert our_fingerprint == their_fingerprint
@@ -150,12 +156,14 @@ class TestAgainstNnunetsPlanning:
 
 class TestPlansSettings:
     def test_base_features_double_from_stage_to_stage(self, found: dict[str, Any]):
-        network = make_plans(found, 2, PlansSettings(base_features=6)).configuration.network_arch_init_kwargs
+        network = make_plans(
+            found, 2, PlansSettings(base_features=6), BRAIN_TUMOUR
+        ).configuration.network_arch_init_kwargs
         assert network["features_per_stage"] == [6, 12, 24, 48]
 
     def test_batch_size_replaces_the_planners_and_nothing_else(self, found: dict[str, Any]):
-        planned = make_plans(found, 2, PlansSettings())
-        ours = make_plans(found, 2, PlansSettings(batch_size=13))
+        planned = make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
+        ours = make_plans(found, 2, PlansSettings(batch_size=13), BRAIN_TUMOUR)
         assert ours.configuration.batch_size == 13 != planned.configuration.batch_size
         assert changed(planned, batch_size=13).values == ours.values
 
@@ -166,19 +174,19 @@ class TestPlansSettings:
         for name in ("nnUNet_raw", "nnUNet_preprocessed"):
             monkeypatch.setenv(name, before) if before else monkeypatch.delenv(name, raising=False)
         environment = dict(os.environ)
-        make_plans(found, 2, PlansSettings())
+        make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
         assert dict(os.environ) == environment
 
     def test_environment_stays_as_it_was_when_planning_fails(self, monkeypatch: pytest.MonkeyPatch):
         monkeypatch.delenv("nnUNet_raw", raising=False)
         with pytest.raises(KeyError):
-            make_plans({}, 2, PlansSettings())
+            make_plans({}, 2, PlansSettings(), BRAIN_TUMOUR)
         assert "nnUNet_raw" not in os.environ
 
 
 class TestPlans:
     def test_version_ignores_what_only_describes_the_dataset(self, found: dict[str, Any]):
-        plans = make_plans(found, 2, PlansSettings())
+        plans = make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
         other = changed(plans, median_image_size_in_voxels=[1.0, 2.0])
         other.values["foreground_intensity_properties_per_channel"]["0"]["mean"] += 1
         other.values["original_median_shape_after_transp"] = [1, 2, 3]
@@ -197,18 +205,18 @@ class TestPlans:
         ids=lambda fields: next(iter(fields)),
     )
     def test_version_follows_what_changes_slices_or_network(self, found: dict[str, Any], fields: dict[str, Any]):
-        plans = make_plans(found, 2, PlansSettings())
+        plans = make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
         assert changed(plans, **fields).version != plans.version
 
     def test_version_follows_network_and_transposition(self, found: dict[str, Any]):
-        plans = make_plans(found, 2, PlansSettings())
+        plans = make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
         values = copy.deepcopy(plans.values)
         values["transpose_forward"] = [2, 0, 1]
         assert Plans(values, plans.dataset).version != plans.version
-        assert make_plans(found, 2, PlansSettings(base_features=4)).version != plans.version
+        assert make_plans(found, 2, PlansSettings(base_features=4), BRAIN_TUMOUR).version != plans.version
 
     def test_plans_survive_the_files(self, found: dict[str, Any], tmp_path: Path):
-        plans = make_plans(found, 2, PlansSettings())
+        plans = make_plans(found, 2, PlansSettings(), BRAIN_TUMOUR)
         plans.save(tmp_path)
         loaded = Plans.load(tmp_path)
         assert (loaded.values, loaded.dataset, loaded.version) == (plans.values, plans.dataset, plans.version)

@@ -1,6 +1,7 @@
 import io
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,9 +11,11 @@ from PIL import Image
 from scipy.cluster.hierarchy import leaves_list, linkage
 from scipy.spatial.distance import pdist
 
-from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.case import Case
 from idal_assets.plots import cases, curves, reduction, similarity, style
+from idal_assets_tests.small_models import ANATOMIES, as_other
 
 
 def make_case(label_slice: int | None = 3) -> Case:
@@ -41,16 +44,16 @@ def matrix_axes(figure):
     ("value", "channel"), [(OEDEMA, 2), (NON_ENHANCING, 1), (ENHANCING, 0)], ids=["blue", "green", "red"]
 )
 def test_labels_have_the_colours_of_the_field(value, channel):
-    colours = cases.overlay_colours(np.array([[0, value]], np.uint8))
+    colours = cases.overlay_colours(np.array([[0, value]], np.uint8), BRAIN_TUMOUR)
     assert colours[0, 1, :3].argmax() == channel
     assert colours[0, 1, 3] > 0
     assert colours[0, 0, 3] == 0
 
 
-def test_slice_with_most_tumour_and_the_middle_without_any():
-    assert cases.most_tumour_slice(make_case(3).label) == 3
-    assert cases.most_tumour_slice(make_case(None).label) == 3
-    assert cases.most_tumour_slice(make_case(5).label) == 5
+def test_slice_with_most_labels_and_the_middle_without_any():
+    assert cases.largest_slice(make_case(3).label, BRAIN_TUMOUR) == 3
+    assert cases.largest_slice(make_case(None).label, BRAIN_TUMOUR) == 3
+    assert cases.largest_slice(make_case(5).label, BRAIN_TUMOUR) == 5
 
 
 @pytest.mark.parametrize("signs", [(1, 1), (-1, 1), (1, -1), (-1, -1)])
@@ -73,7 +76,7 @@ def test_window_ignores_background_and_outliers():
 
 def test_case_overview_draws_channels_then_the_label():
     case = make_case()
-    figure = cases.case_overview(case)
+    figure = cases.case_overview(case, BRAIN_TUMOUR)
     assert [x.get_title() for x in figure.axes] == ["FLAIR", "T1w", "T1gd", "T2w", "FLAIR + label"]
     assert "TCGA-02-0006" in figure.get_suptitle()
     for axes, channel in zip(figure.axes, case.image, strict=False):
@@ -81,24 +84,69 @@ def test_case_overview_draws_channels_then_the_label():
     assert (figure.axes[4].images[1].get_array()[..., 3] > 0).sum() == 9
 
 
+@pytest.mark.parametrize("kind", ["two labels", "CT", "regions, ignored"])
+def test_case_overview_has_a_panel_for_each_channel_and_a_legend_of_the_labels(kind):
+    case, anatomy = as_other(make_case(), kind), ANATOMIES[kind]
+    figure = cases.case_overview(case, anatomy)
+    assert [x.get_title() for x in figure.axes] == [*anatomy.channels, f"{anatomy.channels[0]} + label"]
+    (legend,) = figure.legends
+    unlabelled = ["not labelled"] if anatomy.ignore else []
+    assert [x.get_text() for x in legend.get_texts()] == [*anatomy.labels.values(), *unlabelled]
+    style.png_bytes(figure)
+
+
+@pytest.mark.parametrize("kind", ["two labels", "regions, ignored"])
+def test_case_overview_without_a_label_shows_the_channels_alone(kind):
+    case, anatomy = replace(as_other(make_case(), kind), label=None), ANATOMIES[kind]
+    figure = cases.case_overview(case, anatomy)
+    assert [x.get_title() for x in figure.axes] == list(anatomy.channels)
+    assert all(len(x.images) == 1 for x in figure.axes)
+    assert not figure.legends
+    assert "slice 4 of 6" in figure.get_suptitle()
+
+
+def test_what_nobody_labelled_is_grey_and_does_not_choose_the_slice():
+    anatomy = ANATOMIES["ignored"]
+    label = make_case(2).label
+    label[..., 5] = anatomy.ignore
+    assert cases.largest_slice(label, anatomy) == 2
+    red, green, blue, opacity = cases.overlay_colours(label[..., 5], anatomy)[0, 0]
+    assert max(red, green, blue) - min(red, green, blue) < 0.15
+    assert 0 < opacity < 0.5
+
+
+def test_window_ignores_the_air_of_a_ct():
+    image = np.concatenate([np.full(5000, -1000.0), np.linspace(-50, 150, 1000)])
+    low, high = cases.robust_window(image)
+    assert -50 <= low < -45
+    assert 145 < high <= 150
+
+
+def test_a_legend_of_many_labels_takes_rows_of_its_own():
+    names = {value: f"a long name of organ {value}" for value in range(1, 14)}
+    anatomy = Anatomy.of(("CT",), names)
+    tall = cases.case_overview(as_other(make_case(), "CT"), anatomy).get_figheight()
+    assert tall > cases.case_overview(as_other(make_case(), "CT"), ANATOMIES["CT"]).get_figheight() + 0.5
+
+
 @pytest.mark.parametrize("count", [1, 4, 8])
 def test_overlays_pair_truth_with_prediction(count):
     truth, prediction = np.full((5, 5), OEDEMA, np.uint8), np.full((5, 5), ENHANCING, np.uint8)
     items = [(f"case_{i}", np.ones((5, 5)), truth, prediction, i / 10 or np.nan) for i in range(count)]
-    figure = cases.segmentation_overlays(items)
+    figure = cases.segmentation_overlays(items, BRAIN_TUMOUR)
     cells = [x for x in figure.subfigs if x.axes]
     assert len(cells) == count
     assert cells[0].get_suptitle() == "case_0 · Dice not defined"
     assert cells[-1].get_suptitle().startswith(f"case_{count - 1} · ")
     left, right = (x.images[1].get_array()[0, 0] for x in cells[0].axes)
-    assert tuple(left) == to_rgba(style.OVERLAY[OEDEMA], 0.5)
-    assert tuple(right) == to_rgba(style.OVERLAY[ENHANCING], 0.5)
+    assert tuple(left) == to_rgba(BRAIN_TUMOUR.colours[OEDEMA], 0.5)
+    assert tuple(right) == to_rgba(BRAIN_TUMOUR.colours[ENHANCING], 0.5)
 
 
 def test_variants_follow_the_original_in_one_window():
     label = np.zeros((5, 5), np.uint8)
     images = [np.arange(25.0).reshape(5, 5) * scale for scale in (1, 2, 3)]
-    figure = cases.variants_figure((images[0], label), [(x, label) for x in images[1:]], "title")
+    figure = cases.variants_figure((images[0], label), [(x, label) for x in images[1:]], "title", BRAIN_TUMOUR)
     assert [x.get_title() for x in figure.axes] == ["original", "variant 1", "variant 2"]
     for axes, image in zip(figure.axes, images, strict=True):
         np.testing.assert_array_equal(axes.images[0].get_array(), image)
@@ -321,12 +369,12 @@ def test_long_labels_are_cut_only_while_they_stay_apart():
 
 def test_png_has_the_size_asked_for_and_true_colours():
     figure = style.new_figure(3, 2)
-    figure.patch.set_facecolor(style.OVERLAY[ENHANCING])
+    figure.patch.set_facecolor(BRAIN_TUMOUR.colours[ENHANCING])
     picture = Image.open(io.BytesIO(style.png_bytes(figure, dpi=50)))
     assert picture.format == "PNG"
     assert picture.size == (150, 100)
     drawn = np.array(picture.convert("RGB").getpixel((75, 50)))
-    assert np.abs(drawn - 255 * np.array(to_rgba(style.OVERLAY[ENHANCING])[:3])).max() <= 3
+    assert np.abs(drawn - 255 * np.array(to_rgba(BRAIN_TUMOUR.colours[ENHANCING])[:3])).max() <= 3
 
 
 def test_labels_of_a_large_figure_stay_inside_it():

@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
@@ -34,7 +35,9 @@ def matrix(cases: SlicesOnDisk, plans: Plans, initial: Weights, compute: Compute
         predictor = Predictor(weights, plans, InferenceSettings(), ComputeSettings(), compute)
         rows.append(
             [
-                score_table(confusion(case.truth, predicted)).set_index("region").loc["WT", "dice"]
+                score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
+                .set_index("region")
+                .loc["WT", "dice"]
                 for case, predicted in predictor.segment(cases, cases.names)
             ]
         )

@@ -15,14 +15,15 @@ from numpy.typing import NDArray
 from scipy.ndimage import zoom
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.geometry import as_in_file
 from idal_assets.nnunet.model_folder import load_weights, save_model
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Trained, train
 from idal_assets.settings import ComputeSettings, InferenceSettings, PlansSettings
-from idal_assets.steps.models import _as_in_file
 from idal_assets_tests.raw_folders import real_data
 from idal_assets_tests.small_models import (
     FP32,
@@ -220,7 +221,7 @@ def assert_cells_agree(model: Model, theirs: list[NDArray], compute: Compute, to
         segment(model, compute), model.files, theirs, strict=True
     ):
         assert case.truth is not None
-        table = score_table(confusion(case.truth, predicted)).set_index("region")
+        table = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), REGIONS).set_index("region")
         label = voxels(files.label)
         for region, labels in REGIONS.items():
             expected = plain_dice(label, their_prediction, labels)
@@ -250,7 +251,7 @@ class TestAgainstNnunetsPredictor:
         monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", gaussian)
         monkeypatch.setattr(torch, "half", torch.float32)
         for (_, predicted), expected in zip(segment(model), nnunets_own(model, tmp_path), strict=True):
-            ours = _as_in_file(predicted, model.plans)
+            ours = as_in_file(predicted, model.plans)
             assert ours.shape == expected.shape
             assert (ours != expected).mean() < 1e-5
 

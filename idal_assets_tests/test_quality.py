@@ -27,6 +27,7 @@ from idal_assets.study.making import make, make_all
 from idal_assets.study.roles import CohortError, draw_folds
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun
+from idal_assets_tests.small_models import ANATOMIES
 from idal_assets_tests.studies import make_study, pretend_all, with_settings
 
 pytestmark = pytest.mark.graph
@@ -67,6 +68,25 @@ def test_what_lies_outside_the_brain_does_not_count():
     assert quality(np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3])) == (
         pytest.approx(expected, abs=ROUND_OFF)
     )
+
+
+def test_regions_are_as_sure_as_the_least_sure_of_them():
+    anatomy = ANATOMIES["regions, ignored"]
+    label = np.array([0, 1, 2, 3, 4, -1], np.int8)
+    whole, core, enhancing = [0.1, 0.9, 0.8, 0.9, 0, 0], [0.2, 0.3, 0.6, 0.8, 0, 0], [0.3, 0.1, 0.1, 0.7, 0, 0]
+    sure = np.array([whole, core, enhancing], np.float32)
+    # 1 - 0.3 of ET; 1 - 0.3 of TC; TC; ET; the last two voxels do not count
+    given = np.array([0.7, 0.7, 0.6, 0.7])
+    expected = np.average(given, weights=np.exp((1 - given) / 0.1))
+    assert label_quality(label, sure, anatomy) == pytest.approx(expected, abs=1e-6)
+
+
+def test_what_nobody_labelled_does_not_count():
+    label, probabilities = drawn()
+    expected = quality(label, probabilities)
+    unknown = np.where(label < 0, 4, label).astype(np.int8)
+    assert label_quality(unknown, probabilities, ANATOMIES["ignored"]) == expected
+    assert np.isnan(label_quality(np.full_like(label, 4), probabilities, ANATOMIES["ignored"]))
 
 
 def test_a_wrong_label_lowers_the_score():

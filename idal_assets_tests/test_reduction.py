@@ -89,7 +89,7 @@ def test_leaf_order_takes_from_the_bad_end_inwards():
     assert found["worst_cluster"] == ["b", "e"]
 
 
-TUMOURS = pd.DataFrame(
+VOLUMES = pd.DataFrame(
     # oedema, non-enhancing, enhancing in ml; c and f have no enhancing tumour
     {"a": (20, 5, 5), "b": (40, 10, 11), "c": (30, 10, 0), "d": (41, 10, 10), "e": (80, 20, 20), "f": (90, 20, 0)},
     index=["L1", "L2", "L3"],
@@ -97,8 +97,8 @@ TUMOURS = pd.DataFrame(
 ).T
 
 
-def drawn(sets, chosen, nearest=1, seed=0, tumours=TUMOURS):
-    return draw_controls(sets.values(), chosen, tumours, nearest, seed)
+def drawn(sets, chosen, nearest=1, seed=0, volumes=VOLUMES):
+    return draw_controls(sets.values(), chosen, volumes, nearest, seed)
 
 
 def test_random_controls_have_the_size_of_what_they_control():
@@ -110,7 +110,7 @@ def test_random_controls_have_the_size_of_what_they_control():
         if one.is_control
     }
     assert all(
-        len(set(removed)) == len(removed) and set(removed) <= set(TUMOURS.index) for removed in found.values()
+        len(set(removed)) == len(removed) and set(removed) <= set(VOLUMES.index) for removed in found.values()
     )
 
 
@@ -119,7 +119,7 @@ def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed()
     first, second = (drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, seed=seed) for seed in (0, 1))
     counts = pd.Series([first[name][0] for name in first if name.startswith("random_1_")]).value_counts()
     # 200 draws of 6 donors: 33 each; five standard deviations of a binomial are 26
-    assert set(counts.index) == set(TUMOURS.index)
+    assert set(counts.index) == set(VOLUMES.index)
     assert counts.between(33 - 26, 33 + 26).all()
     assert first != second
 
@@ -127,7 +127,7 @@ def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed()
 def test_a_donor_that_leaves_changes_only_the_random_controls_that_had_it():
     sets = sets_of((2,), random=30)
     chosen = {"worst_2": ["d", "b"], "worst_cluster": []}
-    before, after = drawn(sets, chosen), drawn(sets, chosen, tumours=TUMOURS.drop("a"))
+    before, after = drawn(sets, chosen), drawn(sets, chosen, volumes=VOLUMES.drop("a"))
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if "a" in before[name]} != set()
 

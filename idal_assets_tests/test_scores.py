@@ -9,6 +9,8 @@ import pandas as pd
 import pytest
 
 from idal_assets.analysis.scores import MEAN, confusion, dice, iou, score_table, with_scalar
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 
 REGION_LABELS = {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}, "L1": {1}, "L2": {2}, "L3": {3}}
 
@@ -26,8 +28,16 @@ def voxels(volume, labels):
     return {place for place in itertools.product(*map(range, volume.shape)) if int(volume[place]) in labels}
 
 
+def counted(truth, predicted):
+    return confusion(np.asarray(truth, np.uint8), np.asarray(predicted, np.uint8), BRAIN_TUMOUR)
+
+
+def table_of(truth, predicted, hd95=None):
+    return score_table(counted(truth, predicted), BRAIN_TUMOUR.regions, hd95)
+
+
 def scores_of(truth, predicted):
-    table = score_table(confusion(np.asarray(truth, np.uint8), np.asarray(predicted, np.uint8)))
+    table = table_of(truth, predicted)
     return table.set_index("region")
 
 
@@ -53,7 +63,7 @@ def test_counts_dice_and_iou_equal_those_of_voxel_sets(seed):
 @pytest.mark.parametrize("seed", range(5))
 def test_confusion_counts_every_voxel_once(seed):
     truth, predicted = random_pair(seed)
-    counts = confusion(truth, predicted)
+    counts = counted(truth, predicted)
     assert counts.shape == (4, 4)
     for true, found in itertools.product(range(4), repeat=2):
         assert counts[true, found] == len(voxels(truth, {true}) & voxels(predicted, {found}))
@@ -61,8 +71,8 @@ def test_confusion_counts_every_voxel_once(seed):
 
 def test_confusion_does_not_depend_on_memory_layout():
     truth, predicted = random_pair(3)
-    np.testing.assert_array_equal(confusion(np.asfortranarray(truth), predicted), confusion(truth, predicted))
-    np.testing.assert_array_equal(confusion(truth.T, predicted.T), confusion(truth, predicted))
+    np.testing.assert_array_equal(counted(np.asfortranarray(truth), predicted), counted(truth, predicted))
+    np.testing.assert_array_equal(counted(truth.T, predicted.T), counted(truth, predicted))
 
 
 def test_a_case_worked_by_hand():
@@ -102,19 +112,19 @@ def test_dice_and_iou_take_arrays_and_hundreds_of_millions_of_voxels():
 
 def test_distances_stand_beside_the_region_that_they_are_of():
     distances = {region: float(place) for place, region in enumerate(REGION_LABELS)}
-    table = score_table(confusion(*map(np.uint8, ([1, 2, 3], [1, 2, 0]))), distances)
+    table = table_of([1, 2, 3], [1, 2, 0], distances)
     assert dict(zip(table["region"], table["hd95"], strict=True)) == distances
 
 
 def test_shapes_must_be_the_same():
     with pytest.raises(ValueError, match=r"\(2, 3\).*\(3, 2\)"):
-        confusion(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8))
+        confusion(np.zeros((2, 3), np.uint8), np.zeros((3, 2), np.uint8), BRAIN_TUMOUR)
 
 
 def two_segmentations():
-    first = score_table(confusion(*map(np.uint8, ([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0])))).assign(case="b")
+    first = table_of([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0]).assign(case="b")
     # enhancing tumour is neither there nor found
-    second = score_table(confusion(*map(np.uint8, ([1, 1, 2, 0], [1, 0, 2, 0])))).assign(case="a")
+    second = table_of([1, 1, 2, 0], [1, 0, 2, 0]).assign(case="a")
     return pd.concat([first, second])
 
 
@@ -128,7 +138,7 @@ def two_segmentations():
 )
 def test_the_scalar_is_the_mean_of_the_defined_regions(scalar, first, second):
     scores = two_segmentations()
-    table = with_scalar(scores, ["case"], scalar)
+    table = with_scalar(scores, ["case"], BRAIN_TUMOUR.scored(scalar))
     assert len(table) == len(scores) + 2
     means = table[table["region"] == MEAN].set_index("case")
     # a mean of doubles may differ from the exact fraction in its last digit
@@ -139,23 +149,27 @@ def test_the_scalar_is_the_mean_of_the_defined_regions(scalar, first, second):
 
 
 def test_iou_and_distance_have_a_scalar_too():
-    labels = map(np.uint8, ([1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0]))
+    labels = [1, 1, 2, 3, 0, 0], [1, 2, 2, 0, 3, 0]
     distances = {"WT": 1.0, "TC": 4.0, "ET": math.nan, "L1": 5.0, "L2": 6.0, "L3": 9.0}
-    table = with_scalar(score_table(confusion(*labels), distances).assign(case="a"), ["case"], "regions")
+    table = with_scalar(
+        table_of(*labels, distances).assign(case="a"),
+        ["case"],
+        BRAIN_TUMOUR.composites,
+    )
     mean = table[table["region"] == MEAN].iloc[0]
     assert mean["iou"] == pytest.approx(17 / 60, rel=1e-15)  # (3/5 + 1/4 + 0) / 3
     assert mean["hd95"] == 2.5
 
 
 def test_the_scalar_is_undefined_where_nothing_is_there_or_found():
-    empty = score_table(confusion(np.zeros(3, np.uint8), np.zeros(3, np.uint8))).assign(case="a")
-    table = with_scalar(empty, ["case"], "regions")
+    empty = table_of([0, 0, 0], [0, 0, 0]).assign(case="a")
+    table = with_scalar(empty, ["case"], BRAIN_TUMOUR.composites)
     assert table.loc[table["region"] == MEAN, ["dice", "iou", "hd95"]].isna().all(axis=None)
 
 
 def test_the_scalar_is_taken_for_each_pair_of_columns():
     rows = pd.concat([two_segmentations().assign(donor=donor) for donor in ("x", "y")])
-    table = with_scalar(rows, ["donor", "case"], "WT")
+    table = with_scalar(rows, ["donor", "case"], ("WT",))
     means = table[table["region"] == MEAN]
     assert list(zip(means["donor"], means["case"], means["dice"], strict=True)) == [
         ("x", "b", 0.75),
@@ -163,3 +177,18 @@ def test_the_scalar_is_taken_for_each_pair_of_columns():
         ("y", "b", 0.75),
         ("y", "a", 0.8),
     ]
+
+
+def test_what_nobody_labelled_does_not_count():
+    truth = np.array([1, 1, 0, 2, 3, 3], np.uint8)
+    predicted = np.array([1, 0, 1, 2, 1, 2], np.uint8)
+    anatomy = Anatomy.of(("CT",), {1: "organ", 2: "lesion"}, {"both": (1, 2)}, ignore=3)
+    counts = confusion(truth, predicted, anatomy)
+    np.testing.assert_array_equal(counts, [[0, 1, 0], [1, 1, 0], [0, 0, 1]])
+    table = score_table(counts, anatomy.regions).set_index("region")
+    assert table[["tp", "fp", "fn"]].T.to_dict("list") == {
+        "both": [2, 1, 1],
+        "organ": [1, 1, 1],
+        "lesion": [1, 0, 0],
+    }
+    assert table["dice"].to_dict() == {"both": 2 / 3, "organ": 0.5, "lesion": 1.0}

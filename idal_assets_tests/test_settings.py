@@ -24,8 +24,8 @@ def write_profile(folder, values, name="own.yaml"):
     return path
 
 
-def test_four_profiles_are_shipped():
-    assert profile_names() == ["demo", "mini", "thesis", "tiny"]
+def test_five_profiles_are_shipped():
+    assert profile_names() == ["demo", "mini", "organ_phantom", "thesis", "tiny"]
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -62,23 +62,23 @@ def test_thesis_has_the_numbers_of_the_thesis():
 
 def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_cases():
     modes = {name: load_profile(name).similarity.mode for name in profile_names()}
-    assert modes == {"demo": "robust", "mini": "robust", "thesis": "thesis", "tiny": "robust"}
+    assert modes == {name: "thesis" if name == "thesis" else "robust" for name in profile_names()}
     validation = {name: load_profile(name).cohort.validation for name in profile_names()}
-    assert validation == {"demo": 0, "mini": 0, "thesis": 50, "tiny": 0}
+    assert validation == {name: 50 if name == "thesis" else 0 for name in profile_names()}
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
     assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
     assert all(("test" in name) == (role != "donor") for name, role in found.items())
 
 
-@pytest.mark.parametrize("name", ["demo", "mini", "tiny"])
+@pytest.mark.parametrize("name", ["demo", "mini", "organ_phantom", "tiny"])
 def test_other_profiles_train_no_candidates(name):
     profile = load_profile(name)
     assert profile.candidates.names == ()
     assert not profile.candidates.best_becomes_baseline
 
 
-@pytest.mark.parametrize("name", ["mini", "tiny"])
+@pytest.mark.parametrize("name", ["mini", "organ_phantom", "tiny"])
 def test_small_profiles_remove_no_more_than_six_cases_allow(name):
     profile = load_profile(name)
     assert profile.cohort.test == 2
@@ -135,7 +135,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    with pytest.raises(ProfileError, match=r"no profile 'thesiss'.* demo, mini, thesis, tiny "):
+    with pytest.raises(ProfileError, match=r"no profile 'thesiss'.* demo, mini, organ_phantom, thesis, tiny "):
         load_profile("thesiss")
 
 

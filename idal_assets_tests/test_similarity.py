@@ -108,17 +108,17 @@ def by_region(donor, receiver, region):
 
 
 def test_a_cell_averages_the_regions_that_both_cases_hold():
-    found = deciding_matrix(scored(by_region), list("ano"), list("anov"), SimilaritySettings(mode="robust"))
+    found = deciding_matrix(scored(by_region), list("ano"), list("anov"), "robust", ("WT", "TC", "ET"))
     expected = [[0.5, 0.75, 0.9, 0.45], [0.75, 0.75, 0.9, 0.9], [0.9, 0.9, 0.9, 0.9]]
     np.testing.assert_allclose(found, expected, atol=ROUND_OFF)
-    everything = deciding_matrix(scored(by_region), list("ano"), list("anov"), SimilaritySettings(mode="thesis"))
+    everything = deciding_matrix(scored(by_region), list("ano"), list("anov"), "thesis", ("WT", "TC", "ET"))
     np.testing.assert_allclose(everything, np.full((3, 4), 0.5), atol=ROUND_OFF)
 
 
 def test_cases_that_share_no_region_have_no_scalar():
     labels = scored(by_region).assign(region=lambda rows: rows["region"].map({"WT": "L1", "TC": "L2", "ET": "L3"}))
     labels = labels[labels["region"] != "L1"]
-    found = deciding_matrix(labels, ["a", "n"], list("anov"), SimilaritySettings(mode="robust", scalar="labels"))
+    found = deciding_matrix(labels, ["a", "n"], list("anov"), "robust", ("L1", "L2", "L3"))
     np.testing.assert_allclose(found, [[0.3, 0.6, np.nan, 0.0], [0.6, 0.6, np.nan, np.nan]], atol=ROUND_OFF)
 
 
@@ -133,7 +133,7 @@ def test_a_rare_kind_is_not_ranked_below_a_bad_case():
 
     cells = scored(found, truth, "abcdefyz")
     worst = {
-        mode: rank_donors(deciding_matrix(cells, list(truth), list(truth), SimilaritySettings(mode=mode)))
+        mode: rank_donors(deciding_matrix(cells, list(truth), list(truth), mode, ("WT", "TC", "ET")))
         for mode in ("robust", "thesis")
     }
     assert worst["robust"]["case_id"].iloc[0] == "a"

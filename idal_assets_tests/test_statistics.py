@@ -8,16 +8,15 @@ import pandas as pd
 import pytest
 from scipy import stats
 
+from idal_assets.analysis.effects import Effect, effects, sentence
 from idal_assets.analysis.reduction import median_change
 from idal_assets.analysis.statistics import (
-    Effect,
     IncompleteScalarsError,
     SeedSpread,
     bootstrap_intervals,
     control_p,
     dice_by_set,
     difference_of_medians,
-    effects,
     holm,
     mean_dice,
     mean_difference,
@@ -26,7 +25,6 @@ from idal_assets.analysis.statistics import (
     paired_differences,
     probability_false,
     seed_spread,
-    sentence,
     smallest_control_p,
     wilcoxon_p,
 )

@@ -12,6 +12,10 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
+
+ENHANCING = "enhancing tumour"
 
 # Decimal fractions in binary.
 ROUND_OFF = 1e-12
@@ -21,8 +25,8 @@ NAN = float("nan")
 def case_table(volumes, **columns):
     table = {
         "case_id": [f"c{place}" for place in range(len(volumes))],
-        "tumour_ml": volumes,
-        "enhancing_voxels": 5,
+        "foreground_ml": volumes,
+        **dict.fromkeys(BRAIN_TUMOUR.labels.values(), 5),
     }
     return pd.DataFrame(table | columns)
 
@@ -36,15 +40,17 @@ def members(memberships, kind):
 
 
 def test_every_case_is_in_a_third_and_with_or_without_enhancing_tumour():
-    found = subgroups_of(case_table([30.0, 10.0, 20.0, 60.0, 50.0, 40.0], enhancing_voxels=[0, 4, 0, 1, 2, 3]))
+    found = subgroups_of(
+        case_table([30.0, 10.0, 20.0, 60.0, 50.0, 40.0], **{ENHANCING: [0, 4, 0, 1, 2, 3]}), BRAIN_TUMOUR
+    )
     assert found.columns.tolist() == ["kind", "subgroup", "case_id"]
     assert members(found, "volume") == {
         "middle tumour": ["c0", "c5"],
         "small tumour": ["c1", "c2"],
         "large tumour": ["c3", "c4"],
     }
-    assert members(found, "enhancing") == {
-        "missing enhancing tumour": ["c0", "c2"],
+    assert members(found, "label") == {
+        "without enhancing tumour": ["c0", "c2"],
         "with enhancing tumour": ["c1", "c3", "c4", "c5"],
     }
     assert len(found) == 12
@@ -53,7 +59,7 @@ def test_every_case_is_in_a_third_and_with_or_without_enhancing_tumour():
 @pytest.mark.parametrize("count", range(1, 12))
 def test_thirds_are_of_one_size_but_for_one_case_and_in_order(count):
     volumes = np.random.default_rng(count).permutation(count) + 1.0
-    thirds = members(subgroups_of(case_table(volumes)), "volume")
+    thirds = members(subgroups_of(case_table(volumes), BRAIN_TUMOUR), "volume")
     ordered = [thirds.get(name, []) for name in ("small tumour", "middle tumour", "large tumour")]
     sizes = [len(third) for third in ordered]
     assert sum(sizes) == count
@@ -64,24 +70,42 @@ def test_thirds_are_of_one_size_but_for_one_case_and_in_order(count):
 
 
 def test_equal_volumes_are_in_the_same_third():
-    assert members(subgroups_of(case_table([1.0, 2.0, 2.0, 2.0, 2.0, 3.0])), "volume") == {
+    assert members(subgroups_of(case_table([1.0, 2.0, 2.0, 2.0, 2.0, 3.0]), BRAIN_TUMOUR), "volume") == {
         "small tumour": ["c0", "c1", "c2", "c3", "c4"],
         "large tumour": ["c5"],
     }
 
 
 def test_scanners_and_clusters_are_subgroups_where_they_are_known():
-    found = subgroups_of(case_table([1.0, 2.0, 3.0], scanner=["A", None, "A"], cluster=[3, NAN, 1]))
+    found = subgroups_of(case_table([1.0, 2.0, 3.0], scanner=["A", None, "A"], cluster=[3, NAN, 1]), BRAIN_TUMOUR)
     assert members(found, "scanner") == {"scanner A": ["c0", "c2"]}
     assert members(found, "cluster") == {"cluster 3": ["c0"], "cluster 1": ["c2"]}
-    assert set(subgroups_of(case_table([1.0]))["kind"]) == {"volume", "enhancing"}
+    assert set(subgroups_of(case_table([1.0]), BRAIN_TUMOUR)["kind"]) == {"volume"}
+
+
+def test_labels_that_all_cases_have_or_none_has_make_no_subgroup():
+    anatomy = Anatomy.of(("CT",), {1: "liver", 2: "lesion", 3: "cyst"})
+    table = pd.DataFrame(
+        {
+            "case_id": ["a", "b", "c"],
+            "foreground_ml": [1.0, 2.0, 3.0],
+            "liver": [5, 6, 7],
+            "lesion": [0, 1, 0],
+            "cyst": 0,
+        }
+    )
+    found = subgroups_of(table, anatomy)
+    assert members(found, "label") == {"without lesion": ["a", "c"], "with lesion": ["b"]}
+    assert list(members(found, "volume")) == [f"{size} labelled volume" for size in ("small", "middle", "large")]
 
 
 def test_cases_that_are_repeated_or_not_measured_are_refused_with_their_name():
-    with pytest.raises(ValueError, match="Case c1 has no tumour_ml"):
-        subgroups_of(case_table([1.0, NAN]))
+    with pytest.raises(ValueError, match="Case c1 has no number for volume"):
+        subgroups_of(case_table([1.0, NAN]), BRAIN_TUMOUR)
+    with pytest.raises(ValueError, match="Case c0 has no number for enhancing tumour"):
+        subgroups_of(case_table([1.0], **{ENHANCING: [NAN]}), BRAIN_TUMOUR)
     with pytest.raises(ValueError, match="Case c2 appears twice"):
-        subgroups_of(case_table([1.0, 2.0, 3.0]).iloc[[0, 1, 2, 2]])
+        subgroups_of(case_table([1.0, 2.0, 3.0]).iloc[[0, 1, 2, 2]], BRAIN_TUMOUR)
 
 
 # Changes
@@ -237,11 +261,11 @@ def test_removing_nothing_warns_of_nothing():
 
 
 def test_every_subgroup_has_a_sentence_and_the_greatest_loss_comes_first():
-    memberships = pd.concat([memberships_of(4), memberships_of(4, "enhancing", "missing enhancing tumour")])
-    changes = pd.concat([changes_of(-0.02), changes_of(-0.1, "enhancing", "missing enhancing tumour")])
+    memberships = pd.concat([memberships_of(4), memberships_of(4, "label", "without enhancing tumour")])
+    changes = pd.concat([changes_of(-0.02), changes_of(-0.1, "label", "without enhancing tumour")])
     found = rare_subtype_warning("worst_5", DONORS[:5], DONORS, memberships, changes)
     first, second = found.split("\n")
-    assert "'missing enhancing tumour'" in first
+    assert "'without enhancing tumour'" in first
     assert "lose 0.100" in first
     assert "'scanner B'" in second
 
@@ -252,14 +276,14 @@ def test_a_removed_case_that_is_no_donor_is_refused():
 
 
 def test_from_cases_to_the_warning():
-    donors = case_table(np.arange(20.0), enhancing_voxels=[0] * 3 + [9] * 17).assign(case_id=DONORS)
-    tests = case_table(np.arange(6.0), enhancing_voxels=[0, 0, 9, 9, 9, 9])
-    memberships = subgroups_of(pd.concat([donors, tests], ignore_index=True))
+    donors = case_table(np.arange(20.0), **{ENHANCING: [0] * 3 + [9] * 17}).assign(case_id=DONORS)
+    tests = case_table(np.arange(6.0), **{ENHANCING: [0, 0, 9, 9, 9, 9]})
+    memberships = subgroups_of(pd.concat([donors, tests], ignore_index=True), BRAIN_TUMOUR)
     old = pd.Series(0.8, index=tests["case_id"])
     new = old + np.array([-0.2, -0.1, 0.01, 0.01, 0.01, 0.01])
     changes = subgroup_changes(pd.DataFrame({"all": old, "worst_3": new}).T, memberships)
     found = rare_subtype_warning("worst_3", DONORS[:3], DONORS, memberships, changes)
     assert found.count("may remove") == 1
-    assert "it takes 3 of the 3 donors of the subgroup 'missing enhancing tumour'" in found
+    assert "it takes 3 of the 3 donors of the subgroup 'without enhancing tumour'" in found
     assert "2 test cases of this subgroup lose 0.150" in found
     assert rare_subtype_warning("worst_3", DONORS[10:13], DONORS, memberships, changes) is None

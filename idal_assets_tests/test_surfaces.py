@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import operator
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,9 +13,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy.ndimage import binary_dilation
 
-from idal_assets.analysis.surfaces import hd95_of_regions
-from idal_assets.nnunet.slices import preprocess, truth_spacing
-from idal_assets.steps.models import _as_in_file
+from idal_assets.analysis.surfaces import hd95_of_regions, without_ignored
+from idal_assets.nnunet.geometry import as_in_file, truth_spacing
+from idal_assets.nnunet.slices import preprocess
 from idal_assets.store.database import read_table
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.raw_folders import real_data
@@ -61,13 +62,15 @@ def pairwise(truth: NDArray, predicted: NDArray, spacing: Sequence[float]) -> fl
 
 def of_mask(truth: NDArray, predicted: NDArray, spacing: Sequence[float] = (1, 1, 1)) -> float:
     """HD95 of two masks, as enhancing tumour."""
-    return hd95_of_regions(3 * truth.astype(np.uint8), 3 * predicted.astype(np.uint8), spacing)["ET"]
+    return hd95_of_regions(3 * truth.astype(np.uint8), 3 * predicted.astype(np.uint8), spacing, REGION_LABELS)[
+        "ET"
+    ]
 
 
 def assert_as_by_simpleitk(
     truth: NDArray, predicted: NDArray, spacing: Sequence[float], tolerance: float = SINGLE
 ) -> None:
-    found = hd95_of_regions(truth, predicted, spacing)
+    found = hd95_of_regions(truth, predicted, spacing, REGION_LABELS)
     assert list(found) == list(REGION_LABELS)
     for region, labels in REGION_LABELS.items():
         there, said = np.isin(truth, labels), np.isin(predicted, labels)
@@ -133,9 +136,9 @@ def test_the_edge_of_the_volume_is_surface():
 
 def test_where_both_are_empty_it_is_undefined():
     empty = np.zeros((3, 4, 5), np.uint8)
-    assert all(math.isnan(value) for value in hd95_of_regions(empty, empty, (1, 1, 1)).values())
+    assert all(math.isnan(value) for value in hd95_of_regions(empty, empty, (1, 1, 1), REGION_LABELS).values())
     oedema = box((3, 4, 5), (0, 0, 0), (2, 2, 2)).astype(np.uint8)
-    found = hd95_of_regions(oedema, oedema, (1, 1, 1))
+    found = hd95_of_regions(oedema, oedema, (1, 1, 1), REGION_LABELS)
     assert {region for region, value in found.items() if math.isnan(value)} == {"TC", "ET", "L2", "L3"}
     assert found["WT"] == found["L1"] == 0
 
@@ -155,9 +158,9 @@ def test_the_diagonal_of_a_brats_volume():
 def test_shapes_and_spacing_must_fit():
     one = np.ones((2, 3, 4), np.uint8)
     with pytest.raises(ValueError, match=r"\(2, 3, 4\).*\(4, 3, 2\)"):
-        hd95_of_regions(one, one.T, (1, 1, 1))
+        hd95_of_regions(one, one.T, (1, 1, 1), REGION_LABELS)
     with pytest.raises(ValueError, match="one voxel size for each axis"):
-        hd95_of_regions(one, one, (1, 1))
+        hd95_of_regions(one, one, (1, 1), REGION_LABELS)
 
 
 # --- against other implementations ---
@@ -171,7 +174,7 @@ def test_random_volumes_as_by_pairs_and_by_simpleitk(seed):
     assert_as_by_simpleitk(truth, predicted, spacing)
     for region in ("WT", "L2"):
         masks = [np.isin(volume, REGION_LABELS[region]) for volume in (truth, predicted)]
-        found = hd95_of_regions(truth, predicted, spacing)[region]
+        found = hd95_of_regions(truth, predicted, spacing, REGION_LABELS)[region]
         assert found == pytest.approx(pairwise(*masks, spacing), rel=SINGLE)
 
 
@@ -211,8 +214,8 @@ def test_voxel_sizes_follow_the_axes_of_the_truth(tmp_path, shape, spacing, tran
     for axis in range(3):
         # so far along one axis alone that another voxel size would be seen
         predicted = np.roll(slices.truth, 2, axis)
-        raw = _as_in_file(predicted, plans)
-        found = hd95_of_regions(slices.truth, predicted, truth_spacing(slices, plans))
+        raw = as_in_file(predicted, plans)
+        found = hd95_of_regions(slices.truth, predicted, truth_spacing(slices, plans), REGION_LABELS)
         assert found["WT"] == pytest.approx(simpleitks(label > 0, raw > 0, sizes), rel=SINGLE)
 
 
@@ -231,3 +234,15 @@ def test_an_evaluated_distance_is_that_of_the_segmentation_on_disk(finished_run:
         else:
             assert found == pytest.approx(np.linalg.norm(np.multiply(truth.shape, truth.header.get_zooms())))
     assert compared
+
+
+def test_what_nobody_labelled_is_background_in_both():
+    truth, predicted = np.zeros((2, 6, 6, 6), np.uint8)
+    truth[1:3, 1:3, 1:3] = predicted[1:3, 1:3, 1:3] = 1
+    predicted[5] = 1
+    assert hd95_of_regions(truth, predicted, (1, 1, 1), {"organ": (1,)})["organ"] > 2
+    truth[5] = 2
+    known, found = without_ignored(truth, predicted, 2)
+    assert (known.dtype, found.dtype) == (np.uint8, np.uint8)
+    assert hd95_of_regions(known, found, (1, 1, 1), {"organ": (1,)}) == {"organ": 0}
+    assert all(map(operator.is_, without_ignored(truth, predicted, None), (truth, predicted)))

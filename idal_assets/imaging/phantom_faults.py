@@ -1,53 +1,50 @@
 """The faults that can be planted in a phantom case, each a mistake that happens in real cohorts.
 
 A fault changes either the image or the label of one case, badly enough to harm a model trained on it, and
-leaves files that still pass as valid: label values 0 to 3, not empty, int16 intensities, zero outside the brain.
-Which case gets which fault is decided in `phantom`.
+leaves files that still pass as valid: label values of the phantom, not empty, int16 intensities, and zero outside
+a brain. Each kind of phantom has the faults that make sense for it. Which case gets which fault is decided in
+`phantom`.
 """
 
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import ndimage
 
 from idal_assets.imaging.brain_tumour import ENHANCING, NON_ENHANCING, OEDEMA
-
-Image = NDArray[np.int16]
-Label = NDArray[np.uint8]
+from idal_assets.imaging.phantom_parts import Image, Label, Planter
 
 SHIFT_SHARE = 0.18
-"""Shift of a label as share of the brain's width; some 25 mm in a head, far beyond any disagreement of raters."""
+"""Shift of a label as share of the width of brain or image.
+
+It is some 25 mm in a head, far beyond any disagreement of raters.
+"""
 
 ERASED_SHARE = 0.6
-"""Share of the tumour's voxels that goes missing: more than half, so that the rest misleads about the extent."""
+"""Share of the label's voxels that goes missing: more than half, so that the rest misleads about the extent."""
 
 NOISE_FACTOR = 4.0
-"""Noise in standard deviations of the channel within the brain; a tumour differs from the brain by one to two."""
+"""Noise in standard deviations of the channel within brain or body.
 
-PERMUTATION = {OEDEMA: NON_ENHANCING, NON_ENHANCING: ENHANCING, ENHANCING: OEDEMA}
+A tumour differs from the brain by one to two of them, an organ from what surrounds it by two.
+"""
+
+BRAIN_PERMUTATION = {OEDEMA: NON_ENHANCING, NON_ENHANCING: ENHANCING, ENHANCING: OEDEMA}
+ORGAN_PERMUTATION = {1: 2, 2: 1}
 """What each label value becomes, as when a converter assumes another convention."""
 
 SWAPPED_CHANNELS = (1, 0, 3, 2)
-"""Order of the channels after the swap: FLAIR and T1w trade places, so do T1gd and T2w."""
+"""Order of the channels of a brain after the swap: FLAIR and T1w trade places, so do T1gd and T2w."""
 
 
-def plant(fault: str, image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
-    """Plant a fault in a case.
+AIR_FLOOR = -1024
+"""Lowest value of a CT in Hounsfield units."""
 
-    Args:
-        fault: One of `FAULTS`.
-        image: Intensities, shape (4, X, Y, Z), zero outside the brain.
-        label: Label values 0 to 3, shape (X, Y, Z).
-        rng: Source of the fault's direction or noise.
-
-    Returns:
-        Image and label with the fault, of the same shapes and types; one of the two is unchanged.
-    """
-    return _PLANTERS[fault](image, label, rng)
+BODY_THRESHOLD = -150
+"""Hounsfield units; what lies below is air. No intensity of MRI does."""
 
 
-def _shift_label(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+def _shift_brain_label(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
     """Move the label within the axial plane towards the middle of the brain, which keeps it on the brain."""
     brain = image.any(axis=0)
     middle = np.array(ndimage.center_of_mass(brain))
@@ -57,9 +54,25 @@ def _shift_label(image: Image, label: Label, rng: np.random.Generator) -> tuple[
     return image, ndimage.shift(label, (*offset, 0), order=0)
 
 
-def _permute_labels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
-    lookup = np.array([0, *(PERMUTATION[value] for value in sorted(PERMUTATION))], dtype=np.uint8)
-    return image, lookup[label]
+def _shift_organ_label(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    """Move the label across the organ, to the side where the image has more room."""
+    width = label.shape[0]
+    position = ndimage.center_of_mass(label > 0)[0]
+    offset = np.rint(SHIFT_SHARE * width) * (1 if position < (width - 1) / 2 else -1)
+    return image, ndimage.shift(label, (offset, 0, 0), order=0)
+
+
+def _permute_brain_labels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    return image, _permuted(label, BRAIN_PERMUTATION)
+
+
+def _permute_organ_labels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    return image, _permuted(label, ORGAN_PERMUTATION)
+
+
+def _permuted(label: Label, permutation: Mapping[int, int]) -> Label:
+    lookup = np.array([0, *(permutation[value] for value in sorted(permutation))], dtype=np.uint8)
+    return lookup[label]
 
 
 def _swap_channels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
@@ -77,7 +90,7 @@ def _erase_part(image: Image, label: Label, rng: np.random.Generator) -> tuple[I
     return image, remaining
 
 
-def _add_noise(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+def _add_noise_to_brain(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
     brain = image.any(axis=0)
     sigma = NOISE_FACTOR * image[:, brain].std(axis=1, keepdims=True)
     real, imaginary = sigma * rng.normal(size=(2, *image[:, brain].shape))
@@ -87,13 +100,28 @@ def _add_noise(image: Image, label: Label, rng: np.random.Generator) -> tuple[Im
     return noisy, label
 
 
-_PLANTERS: dict[str, Callable[[Image, Label, np.random.Generator], tuple[Image, Label]]] = {
-    "label_shifted": _shift_label,
-    "labels_permuted": _permute_labels,
+def _add_noise_to_organ(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
+    body = image > BODY_THRESHOLD
+    noise = NOISE_FACTOR * image[body].std() * rng.normal(size=image.shape)
+    noisy = np.where(body, image + noise, image)
+    if image.min() > 0:
+        # a magnitude has no sign
+        noisy = np.abs(noisy).clip(1)
+    return noisy.clip(AIR_FLOOR, np.iinfo(np.int16).max).astype(np.int16), label
+
+
+BRAIN_FAULTS: Mapping[str, Planter] = {
+    "label_shifted": _shift_brain_label,
+    "labels_permuted": _permute_brain_labels,
     "channels_swapped": _swap_channels,
     "label_partly_missing": _erase_part,
-    "heavy_noise": _add_noise,
+    "heavy_noise": _add_noise_to_brain,
 }
 
-FAULTS = tuple(_PLANTERS)
-"""The kinds of fault."""
+ORGAN_FAULTS: Mapping[str, Planter] = {
+    "label_shifted": _shift_organ_label,
+    "labels_permuted": _permute_organ_labels,
+    "label_partly_missing": _erase_part,
+    "heavy_noise": _add_noise_to_organ,
+}
+"""An organ has one channel, so that none can be swapped."""

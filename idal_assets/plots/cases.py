@@ -29,6 +29,9 @@ OPACITY = 0.5
 LEGEND_PATCH = 0.4
 """Room in inches that the colour beside a name takes in a legend."""
 
+LEGEND_ROW = 0.2
+"""Height in inches of a row of a legend."""
+
 WIDEST_PANEL = PAGE_WIDTH / 5
 """Width in inches of a channel."""
 
@@ -65,8 +68,11 @@ def axial_slice(volume: NDArray[Any], z: int, affine: NDArray[np.float64]) -> ND
 
 
 def robust_window(image: NDArray[Any]) -> tuple[float, float]:
-    """Darkest and brightest intensity to show: percentiles 1 and 99.5 of what is not background (zero)."""
-    inside = image[image != 0]
+    """Darkest and brightest intensity to show: percentiles 1 and 99.5 of what is not background.
+
+    Background is zero; in a CT, where air is the least of all, it is that.
+    """
+    inside = image[(image != 0) & (image != image.min())]
     if not inside.size:
         return 0.0, 1.0
     low, high = np.percentile(inside, (1, 99.5))
@@ -97,7 +103,8 @@ def case_overview(case: Case, legend: Legend) -> Figure:
     z = depth // 2 if case.label is None else largest_slice(case.label, legend)
     count = len(legend.channels) + (case.label is not None)
     width = min(max(count, 3) * WIDEST_PANEL, PAGE_WIDTH)
-    figure = new_figure(width, 2.75, f"{case.case_id} · slice {z + 1} of {depth}")
+    height = 2.75 + (_legend_inches(legend, width) if case.label is not None else 0)
+    figure = new_figure(width, height, f"{case.case_id} · slice {z + 1} of {depth}")
     panels = figure.subplots(1, count, squeeze=False)[0]
     aspect = case.spacing[1] / case.spacing[0]
     slices = [axial_slice(channel, z, case.affine) for channel in case.image]
@@ -121,7 +128,8 @@ def segmentation_overlays(items: Sequence[Overlay], legend: Legend) -> Figure:
     blocks = min(3, math.ceil(len(items) / 3))
     rows = math.ceil(len(items) / blocks)
     panel = min(2.3, PAGE_WIDTH / (2 * blocks))
-    figure = new_figure(2 * blocks * panel, rows * (panel + 0.5) + 0.4)
+    width = 2 * blocks * panel
+    figure = new_figure(width, rows * (panel + 0.5) + 0.4 + _legend_inches(legend, width))
     cells = figure.subfigures(rows, blocks, squeeze=False).flat
     for cell, item in zip(cells, items, strict=False):
         _draw_pair(cell, item, legend)
@@ -134,7 +142,8 @@ def variants_figure(original: Variant, variants: Sequence[Variant], title: str, 
     columns = min(6, len(variants) + 1)
     rows = math.ceil((len(variants) + 1) / columns)
     panel = min(2.2, PAGE_WIDTH / columns)
-    figure = new_figure(max(columns * panel, 5), rows * (panel + 0.25) + 0.75, title)
+    width = max(columns * panel, 5)
+    figure = new_figure(width, rows * (panel + 0.25) + 0.75 + _legend_inches(legend, width), title)
     panels = figure.subplots(rows, columns, squeeze=False).ravel()
     names = ["original", *(f"variant {i + 1}" for i in range(len(variants)))]
     window = robust_window(original[0])
@@ -169,13 +178,11 @@ def _draw_slice(
 
 
 def _label_legend(figure: Figure, legend: Legend) -> None:
-    patches = [Patch(color=legend.colours[value], label=name) for value, name in legend.labels.items()]
-    if legend.ignore is not None:
-        patches.append(Patch(color=NEUTRAL, label="not labelled"))
+    colours = _named_colours(legend)
     figure.legend(
-        handles=patches,
+        handles=[Patch(color=colour, label=name) for name, colour in colours.items()],
         loc="outside lower left",
-        ncols=_legend_columns([str(patch.get_label()) for patch in patches], figure.get_figwidth()),
+        ncols=_legend_columns(legend, figure.get_figwidth()),
         fontsize=8.5,
         frameon=False,
         labelcolor=INK,
@@ -184,8 +191,19 @@ def _label_legend(figure: Figure, legend: Legend) -> None:
     )
 
 
-def _legend_columns(names: Sequence[str], width: float) -> int:
+def _named_colours(legend: Legend) -> dict[str, str]:
+    colours = {name: legend.colours[value] for value, name in legend.labels.items()}
+    return colours if legend.ignore is None else {**colours, "not labelled": NEUTRAL}
+
+
+def _legend_columns(legend: Legend, width: float) -> int:
     """As many as fit side by side into a width in inches: all names, or columns as wide as the longest."""
+    names = list(_named_colours(legend))
     if sum(text_inches([name]) + LEGEND_PATCH for name in names) <= width:
         return len(names)
     return max(1, int(width / (text_inches(names) + LEGEND_PATCH)))
+
+
+def _legend_inches(legend: Legend, width: float) -> float:
+    """Room that the rows of a legend after the first take."""
+    return LEGEND_ROW * (math.ceil(len(_named_colours(legend)) / _legend_columns(legend, width)) - 1)

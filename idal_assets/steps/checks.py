@@ -4,7 +4,7 @@ Each check looks at one artifact on disk, given by study, asset and partition, a
 anything. PyTorch and nnU-Net are imported where they are needed: a raw case or the matrix is checked without them.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -24,6 +24,7 @@ from idal_assets.study.study import NotMadeError, Study
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from idal_assets.nnunet.plans import Label
     from idal_assets.nnunet.slices import CaseSlices
 
 ITERATIONS_TO_JUDGE = 20
@@ -76,6 +77,7 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
 
 def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     """Channels and shapes are right, intensities finite, label values allowed, and there is something to learn."""
+    from idal_assets.nnunet.plans import Plans
     from idal_assets.nnunet.slices import load_slices
 
     try:
@@ -85,7 +87,8 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     anatomy = study.cohort.anatomy
     if slices.label is None or slices.truth is None:
         return Finding(("its label is missing, after preprocessing or in the original geometry",))
-    problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy)]
+    learned = Plans.load(study.path("nnunet_plans")).learned.values()
+    problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy, learned)]
     facts = {
         "labelled_voxels": int(np.isin(slices.label, list(anatomy.labels)).sum()),
         "lowest_intensity": float(slices.image.min()),
@@ -108,7 +111,7 @@ def _image_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
     return problems
 
 
-def _label_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
+def _label_problems(slices: "CaseSlices", anatomy: Anatomy, learned: "Iterable[Label]") -> list[str]:
     from idal_assets.nnunet.slices import OUTSIDE
 
     problems = []
@@ -124,15 +127,10 @@ def _label_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
             problems.append(f"{name} holds the values {unknown}; allowed are {sorted(allowed)}")
         if not np.isin(volume, list(anatomy.labels)).any():
             problems.append(f"{name} has no voxel of the {anatomy.foreground}")
-    for places in _learned(anatomy):
-        if np.isin(label, places).any() and not len(slices.foreground.get(places, ())):
-            problems.append(f"label {places} has voxels but no places that a patch could be centred on")
+    for values in learned:
+        if np.isin(label, values).any() and not len(slices.foreground.get(values, ())):
+            problems.append(f"label {values} has voxels but no places that a patch could be centred on")
     return problems
-
-
-def _learned(anatomy: Anatomy) -> list[int | tuple[int, ...]]:
-    """What patches are centred on: the labels, or the regions that networks are trained on."""
-    return [anatomy.regions[name] for name in anatomy.trained] or list(anatomy.labels)
 
 
 def trained_well(study: Study, asset: str, key: str | None) -> Finding:

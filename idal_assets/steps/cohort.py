@@ -15,6 +15,7 @@ from idal_assets.plots.style import png_bytes
 from idal_assets.profile import ProfileError
 from idal_assets.progress import Track
 from idal_assets.report.html import ReportSection, ReportTable
+from idal_assets.settings import PhantomSettings
 from idal_assets.steps.download import download_brain_tumour
 from idal_assets.study.cohort import (
     COHORT_FILE,
@@ -61,7 +62,7 @@ def ensure_raw_folder(study: Study, track: Track) -> None:
         )
     truth = study.raw / TRUTH_FILE
     written = json.loads(truth.read_text())["settings"] if truth.is_file() else None
-    if written != settings.model_dump(mode="json"):
+    if written is None or PhantomSettings(**written) != settings:
         write_phantom(study.raw, settings, track)
 
 

@@ -21,9 +21,7 @@ def make_cost(task: Task) -> Outcome:
 
     The rows of the table `cost`, one for each artifact.
     """
-    places = [
-        (asset, key or None) for asset in task.inputs.made_from for key in (task.keys(asset) or [""])
-    ]
+    places = [(asset, key or None) for asset in task.inputs.made_from for key in (task.keys(asset) or [""])]
     table = pd.DataFrame([_row(task.upstream(*place), task.path(*place)) for place in places])
     table.to_parquet(task.folder / COST_FILE, index=False)
     (task.folder / "cost.png").write_bytes(png_bytes(cost_by_asset(cost_of_assets(table))))

@@ -582,7 +582,7 @@ _NODES = (
         },
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
-            *CLUSTERED,
+            *(*DECIDED, "similarity.linkage"),
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),
