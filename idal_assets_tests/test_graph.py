@@ -564,6 +564,16 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
         assert all(after[asset, key] == before[asset, key] for key in keys)
 
 
+def test_a_donor_that_left_outdates_what_still_names_it(study):
+    other = with_settings(study, {"cohort.donor_cases": (*DONORS[1:], "case_4")})
+    make(other, "cohort")
+    states = all_states(other)
+    assert set(states["reduced_model"].values()) == {"outdated"}
+    assert DONORS[0] not in states["case_slices"]
+    # the training set of before names it as long as there is no other plan
+    assert DONORS[0] in GRAPH["reduced_model"].inputs(other, "all").made_from["case_slices"]
+
+
 def test_a_donor_that_becomes_a_test_case_concerns_every_row(tmp_path):
     donors = (*DONORS, "case_4")
     study = make_study(tmp_path, {**LISTS, "cohort.donor_cases": donors})
