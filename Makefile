@@ -2,13 +2,21 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: demo test lint ui
+.PHONY: demo test test-all smoke lint ui
 
 demo: $(VENV)/installed
 	$(BIN)/idal run --profile demo --data-dir data
 
+PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
+
 test: $(VENV)/installed
-	$(BIN)/python -m pytest --numprocesses auto --dist loadfile
+	$(PYTEST) -m 'not live and not real'
+
+test-all: $(VENV)/installed
+	$(PYTEST)
+
+smoke: $(VENV)/installed
+	$(BIN)/python -m pytest -m live idal_assets_tests/test_live_automation.py
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check .

@@ -1,16 +1,17 @@
 """Studies on small raw folders, and artifacts that exist only as records, for tests of what depends on what."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from functools import reduce
 from pathlib import Path
 from typing import Any
 
 from idal_assets.profile import Profile, load_profile
-from idal_assets.progress import silently
-from idal_assets.steps.cohort import make_cohort
 from idal_assets.store.artifacts import Provenance, build, write_atomically
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import Task, make
+from idal_assets.study.selectors import COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, write_msd
 
@@ -35,49 +36,56 @@ def make_study(folder: Path, changes: dict[str, Any] | None = None, cases: Seque
 
 
 def with_settings(study: Study, changes: dict[str, Any]) -> Study:
-    """The same data folder under other settings."""
+    """The same data folder under other settings, given by dotted keys."""
     return Study(changed(study.profile, changes), study.folder.root, study.raw, study.profile_source)
 
 
-def make_the_cohort(study: Study) -> Provenance:
-    """Makes the real cohort of the raw folder."""
-    return make(study, "cohort", lambda folder: make_cohort(study, folder, silently).version)
+def copied(study: Study, folder: Path, changes: dict[str, Any] | None = None) -> Study:
+    """The study of `make_study` with all that was made, in a place where it may be changed."""
+    shutil.copytree(study.raw.parent, folder, copy_function=shutil.copy2, dirs_exist_ok=True)
+    return Study(changed(study.profile, changes or {}), folder / "data", folder / "raw", study.profile_source)
 
 
-READ_BY_THE_GRAPH = {
-    "nnunet_plans": ("configurations.json", {"2d": "2d-1", "3d_fullres": "3d-1"}),
-    "baseline_comparison": ("comparison.json", {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
+READ_BY_THE_GRAPH: dict[str, tuple[str, Callable[[Study], Any]]] = {
+    "nnunet_plans": (CONFIGURATIONS_FILE, lambda study: {"2d": "2d-1", "3d_fullres": "3d-1"}),
+    "baseline_comparison": (COMPARISON_FILE, lambda study: {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
+    "training_set": (KEPT_FILE, lambda study: study.cohort.donors),
 }
 """Files that decide what other artifacts are made from, beside the records."""
 
 
-def pretend(study: Study, asset: str, key: str | None = None) -> Provenance:
-    """Makes an artifact that holds nothing but the record of what it would be made from now."""
+def pretend(
+    study: Study, asset: str, key: str | None = None, write: Callable[[Path], None] | None = None
+) -> Provenance:
+    """Makes an artifact that holds nothing but the record of what it is made from now, and what `write` writes."""
 
     def work(folder: Path) -> None:
         if asset in READ_BY_THE_GRAPH:
             name, content = READ_BY_THE_GRAPH[asset]
-            (folder / name).write_text(json.dumps(content))
+            (folder / name).write_text(json.dumps(content(study)))
+        if write:
+            write(folder)
 
-    return make(study, asset, work, key)
+    inputs = GRAPH[asset].inputs(study, key)
+    folder = study.path(asset, key)
+    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)[0]
 
 
 def pretend_all(study: Study) -> None:
     """Makes the real cohort and pretends everything that follows from it."""
-    make_the_cohort(study)
+    make(study, "cohort")
     for node in list(GRAPH.values())[1:]:
         for key in node.keys(study):
             pretend(study, node.name, key)
+
+
+def task_of(study: Study, asset: str, key: str | None = None) -> Task:
+    """What the step of a finished artifact was given, and what shows it is given."""
+    inputs = study.provenance(asset, key).inputs
+    return Task(study, GRAPH[asset], key, inputs, study.path(asset, key))
 
 
 def give_new_version(study: Study, asset: str, key: str | None = None) -> None:
     """Replaces an artifact by one of another version, with the files that it has."""
     record = study.provenance(asset, key).model_copy(update={"version": "another version"})
     write_atomically(study.path(asset, key) / "provenance.json", record.model_dump_json())
-
-
-def make(study: Study, asset: str, work: Callable[[Path], str | None], key: str | None = None) -> Provenance:
-    """Makes an artifact by the given work, with the record of what it is made from."""
-    inputs = GRAPH[asset].inputs(study, key)
-    folder = study.path(asset, key)
-    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)[0]

@@ -13,6 +13,8 @@ import pytest
 
 from idal_assets.store.artifacts import Inputs, build, content_hash, read_provenance, write_atomically
 
+pytestmark = pytest.mark.unit
+
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 30.0  # seconds; far more than starting a process takes, so that only a hang fails
 

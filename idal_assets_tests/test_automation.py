@@ -1,6 +1,5 @@
 """What reruns when the data, a setting or the code change: exactly what must, once, and by itself."""
 
-import json
 import os
 import shutil
 import time
@@ -9,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
-import pandas as pd
 import pytest
 import yaml
 from rich.progress import Progress as Bars
@@ -21,40 +19,31 @@ from idal_assets.orchestration.instance import open_instance
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.runner import Runner
 from idal_assets.profile import PROFILE_FOLDER
-from idal_assets.progress import silently
 from idal_assets.settings import AutomationSettings
 from idal_assets.store.artifacts import Provenance
 from idal_assets.study.currency import all_states, due, other_training_cases, survey
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import make
 from idal_assets_tests.conftest import idal
-from idal_assets_tests.raw_folders import make_case, make_cases, rewrite_same_content, save, write_msd
-from idal_assets_tests.studies import make_study, make_the_cohort, pretend, pretend_all, with_settings
+from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save
+from idal_assets_tests.studies import make_study, pretend, pretend_all, with_settings
 from idal_assets_tests.worlds import (
     DONORS,
     NEW,
     SETS,
     TESTS,
     World,
-    after_edited_donor,
     after_edited_test_case,
-    after_other_case_models,
-    after_removed_case,
-    changed_sets,
-    folds,
-    new_world,
+    finished_world,
     once,
-    refolded,
-    training_sets,
 )
+
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A finished run of little training; tests copy it."""
-    world = new_world(tmp_path_factory.mktemp("finished") / "world")
-    with world.instance:
-        Runner(world.study, world.instance, Bars(disable=True), silently).run()
-    return world.root
+    return finished_world(tmp_path_factory)
 
 
 @pytest.fixture
@@ -74,56 +63,13 @@ def world(finished: Path, tmp_path: Path) -> Iterator[World]:
 # --- what happens, and what reruns ---
 
 
-def test_nothing_reruns_when_nothing_changed(world: World) -> None:
-    before = world.materializations()
-    for _ in range(2):
-        world.look()
-        world.settle()
-    assert world.materializations() == before
-    assert world.all_current()
-
-
 def test_a_touched_file_leads_to_nothing_but_the_look(world: World) -> None:
     before = world.materializations()
     rewrite_same_content(world.raw / "imagesTr" / f"{DONORS[1]}.nii.gz")
     world.look()
-    world.settle()
+    assert world.requested() == []
     assert world.materializations() - before == once("cohort")
     assert world.all_current()
-
-
-def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None:
-    before, versions = world.materializations(), training_sets(world)
-    donor = DONORS[2]
-    world.edit_label(donor)
-    world.look()
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert "all" in retrained
-    assert world.materializations() - before == after_edited_donor(
-        donor, DONORS, refolded(world, folds(world), donor), retrained
-    )
-    row = len(DONORS + TESTS)
-    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), donor: row}
-    assert world.all_current()
-
-
-def test_an_edited_case_that_a_set_has_removed_does_not_retrain_that_set(world: World) -> None:
-    rows = pd.read_parquet(world.study.path("training_set", "worst_1") / "training_set.parquet")
-    removed = rows.loc[~rows["kept"], "case_id"].item()
-    ranking = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
-    before, versions = world.materializations(), training_sets(world)
-    world.move(removed)
-    world.look()
-    world.settle()
-    after = pd.read_parquet(world.study.path("case_ranking") / "case_score.parquet")["case_id"].tolist()
-    assert after == ranking
-    reran = world.materializations() - before
-    assert ("training_set", "worst_1") in reran
-    assert "worst_1" not in changed_sets(world, versions)
-    assert {key for name, key in reran if name == "reduced_model"} == set(changed_sets(world, versions))
-    assert {key for name, key in reran if name == "reduced_evaluation"} == set(changed_sets(world, versions))
-    assert "all" in changed_sets(world, versions)
 
 
 def test_an_edited_test_case_trains_and_decides_nothing(world: World) -> None:
@@ -137,44 +83,23 @@ def test_an_edited_test_case_trains_and_decides_nothing(world: World) -> None:
     assert world.all_current()
 
 
-def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
-    before, learned_from = world.materializations(), folds(world)
+def test_a_case_that_comes_or_goes_is_a_partition_and_requested(world: World) -> None:
     world.add_case(NEW, like=DONORS[0])
     world.look()
     assert NEW in world.instance.get_dynamic_partitions("donor")
-    world.settle()
-    assert world.materializations() - before == after_edited_donor(
-        NEW, [*DONORS, NEW], refolded(world, learned_from), SETS
-    )
-    assert world.cells_computed("dice_row") == {**dict.fromkeys(DONORS, 1), NEW: len((*DONORS, NEW, *TESTS))}
-    assert world.all_current()
-
-
-def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
-    before, versions, learned_from = world.materializations(), training_sets(world), folds(world)
-    world.remove_case(DONORS[3])
+    assert world.requested() == [("raw_case", NEW)]
+    world.remove_case(NEW)
     world.look()
-    assert DONORS[3] not in world.instance.get_dynamic_partitions("donor")
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert world.materializations() - before == after_removed_case(
-        DONORS[:3], refolded(world, learned_from), retrained
-    )
-    assert not any(world.cells_computed("dice_row")[donor] for donor in DONORS[:3])
-    assert world.all_current()
-
-
-def test_more_iterations_of_case_models_rerun_these_and_what_follows(world: World) -> None:
-    before, versions = world.materializations(), training_sets(world)
-    world.change_profile(case_model={"iterations_per_epoch": 3})
-    world.settle()
-    retrained = changed_sets(world, versions)
-    assert world.materializations() - before == after_other_case_models(DONORS, retrained)
+    assert NEW not in world.instance.get_dynamic_partitions("donor")
+    assert world.requested() == []
     assert world.all_current()
 
 
 def test_another_scalar_reruns_the_matrix_but_no_row(world: World) -> None:
     world.change_profile(similarity={"scalar": "WT"})
+    # the cohort, to see that the dataset has such a region
+    assert world.requested() == [("cohort", None)]
+    world.materialize("cohort", by_itself=True)
     assert world.requested() == [("baseline_comparison", None), ("dice_matrix", None)]
 
 
@@ -203,14 +128,14 @@ def test_a_risen_code_version_reruns_its_asset_and_what_follows(
 def test_a_failed_run_is_not_repeated_before_something_changes(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from idal_assets.steps import models
+    from idal_assets.steps import donors
 
     def fail(*arguments: Any) -> None:
         raise ValueError("not enough memory")
 
     world.change_profile(case_model={"iterations_per_epoch": 3})
     with monkeypatch.context() as patch:
-        patch.setattr(models, "train_case_model", fail)
+        patch.setattr(donors, "train_case_model", fail)
         places = world.requested()
         assert places == [("case_model", donor) for donor in DONORS]
         assert not any(world.materialize(*place, by_itself=True) for place in places)
@@ -243,25 +168,15 @@ def test_pinned_baseline_stays_until_someone_materializes_it(world: World) -> No
     assert other_training_cases(world.study) == {"nnunet_plans": [DONORS[0]], BASELINE: [DONORS[0]]}
     assert all_states(world.study)[BASELINE] == {None: "current"}
     assert (BASELINE, None) not in world.requested()
+    status = idal("status", "--data-dir", world.study.folder.root).stdout
+    assert "baseline_weights is pinned and was made before 1 of its training cases" in status
+    assert Runner(world.study, world.instance, Bars(disable=True)).run({"nnunet_plans", BASELINE}).made == {}
     assert world.materialize(BASELINE, by_itself=True)
     assert world.study.version(BASELINE) == version
     assert world.materialize(BASELINE)
     assert world.study.version(BASELINE) != version
     assert BASELINE not in other_training_cases(world.study)
     assert ("case_model", DONORS[1]) in world.requested()
-
-
-def test_idal_run_and_status_keep_a_pinned_baseline(world: World) -> None:
-    world.edit_label(DONORS[0])
-    before = world.made()
-    Runner(world.study, world.instance, Bars(disable=True), silently).run()
-    reran = world.made() - before
-    assert (BASELINE, None) not in reran
-    assert ("nnunet_plans", None) not in reran
-    assert {key for name, key in reran if name == "case_model"} == {DONORS[0]}
-    status = idal("status", "--data-dir", world.study.folder.root).stdout
-    assert "baseline_weights is pinned and was made before 1 of its training cases" in status
-    assert world.all_current()
 
 
 def test_a_setting_of_their_own_reruns_pinned_plans_and_baseline(tmp_path: Path) -> None:
@@ -281,7 +196,7 @@ def test_the_policy_decides_whether_training_cases_matter(tmp_path: Path, policy
         label = make_case(case, seed=7).label
         label[5, 4, 3] = 3
         save(study.raw / "labelsTr" / f"{case}.nii.gz", label)
-    make_the_cohort(study)
+    make(study, "cohort")
     pretend(study, "raw_case", test)
     assert not concerned & due(survey(study)).keys(), "no network learns from a test case"
     pretend(study, "raw_case", donor)
@@ -312,11 +227,10 @@ AN_HOUR_AGO = time.time() - 3600
 class Watched:
     """A study of records alone, its sensor and its schedule."""
 
-    def __init__(self, folder: Path, cohort: dict[str, Any] | None = None, **automation: Any) -> None:
+    def __init__(self, folder: Path, **automation: Any) -> None:
         tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
         profile = folder / "own.yaml"
-        sections = {"cohort": cohort or tiny["cohort"], "automation": {"settle_seconds": 0, **automation}}
-        profile.write_text(yaml.safe_dump({**tiny, **sections}))
+        profile.write_text(yaml.safe_dump({**tiny, "automation": {"settle_seconds": 0, **automation}}))
         study = make_study(folder)
         self.resource = StudyResource(data_dir=str(study.folder.root), profile=str(profile), raw=str(study.raw))
         self.study = self.resource.open()
@@ -454,52 +368,18 @@ def test_the_profile_says_how_the_switches_are_delivered(tmp_path: Path, deliver
     assert (schedule.cron_schedule, schedule.execution_timezone) == ("5 3 * * *", "Europe/Prague")
 
 
+def test_one_run_brings_everything_up_to_date(world: World) -> None:
+    before = world.materializations()
+    world.change_profile(automation={"conditions": "stopped"}, evidence={"resamples": 200})
+    world.reload()
+    world.look()
+    assert world.materializations() - before == once("evidence", "experiment_report")
+    assert world.all_current()
+    world.look()
+    assert world.materializations() - before == once("evidence", "experiment_report")
+
+
 def test_the_switch_in_the_ui_counts_before_the_profile(watched: Watched) -> None:
     running = AutomationSettings(conditions="running")
     assert not conditions_are_on(watched.instance, AutomationSettings())
     assert conditions_are_on(watched.instance, running)
-
-
-def test_one_run_brings_everything_up_to_date(world: World) -> None:
-    before = world.materializations()
-    world.change_profile(automation={"conditions": "stopped"}, similarity={"distance": "symmetric"})
-    world.reload()
-    world.edit_label(TESTS[1])
-    world.look()
-    reran = world.materializations() - before
-    assert reran["cohort", None] == reran["dendrogram", None] == reran["experiment_report", None] == 1
-    assert "case_model" not in {name for name, _ in reran}
-    assert world.all_current()
-    world.look()
-    assert world.materializations() - before == reran
-
-
-# --- at the size of the thesis ---
-
-SECONDS = 3
-"""What a look may take at 200 cases."""
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Watched:
-    folder = tmp_path_factory.mktemp("large")
-    write_msd(folder / "raw", make_cases(*(f"case_{number:03}" for number in range(200))))
-    return Watched(folder, cohort={"donors": 100, "test": 100})
-
-
-def test_a_look_at_200_cases_is_quick(large: Watched) -> None:
-    assert len(large.study.cohort.cases) == 200
-    large.edit("case_007")
-    # the time of the processor: other tests run beside this one
-    started = time.process_time()
-    large.tick()
-    (request,) = large.tick().run_requests
-    assert (time.process_time() - started) / 2 < SECONDS
-    assert request.job_name == "full_experiment"
-
-
-def test_the_status_of_200_cases_is_quick(large: Watched) -> None:
-    started = os.times().children_user
-    done = idal("status", "--json", "--data-dir", large.study.folder.root, "--profile", large.study.profile_source)
-    assert os.times().children_user - started < SECONDS
-    assert sum(json.loads(done.stdout)["case_model"].values()) == 100

@@ -11,10 +11,6 @@ import pandas as pd
 import pytest
 import torch
 import yaml
-from idal_assets.steps.candidates import train_candidate
-from idal_assets.steps.comparison import ComparisonError, compare_candidates, load_comparison
-from idal_assets.steps.models import train_baseline
-from idal_assets.steps.report_sections import baseline_sections
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from rich.progress import Progress as Bars
 
@@ -33,9 +29,12 @@ from idal_assets.profile import PROFILE_FOLDER, ProfileError
 from idal_assets.progress import silently
 from idal_assets.settings import PlansSettings
 from idal_assets.steps import networks
+from idal_assets.steps.baseline import Comparison, ComparisonError, baseline_sections, load_comparison
 from idal_assets.steps.checks import trained_well
-from idal_assets.study.cohort import CohortError
+from idal_assets.store.artifacts import Inputs
 from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.making import Task, make
+from idal_assets.study.roles import draw_held_out
 from idal_assets.study.study import Study
 from idal_assets_tests.small_models import (
     FP32,
@@ -46,7 +45,9 @@ from idal_assets_tests.small_models import (
     slices_on_disk,
     training,
 )
-from idal_assets_tests.studies import make_study, make_the_cohort, with_settings
+from idal_assets_tests.studies import give_new_version, make_study, with_settings
+
+pytestmark = pytest.mark.graph
 
 NAMES = ("2d_dice_ce", "2d_ce", "3d_dice_ce")
 SCHEDULE = {"epochs": 2, "iterations_per_epoch": 3, "optimizer": "adam", "learning_rate": 3.0e-3}
@@ -107,7 +108,7 @@ def test_no_candidate_learns_from_a_case_that_it_is_judged_on(
     compared: Study, learned: dict[str, list[str]]
 ) -> None:
     cohort = compared.cohort
-    held_out = set(cohort.held_out(0.4, compared.profile.seed))
+    held_out = set(draw_held_out(cohort.baseline_cases, 0.4, compared.profile.seed))
     assert len(held_out) == 2
     assert held_out < set(cohort.baseline_cases)
     for name in NAMES:
@@ -127,20 +128,6 @@ def test_no_test_case_takes_part(compared: Study, learned: dict[str, list[str]])
         (source,) = made_from.keys() & {"case_slices", "raw_case"}
         assert source == ("raw_case" if name.startswith("3d") else "case_slices")
         assert set(made_from[source]) == set(compared.cohort.baseline_cases)
-
-
-def test_the_draw_follows_seed_and_names(tmp_path: Path) -> None:
-    study = make_study(tmp_path, {"cohort.test": 3})
-    make_the_cohort(study)
-    cohort = study.cohort
-    assert len(cohort.baseline_cases) == 5
-    draws = {seed: cohort.held_out(0.2, seed) for seed in range(20)}
-    assert all(len(draw) == 1 and set(draw) <= set(cohort.baseline_cases) for draw in draws.values())
-    assert len({tuple(draw) for draw in draws.values()}) > 1
-    assert cohort.held_out(0.01, 0) == draws[0]
-    assert set(draws[0]) < set(cohort.held_out(0.5, 0))
-    with pytest.raises(CohortError, match=r"5 training cases, and candidates\.held_out_share 0\.95 would"):
-        cohort.held_out(0.95, 0)
 
 
 # --- what a candidate is ---
@@ -220,6 +207,20 @@ def test_training_in_3d_is_repeatable_and_its_loss_goes_down(in_3d: tuple[Slices
 # --- the comparison ---
 
 
+def compare_again(study: Study) -> Comparison | None:
+    give_new_version(study, "baseline_candidate", "2d_ce")
+    make(study, "baseline_comparison")
+    return load_comparison(study.path("baseline_comparison"))
+
+
+def in_the_report(study: Study) -> Task:
+    """What the report is given of a study that got as far as the comparison."""
+    node = GRAPH["experiment_report"]
+    made_from = {name: study.version(name) for name in ("cohort", "baseline_comparison")}
+    inputs = Inputs(code=node.code, settings=dict.fromkeys(node.settings), made_from=made_from)
+    return Task(study, node, None, inputs, study.path(node.name))
+
+
 def give_dice(study: Study, name: str, dice: float) -> None:
     file = study.path("baseline_candidate", name) / "held_out.parquet"
     pd.read_parquet(file).assign(dice=dice).to_parquet(file)
@@ -249,8 +250,7 @@ def test_the_best_is_the_2d_candidate_with_the_highest_true_dice(
 ) -> None:
     for name, value in zip(NAMES, dice, strict=True):
         give_dice(copied, name, value)
-    compare_candidates(copied, tmp_path)
-    found = load_comparison(tmp_path)
+    found = compare_again(copied)
     assert found is not None
     assert found.best_2d == best
     assert list(found.table["dice"]) == pytest.approx(dice)
@@ -261,20 +261,19 @@ def test_candidates_judged_on_different_cases_are_not_compared(copied: Study, tm
     rows = pd.read_parquet(file)
     rows[rows["case_id"] == rows["case_id"].iloc[0]].to_parquet(file)
     with pytest.raises(ComparisonError, match=r"2d_dice_ce and 2d_ce were judged on different cases.*materialize"):
-        compare_candidates(copied, tmp_path)
+        compare_again(copied)
 
 
 def test_without_candidates_there_is_nothing_to_compare_and_nothing_in_the_report(tmp_path: Path) -> None:
     study = make_study(tmp_path)
-    folder = study.path("baseline_comparison")
-    folder.mkdir(parents=True)
-    compare_candidates(study, folder)
-    assert load_comparison(folder) is None
-    assert baseline_sections(study) == []
+    make(study, "cohort")
+    make(study, "baseline_comparison")
+    assert load_comparison(study.path("baseline_comparison")) is None
+    assert baseline_sections(in_the_report(study)) == []
 
 
 def test_report_shows_table_and_both_figures(compared: Study) -> None:
-    (section,) = baseline_sections(compared)
+    (section,) = baseline_sections(in_the_report(compared))
     assert section.title == "Baselines compared"
     assert [row[0] for row in section.tables[0].rows] == list(NAMES)
     assert len(section.pictures) == 2
@@ -293,12 +292,13 @@ def test_the_best_loss_trains_the_baseline_on_all_its_cases(copied: Study, tmp_p
     (copied.path("baseline_comparison") / "comparison.json").write_text(json.dumps({"best_2d": "2d_ce"}))
     best = with_settings(copied, {"candidates.best_becomes_baseline": True})
     named = with_settings(copied, {"baseline.loss": "ce"})
-    for place, study in (("best", best), ("named", named)):
-        (tmp_path / place).mkdir()
-        train_baseline(study, tmp_path / place, silently)
-    assert_same_weights(load_weights(tmp_path / "best"), load_weights(tmp_path / "named"))
-    dice_ce = load_weights(copied.path("baseline_weights"))
-    assert not all(torch.equal(value, dice_ce[key]) for key, value in load_weights(tmp_path / "best").items())
+    folder = copied.path("baseline_weights")
+    dice_ce = load_weights(folder)
+    make(best, "baseline_weights")
+    of_best = load_weights(folder)
+    make(named, "baseline_weights")
+    assert_same_weights(of_best, load_weights(folder))
+    assert not all(torch.equal(value, dice_ce[key]) for key, value in of_best.items())
     assert GRAPH["baseline_weights"].inputs(best).made_from["baseline_comparison"] == "2d_ce"
 
 
@@ -323,4 +323,4 @@ def test_an_offered_cascade_is_named_and_not_trained_either(copied: Study, tmp_p
     assert {"3d_lowres", "3d_cascade_fullres"} <= set(plans.configurations)
     plans.save(copied.path("nnunet_plans"))
     with pytest.raises(ProfileError, match=r"planner offers a cascade.*not among what can be trained here"):
-        train_candidate(copied, "3d_cascade_dice_ce", tmp_path, silently)
+        make(copied, "baseline_candidate", "3d_cascade_dice_ce")

@@ -8,27 +8,29 @@ import nibabel as nib
 import numpy as np
 import pandas as pd
 import pytest
-from idal_assets.steps.models import evaluate_reduced_model, score_case_model
 
 from idal_assets.analysis.scores import score_table
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
-from idal_assets.progress import silently
+from idal_assets.imaging.brain_tumour import REGIONS
 from idal_assets.steps import networks
 from idal_assets.steps.cells import cell_counts, find_cells, read_scores
+from idal_assets.study.making import make
 from idal_assets.study.study import Study
-from idal_assets_tests.studies import give_new_version, make, with_settings
+from idal_assets_tests.studies import give_new_version, with_settings
 
+pytestmark = pytest.mark.graph
+
+ANATOMY = "anatomy-1"
 VERSIONS = {"b": "b-1", "a": "a-1", "c": "c-1"}
 
 
 def scores(case, number):
     """A case's table; every number gives another."""
-    return score_table(np.full((4, 4), number), BRAIN_TUMOUR.regions).assign(receiver=case)
+    return score_table(np.full((4, 4), number), REGIONS).assign(receiver=case)
 
 
 def row(folder, versions=VERSIONS, before=None, model="m-1", numbers=None, measured=()):
     """Makes a row as a step does; the numbers of what is computed rise from call to call."""
-    cells = find_cells(before, "receiver", model, versions, measured)
+    cells = find_cells(before, "receiver", model, versions, ANATOMY, measured)
     numbers = numbers or count(1)
     computed = [scores(name, next(numbers)) for name in cells.missing]
     computed = [table.assign(hd95=7.5 if table["receiver"].iloc[0] in measured else np.nan) for table in computed]
@@ -37,7 +39,9 @@ def row(folder, versions=VERSIONS, before=None, model="m-1", numbers=None, measu
 
 
 def noted(folder):
-    return json.loads((folder / "cells.json").read_text())
+    found = json.loads((folder / "cells.json").read_text())
+    assert found.pop("anatomy_version") == ANATOMY
+    return found
 
 
 def test_without_a_row_before_every_cell_is_computed(tmp_path):
@@ -105,7 +109,7 @@ def test_a_single_region_without_its_distance_is_reason_enough(tmp_path):
 
 
 def test_a_cell_in_which_nothing_is_defined_is_not_computed_again_and_again(tmp_path):
-    cells = find_cells(None, "receiver", "m-1", {"b": "b-1"}, ["b"])
+    cells = find_cells(None, "receiver", "m-1", {"b": "b-1"}, ANATOMY, ["b"])
     empty = cells.complete([scores("b", 0)], tmp_path)
     assert empty[["dice", "hd95"]].isna().all(axis=None)
     assert row(tmp_path, {"b": "b-1"}, empty, measured=["b"])[0] == []
@@ -132,8 +136,7 @@ def test_counts_are_those_of_the_run_that_asks(tmp_path):
 @pytest.fixture
 def study(finished_run, tmp_path):
     """A finished study that may be changed."""
-    shutil.copytree(finished_run.data_dir, tmp_path / "data", copy_function=shutil.copy2)
-    return Study.open(tmp_path / "data")
+    return finished_run.copied_to(tmp_path).study()
 
 
 @pytest.fixture
@@ -155,12 +158,12 @@ def segmented(monkeypatch):
 
 
 def make_row(study, donor):
-    make(study, "dice_row", lambda folder: score_case_model(study, donor, folder, silently), donor)
+    make(study, "dice_row", donor)
     return pd.read_parquet(study.path("dice_row", donor) / "row.parquet")
 
 
 def make_evaluation(study, name):
-    make(study, "reduced_evaluation", lambda folder: evaluate_reduced_model(study, name, folder, silently), name)
+    make(study, "reduced_evaluation", name)
     return pd.read_parquet(study.path("reduced_evaluation", name) / "evaluation.parquet")
 
 
@@ -181,7 +184,8 @@ def test_a_changed_test_case_costs_one_cell_a_row(study, segmented):
 
 def test_no_network_is_loaded_where_only_a_case_left(study, segmented, monkeypatch):
     donor, gone = study.cohort.donors[0], study.cohort.donors[-1]
-    left = study.cohort.model_copy(update={"cases": [case for case in study.cohort.cases if case.case_id != gone]})
+    cases = tuple(case for case in study.cohort.cases if case.case_id != gone)
+    left = study.cohort.model_copy(update={"cases": cases})
     monkeypatch.setattr(Study, "cohort", left)
     after = make_row(study, donor)
     assert segmented == []
@@ -237,6 +241,14 @@ def test_other_settings_of_inference_segment_all_again(study, segmented, change)
     assert segmented[1:] == study.cohort.receivers
 
 
+def test_other_regions_segment_all_again(study, segmented):
+    donor = study.cohort.donors[1]
+    other = with_settings(study, {"anatomy.regions": {"halo": ("oedema",)}})
+    make(other, "cohort")
+    assert set(make_row(other, donor)["region"]) == {"halo", *REGIONS}
+    assert segmented[1:] == study.cohort.receivers
+
+
 def test_an_artifact_without_a_record_is_not_taken_over(study, segmented):
     donor = study.cohort.donors[1]
     (study.path("dice_row", donor) / "provenance.json").unlink()
@@ -282,7 +294,8 @@ def test_the_scalar_is_that_of_the_one_who_reads(finished_run, scalar):
     study = finished_run.study()
     file = study.path("dice_row", study.cohort.donors[0]) / "row.parquet"
     assert "mean" not in set(pd.read_parquet(file)["region"])
-    by_case = read_scores(file, scalar).pivot(index="receiver", columns="region", values="dice")
+    rows = read_scores(file, study.cohort.anatomy.scored(scalar))
+    by_case = rows.pivot(index="receiver", columns="region", values="dice")
     expected = by_case[["WT", "TC", "ET"]].mean(axis=1) if scalar == "regions" else by_case["WT"]
     np.testing.assert_allclose(by_case["mean"], expected, rtol=1e-12)
     assert len(by_case) == len(study.cohort.receivers)

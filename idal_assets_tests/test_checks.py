@@ -15,23 +15,24 @@ import pytest
 import torch
 from rich.progress import Progress as Bars
 
-from idal_assets.orchestration.checks import ALL_CHECKS
+from idal_assets.orchestration.checks import build_checks
 from idal_assets.orchestration.runner import Made, Runner, StepFailedError
 from idal_assets.steps import prepare
 from idal_assets.steps.checks import complete_row, current_matrix, sound_slices, trained_well, verified_content
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import Task
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.studies import give_new_version
+
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture
 def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
     """The finished run in a place where it may be damaged."""
-    data_dir = tmp_path / "data"
-    shutil.copytree(finished_run.data_dir, data_dir, copy_function=shutil.copy2)
-    return FinishedRun(data_dir, "")
+    return finished_run.copied_to(tmp_path)
 
 
 @pytest.fixture
@@ -57,13 +58,14 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
         "dice_row": [complete_row(study, "dice_row", donor) for donor in study.cohort.donors],
         "dice_matrix": [current_matrix(study)],
     }
-    assert {key.asset_key.to_user_string() for check in ALL_CHECKS for key in check.check_keys} == set(findings)
+    checked = {key.asset_key.to_user_string() for check in build_checks() for key in check.check_keys}
+    assert checked == set(findings)
     assert not [finding for found in findings.values() for finding in found if finding.problems]
 
 
 def test_the_instance_has_an_evaluation_of_every_artifact(finished_run: FinishedRun) -> None:
     study = finished_run.study()
-    keys = {key.asset_key.to_user_string(): key for check in ALL_CHECKS for key in check.check_keys}
+    keys = {key.asset_key.to_user_string(): key for check in build_checks() for key in check.check_keys}
     with finished_run.instance() as instance:
         for asset, key in keys.items():
             found = instance.event_log_storage.get_asset_check_partition_info([key])
@@ -126,9 +128,9 @@ def rewrite(path: Path, change: Callable[[np.ndarray], Any]) -> None:
         ("image.b2nd", lambda image: image[:3], "4 channels"),
         ("image.b2nd", lambda image: image[:, :-1], "shape"),
         ("label.b2nd", lambda label: label.__setitem__((0, 0, 0), 7), "[7]"),
-        ("label.b2nd", lambda label: np.minimum(label, 0), "label has no tumour"),
+        ("label.b2nd", lambda label: np.minimum(label, 0), "label has no voxel of the tumour"),
         ("truth.b2nd", lambda truth: truth.__setitem__((0, 0, 0), 4), "[4]"),
-        ("truth.b2nd", lambda truth: truth * 0, "truth has no tumour"),
+        ("truth.b2nd", lambda truth: truth * 0, "truth has no voxel of the tumour"),
     ],
 )
 def test_damaged_slices_are_found(study: Study, file: str, change: Callable, problem: str) -> None:
@@ -150,7 +152,7 @@ def test_cut_off_and_lost_files_of_slices_are_found(study: Study, file: str) -> 
 def test_a_lost_truth_is_found(study: Study) -> None:
     case_id = study.cohort.tests[0]
     (study.path("case_slices", case_id) / "truth.b2nd").unlink()
-    assert "truth.b2nd" in sound_slices(study, "case_slices", case_id).problems[0]
+    assert "its label is missing" in sound_slices(study, "case_slices", case_id).problems[0]
 
 
 def test_lost_places_of_a_label_are_found(study: Study) -> None:
@@ -298,9 +300,9 @@ def test_a_run_stops_at_an_artifact_that_its_check_refuses_and_a_later_one_makes
     shutil.rmtree(study.path("case_slices", case_id))
     shutil.rmtree(study.path("augmented_case", case_id))
 
-    def without_tumour(study: Study, case_id: str, folder: Path) -> None:
-        real(study, case_id, folder)
-        rewrite(folder / "label.b2nd", lambda label: np.minimum(label, 0))
+    def without_tumour(task: Task) -> None:
+        real(task)
+        rewrite(task.folder / "label.b2nd", lambda label: np.minimum(label, 0))
 
     real = prepare.preprocess_case
     monkeypatch.setattr(prepare, "preprocess_case", without_tumour)
@@ -308,7 +310,7 @@ def test_a_run_stops_at_an_artifact_that_its_check_refuses_and_a_later_one_makes
         with pytest.raises(StepFailedError) as failed:
             run_all(copied)
         assert f"case_slices of {case_id} did not pass its check sound_slices" in str(failed.value)
-        assert "label has no tumour" in str(failed.value)
+        assert "label has no voxel of the tumour" in str(failed.value)
         with pytest.raises(NotMadeError, match="refused by its check"):
             study.version("case_slices", case_id)
     assert all_states(study)["case_slices"][case_id] == "missing"

@@ -10,6 +10,8 @@ from idal_assets.cli import main
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import real_data
 
+pytestmark = pytest.mark.unit
+
 
 def call(*arguments: str | Path) -> tuple[int, str]:
     done = CliRunner().invoke(main, [str(argument) for argument in arguments])
@@ -48,6 +50,7 @@ def test_check_lists_every_bad_case_on_a_line_of_its_own(phantom: Path, tmp_path
     assert "5 cases can be used, 2 are refused" in output
 
 
+@pytest.mark.real
 def test_check_reads_real_cases() -> None:
     code, output = call("check", real_data("brats_mini"))
     assert code == 0

@@ -9,31 +9,29 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from idal_assets.anatomy import AnatomyError
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.profile import ProfileError, load_profile
 from idal_assets.progress import silently
 from idal_assets.settings import CohortSettings
-from idal_assets.steps.cohort import (
-    cohort_rows,
-    cohort_table,
-    ensure_raw_folder,
-    label_millilitres,
-    make_cohort,
-)
+from idal_assets.steps.cohort import cohort_rows, cohort_table, ensure_raw_folder, label_rows
 from idal_assets.store.database import read_table, record
 from idal_assets.study.cohort import (
-    CohortError,
     choose_cohort,
-    choose_roles,
+    label_millilitres,
     read_cohort,
     read_scanners,
     read_unchanged_case,
     save_cohort,
 )
+from idal_assets.study.making import make
+from idal_assets.study.roles import CohortError, choose_roles, draw_held_out
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import AFFINE, make_cases, save, write_brats_2023, write_msd, write_nnunet
-from idal_assets_tests.studies import make_study, make_the_cohort, with_settings
+from idal_assets_tests.studies import make_study, with_settings
+
+pytestmark = pytest.mark.unit
 
 NAMES = [f"c{number:02d}" for number in range(40)]
 RAW = Path("raw")
@@ -48,7 +46,8 @@ def with_role(found, role):
 
 
 def choose(raw, removal_sizes=(1, 2), **settings):
-    return choose_cohort(inspect_folder(raw), CohortSettings(**settings), removal_sizes)
+    report = inspect_folder(raw)
+    return choose_cohort(report, CohortSettings(**settings), report.anatomy, removal_sizes)
 
 
 # --- the draw ---
@@ -57,7 +56,7 @@ def choose(raw, removal_sizes=(1, 2), **settings):
 def test_the_same_seed_draws_the_same_roles_and_another_others():
     found = roles(seed=1, test=10, pretraining=5, donors=20)
     assert Counter(found.values()) == {"test": 10, "pretraining": 5, "donor": 20}
-    assert roles(reversed(NAMES), seed=1, test=10, pretraining=5, donors=20) == found
+    assert roles(NAMES[::-1], seed=1, test=10, pretraining=5, donors=20) == found
     assert with_role(roles(seed=2, test=10), "test") != with_role(found, "test")
 
 
@@ -86,6 +85,16 @@ def test_a_case_that_goes_moves_at_most_one_other():
     for gone in NAMES:
         after = roles([name for name in NAMES if name != gone], seed=3, test=10)
         assert len([name for name in after if before[name] != after[name]]) <= 1
+
+
+def test_the_draw_of_held_out_cases_follows_seed_and_names():
+    draws = {seed: draw_held_out(NAMES[:5], 0.2, seed) for seed in range(20)}
+    assert all(len(draw) == 1 and set(draw) <= set(NAMES[:5]) for draw in draws.values())
+    assert len({tuple(draw) for draw in draws.values()}) > 1
+    assert draw_held_out(NAMES[:5], 0.01, 0) == draws[0]
+    assert set(draws[0]) < set(draw_held_out(NAMES[:5], 0.5, 0))
+    with pytest.raises(CohortError, match=r"5 training cases, and candidates\.held_out_share 0\.95 would"):
+        draw_held_out(NAMES[:5], 0.95, 0)
 
 
 # --- lists ---
@@ -189,13 +198,12 @@ def test_pretraining_cases_train_the_baseline_and_are_not_segmented(tmp_path):
 @pytest.mark.parametrize("name", ["mini", "tiny"])
 def test_small_profiles_take_six_cases_and_not_five(tmp_path, name):
     profile = load_profile(name)
-    six = choose_cohort(
-        inspect_folder(write_msd(tmp_path / "six", make_cases(*"ABCDEF"))), profile.cohort, profile.removal.sizes
-    )
+    report = inspect_folder(write_msd(tmp_path / "six", make_cases(*"ABCDEF")))
+    six = choose_cohort(report, profile.cohort, report.anatomy, profile.removal.sizes)
     assert (len(six.donors), len(six.tests)) == (4, 2)
     five = inspect_folder(write_msd(tmp_path / "five", make_cases(*"ABCDE")))
     with pytest.raises(CohortError, match=r"3 donors are too few .* needs 4 \(it removes up to 2\)"):
-        choose_cohort(five, profile.cohort, profile.removal.sizes)
+        choose_cohort(five, profile.cohort, five.anatomy, profile.removal.sizes)
 
 
 def test_removal_needs_two_donors_more_than_it_takes(tmp_path):
@@ -305,8 +313,12 @@ def made(tmp_path):
     return choose(raw, donor_cases=("[A-E]",), test_cases=("F",))
 
 
+def read_again(cohort, case_id):
+    return read_unchanged_case(cohort.raw, cohort.case(case_id).facts)
+
+
 def test_an_unchanged_case_is_read(made):
-    np.testing.assert_array_equal(read_unchanged_case(made, "A").label, make_cases("A")[0].label)
+    np.testing.assert_array_equal(read_again(made, "A").label, make_cases("A")[0].label)
 
 
 def test_an_edited_case_is_not_read(made):
@@ -314,38 +326,38 @@ def test_an_edited_case_is_not_read(made):
     label[5, 4, 3] = 3
     save(made.raw / "labelsTr" / "A.nii.gz", label)
     with pytest.raises(CaseError, match=r"A: its files .* changed or went away .* materialize cohort again"):
-        read_unchanged_case(made, "A")
-    read_unchanged_case(made, "B")
+        read_again(made, "A")
+    read_again(made, "B")
 
 
 def test_a_case_of_another_time_is_not_read(made):
     path = made.raw / "imagesTr" / "A.nii.gz"
     os.utime(path, ns=(path.stat().st_atime_ns, path.stat().st_mtime_ns + 1))
     with pytest.raises(CaseError, match="changed or went away"):
-        read_unchanged_case(made, "A")
+        read_again(made, "A")
 
 
 def test_a_case_that_went_away_is_not_read(made):
     for name in ("imagesTr", "labelsTr"):
         (made.raw / name / "A.nii.gz").unlink()
     with pytest.raises(CaseError, match=r"A: its files .* changed or went away"):
-        read_unchanged_case(made, "A")
+        read_again(made, "A")
 
 
 def test_a_case_without_a_role_is_not_read(made):
     with pytest.raises(CaseError, match="G is not in the cohort"):
-        read_unchanged_case(made, "G")
+        read_again(made, "G")
 
 
 def test_a_raw_folder_may_move(tmp_path):
     study = make_study(tmp_path)
-    made_from = make_the_cohort(study).inputs_hash
+    made_from = make(study, "cohort")[0].inputs_hash
     new = tmp_path / "elsewhere" / "raw"
     shutil.copytree(study.raw, new)
     shutil.rmtree(study.raw)
     moved = Study(study.profile, study.folder.root, new, "tiny")
     # nothing says that the cohort is to be made again, so reading must not ask for it
-    assert make_the_cohort(moved).inputs_hash == made_from
+    assert make(moved, "cohort")[0].inputs_hash == made_from
     assert moved.read_case("case_0").label.sum() == make_cases("case_0")[0].label.sum()
     assert moved.cohort.raw == new
     with pytest.raises(CaseError):
@@ -357,38 +369,53 @@ def test_a_raw_folder_may_move(tmp_path):
 
 def test_cases_that_did_not_change_are_not_read_again(tmp_path):
     study = make_study(tmp_path)
-    version = make_the_cohort(study).version
+    version = make(study, "cohort")[0].version
     for path in study.raw.glob("imagesTr/*"):
         before = path.stat()
         path.write_bytes(bytes(before.st_size))
         os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     other = with_settings(study, {"cohort.minimum_donors": 3})
-    assert make_cohort(other, tmp_path, silently).version == version
+    record, made_now = make(other, "cohort")
+    assert made_now
+    assert record.version == version
+
+
+def test_a_scalar_that_is_no_region_of_the_dataset_is_refused_with_those_that_are(tmp_path):
+    study = make_study(tmp_path, {"similarity.scalar": "liver"})
+    with pytest.raises(
+        AnatomyError, match="no region 'liver' to score; take regions, labels or one of WT, TC, ET"
+    ):
+        make(study, "cohort")
 
 
 def test_the_table_of_cases_is_complete(tmp_path):
     raw = write_with_refused(tmp_path / "raw")
     found = choose(raw, go_on_without_refused=True, donor_cases=("[AEFG]",), test_cases=("H",))
-    record(tmp_path / "idal.duckdb", "cohort", cohort_rows(found), tmp_path / "lock")
-    table = read_table(tmp_path / "idal.duckdb", "cohort").set_index("case_id")
+    database = tmp_path / "idal.duckdb"
+    record(database, "cohort", cohort_rows(found), tmp_path / "lock")
+    table = read_table(database, "cohort").set_index("case_id")
     assert table["role"].to_dict() == {
         **dict.fromkeys("AEFG", "donor"),
         "H": "test",
         "I": "left over",
         **dict.fromkeys("BCD", "refused"),
     }
-    assert table.loc["A", ["oedema_voxels", "non_enhancing_voxels", "enhancing_voxels"]].tolist() == [6, 4, 2]
     assert table.loc["A", ["shape_x", "shape_y", "shape_z"]].tolist() == [6, 5, 4]
     # the spacing is the length of the affine's columns
     assert table.loc["I", ["spacing_x", "spacing_y", "spacing_z"]].tolist() == pytest.approx([1, 2, 3], rel=1e-6)
     assert (table["reason"] == "").to_dict() == {case: case in "AEFGH" for case in table.index}
     assert cohort_table(found)["role"].tolist() == ["donor"] * 4 + ["test"]
+    record(database, "case_label", label_rows(found), tmp_path / "lock")
+    labels = read_table(database, "case_label").pivot(index="case_id", columns=["value", "label"], values="voxels")
+    assert list(labels.columns) == [(1, "oedema"), (2, "non-enhancing tumour"), (3, "enhancing tumour")]
+    # of every verified case, whatever its role
+    assert labels.loc["A"].tolist() == labels.loc["I"].tolist() == [6, 4, 2]
+    assert list(labels.index) == list("AEFGHI")
 
 
 def test_label_volumes_are_in_millilitres(made):
     facts = made.case("A").facts.model_copy(update={"spacing": (10.0, 10.0, 5.0)})
-    volumes = {"oedema": 3.0, "non-enhancing tumour": 2.0, "enhancing tumour": 1.0}  # of 0.5 ml voxels
-    assert label_millilitres(facts) == volumes
+    assert label_millilitres(facts) == {1: 3.0, 2: 2.0, 3: 1.0}  # of 0.5 ml voxels
 
 
 def test_without_cases_and_without_a_phantom_the_profile_cannot_run(tmp_path):

@@ -10,6 +10,8 @@ import torch
 from idal_assets.nnunet.compute import Compute, _free_one, kept_memory, taken
 from idal_assets.settings import ComputeSettings
 
+pytestmark = pytest.mark.unit
+
 CARDS = ("card-a", "card-b")
 
 

@@ -7,8 +7,10 @@ import duckdb
 import pandas as pd
 import pytest
 
-from idal_assets.analysis import database
+from idal_assets.store import database
 from idal_assets.store.database import TABLES, RecordError, read_table, record
+
+pytestmark = pytest.mark.unit
 
 SPAWN = multiprocessing.get_context("spawn")
 PATIENCE = 60.0  # seconds; far more than the processes need, so that only a hang fails

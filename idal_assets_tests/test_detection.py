@@ -1,7 +1,6 @@
 """Known truth: which score finds the planted faults, by hand-worked numbers and on a finished run."""
 
 import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,21 +11,17 @@ import pytest
 from idal_assets.analysis.detection import auroc, best_scores, detection_table, given_cases, is_decoy
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.truth import CaseTruth, read_truth
-from idal_assets.steps.detection import (
-    candidate_scores,
-    known_truth,
-    load_candidates,
-    load_detection,
-    make_detection,
-    statement,
-)
-from idal_assets.steps.matrix import load_decision, load_ranking
-from idal_assets.steps.report_sections import truth_sections
-from idal_assets.store.database import read_table, record
+from idal_assets.steps.detection import load_detection, load_scores, statement, truth_sections
+from idal_assets.steps.similarity import load_decision, load_ranking
+from idal_assets.store.database import read_table
+from idal_assets.study.cohort import save_cohort
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import Task, make, shown
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
-from idal_assets_tests.studies import make_study, make_the_cohort
+from idal_assets_tests.studies import make_study, task_of
+
+pytestmark = pytest.mark.graph
 
 ROUND_OFF = 1e-12
 CASES = ["a", "b", "c", "d", "e", "f"]
@@ -141,7 +136,7 @@ def test_the_best_is_named_whichever_it_is():
 
 def test_the_cohort_knows_the_truth_and_another_truth_concerns_only_the_comparison(tmp_path):
     study = make_study(tmp_path)
-    make_the_cohort(study)
+    make(study, "cohort")
     select = GRAPH["fault_detection"].made_from["cohort"]
     version, unknown = study.version("cohort"), select(study, "cohort", None)
     donor, test = study.cohort.donors[0], study.cohort.tests[0]
@@ -150,13 +145,13 @@ def test_the_cohort_knows_the_truth_and_another_truth_concerns_only_the_comparis
     def write(**faults):
         cases = {case: {"subtype": "ring", "scanner": "A", "fault": faults.get(case)} for case in (donor, test)}
         (study.raw / "truth.json").write_text(json.dumps({"cases": cases}))
-        make_the_cohort(study)
+        make(study, "cohort")
         assert study.version("cohort") == version
         return select(study, "cohort", None)
 
     sound = write()
     assert study.cohort.truth[donor] == CaseTruth("ring", "A", None)
-    assert known_truth(study)["case_id"].tolist() == [donor]
+    assert study.cohort.planted == {donor: [None, "ring"]}
     assert write(**{test: "shift"}) == sound
     assert len({unknown, sound, write(**{donor: "shift"})}) == 3
 
@@ -173,7 +168,8 @@ def test_another_file_of_that_name_is_refused(tmp_path, text):
 
 def test_the_scores_are_those_of_ranking_and_decision(finished_run: FinishedRun):
     study = finished_run.study()
-    scores, ranking = candidate_scores(study), load_ranking(study).set_index("case_id")
+    scores = load_scores(study.path("fault_detection")).set_index("case_id").drop(columns=["fault", "subtype"])
+    ranking = load_ranking(study.path("case_ranking")).set_index("case_id")
     mode = study.profile.similarity.mode
     ranking = ranking.loc[scores.index]
     for name, column in (
@@ -195,11 +191,11 @@ def test_the_scores_are_those_of_ranking_and_decision(finished_run: FinishedRun)
 def test_file_database_and_report_know_the_truth(finished_run: FinishedRun):
     study = finished_run.study()
     truth = json.loads((study.raw / "truth.json").read_text())["cases"]
-    candidates = load_candidates(study).set_index("case_id")
-    assert sorted(candidates.index) == study.cohort.donors
-    faults = [truth[case]["fault"] for case in candidates.index]
-    assert candidates["fault"].tolist() == faults
-    found = load_detection(study)
+    scores = load_scores(study.path("fault_detection")).set_index("case_id")
+    assert sorted(scores.index) == study.cohort.donors
+    faults = [truth[case]["fault"] for case in scores.index]
+    assert scores["fault"].tolist() == faults
+    found = load_detection(study.path("fault_detection"))
     assert set(found["faults"]) == {sum(fault is not None for fault in faults)}
     assert set(found["cases"]) == {5}
     assert found.loc[found["offered"], "score"].tolist() == ["both means (robust)"]
@@ -209,44 +205,47 @@ def test_file_database_and_report_know_the_truth(finished_run: FinishedRun):
     assert set(recorded["detection_version"]) == {study.version("fault_detection")}
     page = (study.path("experiment_report") / "report.html").read_text()
     assert "Known truth" in page
-    assert statement(study, found) in page
+    assert statement(found, []) in page
 
 
 @pytest.fixture
 def other_truth(finished_run: FinishedRun, tmp_path: Path):
     """The finished run with other knowledge of its donors."""
-    shutil.copytree(finished_run.data_dir, tmp_path / "data", copy_function=shutil.copy2)
-    cohort = finished_run.study().cohort
+    copied = finished_run.copied_to(tmp_path)
 
     def known(truth: dict[str, CaseTruth]) -> Study:
-        text = cohort.model_copy(update={"truth": truth}).model_dump_json()
-        (tmp_path / "data" / "cohort" / "cohort.json").write_text(text)
-        study = Study.open(tmp_path / "data")
-        folder = study.path("fault_detection")
-        for file in folder.glob("*.p*"):
-            if file.name != "provenance.json":
-                file.unlink()
-        make_detection(study, folder)
+        study = copied.study()
+        save_cohort(study.cohort.model_copy(update={"truth": truth}), study.path("cohort"))
+        make(study, "fault_detection")
         return study
 
     return known
 
 
+def said_of(study: Study) -> str:
+    (said,) = shown(study, "fault_detection")["in_words"]
+    return said
+
+
+def report_of(study: Study) -> Task:
+    return task_of(study, "experiment_report")
+
+
 def test_the_best_score_is_named_with_that_of_the_ranking(finished_run: FinishedRun, other_truth):
-    ranking = load_ranking(finished_run.study())
+    ranking = load_ranking(finished_run.study().path("case_ranking"))
     best = ranking["case_id"].iloc[-1]
     study = other_truth(
         {case: CaseTruth("ring", "A", "shift" if case == best else None) for case in ranking["case_id"]}
     )
-    found = load_detection(study).set_index("score")
+    found = load_detection(study.path("fault_detection")).set_index("score")
     # the fault is the donor that the ranking thinks best
     assert found.loc["both means (robust)", ["auroc", "precision_at_k", "k", "decoys"]].tolist() == [0, 0, 1, 0]
     assert not found.loc["both means (robust)", "best"]
     assert found.loc[found["best"], "auroc"].eq(found["auroc"].max()).all()
-    said = statement(study, found.reset_index())
+    said = said_of(study)
     assert said.startswith(f"1 of 5 donors have a planted fault. Best at finding them: {found['best'].idxmax()}")
     assert "The ranking goes by both means (robust) (AUROC 0.000, 0% of the faults among the 1 worst" in said
-    assert [picture.title for picture in truth_sections(study)[0].pictures] == [
+    assert [picture.title for picture in truth_sections(report_of(study))[0].pictures] == [
         "Scores compared",
         "The ranking and the truth",
     ]
@@ -254,20 +253,17 @@ def test_the_best_score_is_named_with_that_of_the_ranking(finished_run: Finished
 
 def test_without_truth_the_comparison_is_empty_and_says_so(other_truth):
     study = other_truth({})
-    found = load_detection(study)
-    assert found.empty
-    assert statement(study, found) == "Nothing is known of the donors: the raw folder has no truth.json."
-    assert truth_sections(study) == []
+    assert load_detection(study.path("fault_detection")).empty
+    assert said_of(study) == "Nothing is known of the donors: the raw folder has no truth.json."
+    assert truth_sections(report_of(study)) == []
 
 
-def test_a_table_of_detections_empties_where_the_truth_is_lost(finished_run: FinishedRun, other_truth, tmp_path):
-    database, lock = tmp_path / "idal.duckdb", tmp_path / "lock"
-    ranking = load_ranking(finished_run.study())
+def test_a_table_of_detections_empties_where_the_truth_is_lost(finished_run: FinishedRun, other_truth):
+    ranking = load_ranking(finished_run.study().path("case_ranking"))
     known = {case: CaseTruth("ring", "A", "shift") for case in ranking["case_id"].head(1)}
     for truth, rows in ((known, True), ({}, False)):
         study = other_truth(truth)
-        record(database, "detection", make_detection(study, study.path("fault_detection")), lock)
-        assert bool(len(read_table(database, "detection"))) is rows
+        assert bool(len(read_table(study.folder.database, "detection"))) is rows
     assert not list(study.path("fault_detection").glob("*.png"))
 
 
@@ -276,15 +272,13 @@ def test_a_donor_of_which_nothing_is_known_is_left_out_and_named(finished_run: F
     donors = finished_run.study().cohort.donors
     left_out = next(case for case in donors if truth[case].fault is None)
     study = other_truth({case: known for case, known in truth.items() if case != left_out})
-    found = load_detection(study)
-    assert (found["cases"] == 4).all()
-    assert f"nothing is known of them: {left_out}." in statement(study, found)
+    assert (load_detection(study.path("fault_detection"))["cases"] == 4).all()
+    assert f"nothing is known of them: {left_out}." in said_of(study)
 
 
 def test_without_faults_no_score_wins(finished_run: FinishedRun, other_truth):
     truth = finished_run.study().cohort.truth
     study = other_truth({case: replace(known, fault=None) for case, known in truth.items()})
-    found = load_detection(study)
-    assert not found["best"].any()
-    assert "0 of 5 donors have a planted fault, so no score" in statement(study, found)
-    assert len(truth_sections(study)) == 1
+    assert not load_detection(study.path("fault_detection"))["best"].any()
+    assert "0 of 5 donors have a planted fault, so no score" in said_of(study)
+    assert len(truth_sections(report_of(study))) == 1

@@ -25,15 +25,17 @@ from idal_assets.imaging.download import MEGABYTE, DownloadError, fetch_archive
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import open_instance
-from idal_assets.orchestration.resources import Progress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.orchestration.runner import Runner
 from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile
 from idal_assets.progress import silently, terminal_bars
 from idal_assets.settings import CohortSettings
 from idal_assets.steps.cohort import ensure_raw_folder
-from idal_assets.study.cohort import choose_roles, needed_cases
+from idal_assets.study.roles import choose_roles, needed_cases
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, msd_entry, read_json, write_json, write_msd
+
+pytestmark = pytest.mark.unit
 
 CASES = tuple(f"BRATS_{number:03}" for number in range(1, 10))
 NAME = "Task01_BrainTumour"
@@ -562,7 +564,8 @@ def test_a_bad_address_or_checksum_is_named(tmp_path: Path, serving: Server, key
 
 def materialize_cohort(data: Path) -> dg.ExecuteInProcessResult:
     """As the UI does: the code location on the data folder, on its instance."""
-    job = build_definitions(StudyResource(data_dir=str(data)), Progress()).resolve_implicit_global_asset_job_def()
+    definitions = build_definitions(StudyResource(data_dir=str(data)), StepProgress())
+    job = definitions.resolve_implicit_global_asset_job_def()
     with open_instance(Study.open(data).folder) as instance:
         return job.execute_in_process(
             instance=instance, asset_selection=[dg.AssetKey("cohort")], raise_on_error=False

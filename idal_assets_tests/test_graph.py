@@ -11,19 +11,22 @@ import pytest
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.currency import all_states, inputs_unless_incomplete, other_training_cases
-from idal_assets.study.graph import GRAPH
+from idal_assets.study.graph import GRAPH, RAW_FOLDER
+from idal_assets.study.making import make
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import (
     READ_BY_THE_GRAPH,
     changed,
+    copied,
     give_new_version,
     make_study,
-    make_the_cohort,
     pretend,
     pretend_all,
     with_settings,
 )
+
+pytestmark = pytest.mark.unit
 
 CONTRACT = {
     "cohort": {"cohort": None, "raw_case": "case"},
@@ -84,11 +87,9 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def study(tmp_path):
+def study(made, tmp_path):
     """Everything made; tests of it may change it."""
-    study = make_study(tmp_path, LISTS)
-    pretend_all(study)
-    return study
+    return copied(made, tmp_path)
 
 
 # --- shape ---
@@ -105,7 +106,7 @@ def test_every_asset_comes_after_what_it_is_made_from():
     seen = []
     for name, node in GRAPH.items():
         assert name == node.name
-        assert set(node.made_from) <= set(seen), f"{name} comes before something that it is made from"
+        assert set(node.made_from) <= {*seen, RAW_FOLDER}, f"{name} comes before something that it is made from"
         seen.append(name)
 
 
@@ -114,7 +115,7 @@ def test_every_asset_leads_to_the_report():
     for node in reversed(GRAPH.values()):
         if node.name in needed:
             needed |= set(node.made_from)
-    assert needed == set(GRAPH)
+    assert needed == {*GRAPH, RAW_FOLDER}
 
 
 def test_partitions_follow_from_cohort_and_profile(made):
@@ -128,7 +129,9 @@ def test_partitions_follow_from_cohort_and_profile(made):
     assert keys["dice_matrix"] == [None]
 
 
-@pytest.mark.parametrize("module", ["settings", "layout", "artifacts", "study", "graph", "currency", "progress"])
+@pytest.mark.parametrize(
+    "module", ["profile", "store.artifacts", "study.study", "study.graph", "study.currency", "study.making"]
+)
 def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
     code = (
         f"import sys, idal_assets.{module}; print(*sorted({{'torch', 'dagster', 'nnunetv2'}} & set(sys.modules)))"
@@ -147,13 +150,13 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("cohort.go_on_without_refused", True, "cohort"),
         ("plans.memory_gb", 2.0, "nnunet_plans"),
         ("baseline.epochs", 3, "baseline_weights"),
-        ("variants.count", 3, "augmented_case"),
+        ("variants.count", 3, "augmented_case experiment_report"),
         ("case_model.learning_rate", 0.5, "case_model"),
         ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
-        ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection"),
-        ("similarity.linkage", "single", "dendrogram case_ranking fault_detection"),
+        ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection experiment_report"),
+        ("similarity.linkage", "single", "dendrogram case_ranking fault_detection experiment_report"),
         ("similarity.smallest_cluster", 2, "case_ranking fault_detection"),
         ("candidates.held_out_share", 0.5, ""),
         ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
@@ -161,10 +164,10 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "similarity.scalar",
             "WT",
-            "baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
-            "fault_detection",
+            "cohort baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
+            "fault_detection experiment_report",
         ),
-        ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection experiment_report"),
         ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
@@ -175,8 +178,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "seed",
             1,
-            "baseline_weights augmented_case case_model fold_model case_ranking removal_plan reduced_model "
-            "evidence",
+            "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
+            "reduced_model evidence experiment_report",
         ),
         (
             "compute.precision",
@@ -191,8 +194,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("compute.models_per_card", 2, ""),
         ("compute.compile", "off", ""),
         ("phantom.seed", 1, ""),
-        ("name", "other", ""),
-        ("description", "other", ""),
+        ("name", "other", "experiment_report"),
+        ("description", "other", "experiment_report"),
     ],
 )
 def test_a_setting_concerns_exactly(made, setting, value, assets):
@@ -250,17 +253,21 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         (
             "raw_case",
             "case_1",
-            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("removal_plan"),
+            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("removal_plan") | every("evidence"),
         ),
-        ("raw_case", "case_5", every("case_slices", ["case_5"])),
+        (
+            "raw_case",
+            "case_5",
+            every("case_slices", ["case_5"]) | every("evidence") | every("experiment_report"),
+        ),
         (
             "nnunet_plans",
             None,
             every("case_slices", DONORS + TESTS)
+            | every("augmented_case", DONORS)
             | every("baseline_weights")
             | every("fold_model", FOLDS)
-            | every("reduced_model", SETS)
-            | every("experiment_report"),
+            | every("reduced_model", SETS),
         ),
         (
             "case_slices",
@@ -271,16 +278,21 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("early_row", DONORS)
             | every("fold_model", ["fold_2"])
             | every("label_quality")
-            | every("training_set", SETS),
+            | every("training_set", SETS)
+            | every("reduced_model", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("baseline_comparison", None, every("experiment_report")),
         ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
-        ("augmented_case", "case_1", every("case_model", ["case_1"])),
+        ("augmented_case", "case_1", every("case_model", ["case_1"]) | every("experiment_report")),
         (
             "case_model",
             "case_1",
-            every("dice_row", ["case_1"]) | every("early_row", ["case_1"]) | every("cost"),
+            every("dice_row", ["case_1"])
+            | every("early_row", ["case_1"])
+            | every("convergence")
+            | every("cost")
+            | every("experiment_report"),
         ),
         (
             "dice_row",
@@ -288,6 +300,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("dice_matrix")
             | every("dendrogram")
             | every("case_ranking")
+            | every("convergence")
             | every("fault_detection")
             | every("cost"),
         ),
@@ -312,7 +325,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("evidence")
             | every("experiment_report"),
         ),
-        ("training_set", "worst_1", every("reduced_model", ["worst_1"]) | every("reduction_report")),
+        ("training_set", "worst_1", every("reduced_model", ["worst_1"])),
         ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"]) | every("cost")),
         ("reduced_evaluation", "worst_1", every("reduction_report") | every("evidence") | every("cost")),
         ("reduction_report", None, every("experiment_report")),
@@ -330,23 +343,36 @@ def test_a_new_version_concerns_exactly(study, asset, key, expected):
     assert differences(before, hashes(study)) == expected
 
 
+def test_a_case_that_a_set_removed_does_not_concern_its_network(study):
+    (study.path("training_set", "worst_1") / "kept.json").write_text(json.dumps(DONORS[1:]))
+    before = hashes(study)
+    give_new_version(study, "case_slices", DONORS[0])
+    concerned = {key for asset, key in differences(before, hashes(study)) if asset == "reduced_model"}
+    assert concerned == set(SETS) - {"worst_1"}
+
+
 # --- candidates for the baseline ---
 
 IN_2D, IN_3D = ("2d_dice_ce", "2d_ce"), ("3d_dice_ce",)
 ALL_CANDIDATES = every("baseline_candidate", IN_2D + IN_3D)
 
 
-@pytest.fixture
-def with_candidates(tmp_path):
-    study = make_study(tmp_path, {**LISTS, "candidates.names": IN_2D + IN_3D})
+@pytest.fixture(scope="module")
+def made_with_candidates(tmp_path_factory):
+    study = make_study(tmp_path_factory.mktemp("candidates"), {**LISTS, "candidates.names": IN_2D + IN_3D})
     pretend_all(study)
     return study
+
+
+@pytest.fixture
+def with_candidates(made_with_candidates, tmp_path):
+    return copied(made_with_candidates, tmp_path)
 
 
 def rewrite(study, asset, **content):
     """Changes a file of an artifact that the graph reads, with the version that it has."""
     name, before = READ_BY_THE_GRAPH[asset]
-    (study.path(asset) / name).write_text(json.dumps({**before, **content}))
+    (study.path(asset) / name).write_text(json.dumps({**before(study), **content}))
 
 
 @pytest.mark.parametrize(
@@ -358,7 +384,7 @@ def rewrite(study, asset, **content):
         ("baseline.loss", "ce", every("baseline_weights")),
         ("inference.surface_distances", False, every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
-        ("candidates.best_becomes_baseline", True, every("baseline_weights")),
+        ("candidates.best_becomes_baseline", True, every("baseline_weights") | every("experiment_report")),
     ],
 )
 def test_a_setting_of_candidates_concerns_exactly(with_candidates, setting, value, expected):
@@ -457,7 +483,7 @@ def test_another_role_of_a_receiver_decides_too(tmp_path):
     pretend_all(study)
     before = hashes(study)
     other = with_settings(study, {"cohort.test_cases": (*TESTS, "case_4"), "cohort.validation_cases": ("case_7",)})
-    make_the_cohort(other)
+    make(other, "cohort")
     pretend(other, "raw_case", "case_7")
     pretend(other, "case_slices", "case_7")
     rows_again(other)
@@ -482,7 +508,7 @@ def test_nothing_can_be_made_before_what_it_is_made_from(tmp_path):
     study = make_study(tmp_path, LISTS)
     with pytest.raises(NotMadeError, match="cohort has not been made yet; materialize cohort first"):
         GRAPH["raw_case"].keys(study)
-    make_the_cohort(study)
+    make(study, "cohort")
     with pytest.raises(NotMadeError, match="raw_case of case_2 has not been made yet; materialize raw_case first"):
         GRAPH["case_slices"].inputs(study, "case_2")
     pretend(study, "raw_case", "case_2")
@@ -503,7 +529,7 @@ def test_files_of_the_same_content_concern_only_the_cohort(study):
     rewrite_same_content(study.raw / "imagesTr" / "case_1.nii.gz")
     assert differences(before, hashes(study)) == every("cohort")
     version = study.version("cohort")
-    assert make_the_cohort(study).version == version
+    assert make(study, "cohort")[0].version == version
     assert all_current(study)
 
 
@@ -512,7 +538,7 @@ def test_an_edited_case_concerns_itself_alone(study):
     label = make_case("case_1", seed=1).label
     label[5, 4, 3] = 3
     save(study.raw / "labelsTr" / "case_1.nii.gz", label)
-    make_the_cohort(study)
+    make(study, "cohort")
     concerned = differences(before, hashes(study))
     assert {place for place in concerned if place[0] == "raw_case"} == {("raw_case", "case_1")}
 
@@ -521,7 +547,7 @@ def test_a_known_scanner_concerns_the_evidence_alone(study):
     before = hashes(study)
     (study.raw / "cases.csv").write_text("case_id,scanner\ncase_1,A\n")
     assert differences(before, hashes(study)) == every("cohort")
-    make_the_cohort(study)
+    make(study, "cohort")
     assert differences(before, hashes(study)) == every("cohort") | every("evidence")
     assert outdated(study) == every("evidence") | every("experiment_report")
 
@@ -531,11 +557,21 @@ def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
     added = [make_case(f"case_{number}", seed=number) for number in (*range(8), 9)]
     write_msd(study.raw, added)
     more = with_settings(study, {"cohort.donor_cases": (*DONORS, "case_9")})
-    make_the_cohort(more)
+    make(more, "cohort")
     after = hashes(more)
     assert after["case_slices", "case_9"] is None
     for asset, keys in (("raw_case", DONORS + TESTS), ("augmented_case", DONORS), ("case_model", DONORS)):
         assert all(after[asset, key] == before[asset, key] for key in keys)
+
+
+def test_a_donor_that_left_outdates_what_still_names_it(study):
+    other = with_settings(study, {"cohort.donor_cases": (*DONORS[1:], "case_4")})
+    make(other, "cohort")
+    states = all_states(other)
+    assert set(states["reduced_model"].values()) == {"outdated"}
+    assert DONORS[0] not in states["case_slices"]
+    # the training set of before names it as long as there is no other plan
+    assert DONORS[0] in GRAPH["reduced_model"].inputs(other, "all").made_from["case_slices"]
 
 
 def test_a_donor_that_becomes_a_test_case_concerns_every_row(tmp_path):
@@ -544,7 +580,7 @@ def test_a_donor_that_becomes_a_test_case_concerns_every_row(tmp_path):
     pretend_all(study)
     before = hashes(study)
     fewer = with_settings(study, {"cohort.donor_cases": DONORS, "cohort.test_cases": (*TESTS, "case_4")})
-    make_the_cohort(fewer)
+    make(fewer, "cohort")
     # the receivers and their slices are the same as before, but surface distances are asked for one case more
     concerned = differences(before, hashes(fewer))
     assert {place for place in concerned if place[0] == "dice_row"} == every("dice_row", donors)
@@ -573,7 +609,7 @@ def test_states_of_a_new_study(tmp_path):
     assert states["cohort"] == {None: "missing"}
     assert states["case_model"] == {}
     assert states["training_set"] == dict.fromkeys(SETS, "missing")
-    make_the_cohort(study)
+    make(study, "cohort")
     assert all_states(study)["cohort"] == {None: "current"}
     assert all_states(study)["case_model"] == dict.fromkeys(DONORS, "missing")
 

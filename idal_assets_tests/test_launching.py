@@ -17,27 +17,28 @@ import torch
 from idal_assets.analysis.similarity import IncompleteMatrixError
 from idal_assets.imaging.case import CaseError
 from idal_assets.orchestration import retries
+from idal_assets.orchestration.assets import ACCELERATOR
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
 from idal_assets.orchestration.jobs import COST_TAG, PURPOSES
 from idal_assets.orchestration.launchpad import FIXED
-from idal_assets.orchestration.pools import ACCELERATOR
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import may_pass
 from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, with_changes
-from idal_assets.steps import matrix
-from idal_assets.study.cohort import CohortError
+from idal_assets.steps import similarity
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import Task
+from idal_assets.study.roles import CohortError
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
+
+pytestmark = pytest.mark.graph
 
 
 @pytest.fixture
 def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
-    data_dir = tmp_path / "data"
-    shutil.copytree(finished_run.data_dir, data_dir, copy_function=shutil.copy2)
-    return FinishedRun(data_dir, "")
+    return finished_run.copied_to(tmp_path)
 
 
 @pytest.fixture
@@ -319,14 +320,14 @@ def test_a_run_tries_again_what_can_pass(
 ) -> None:
     tried = []
 
-    def fail_at_first(study: Study, folder: Path) -> None:
-        tried.append(folder)
+    def fail_at_first(task: Task) -> None:
+        tried.append(task)
         if len(tried) <= failures:
             raise error
-        real(study, folder)
+        real(task)
 
-    real = matrix.make_dendrogram
-    monkeypatch.setattr(matrix, "make_dendrogram", fail_at_first)
+    real = similarity.make_dendrogram
+    monkeypatch.setattr(similarity, "make_dendrogram", fail_at_first)
     monkeypatch.setattr(retries, "SECONDS_TO_WAIT", 0)
     shutil.rmtree(copied.study().path("dendrogram"))
     result = materialize(copied, instance, "dendrogram")

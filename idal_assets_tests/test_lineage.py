@@ -7,18 +7,18 @@ from typing import Any
 
 import dagster as dg
 import duckdb
-import nibabel as nib
-import numpy as np
 import pandas as pd
 import pytest
 import yaml
 
 from idal_assets.profile import PROFILE_FOLDER
-from idal_assets.steps.reductions import load_plan
+from idal_assets.steps.removal import load_plan
 from idal_assets.store.artifacts import content_hash
 from idal_assets.store.database import read_table
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun, idal
+
+pytestmark = pytest.mark.graph
 
 ROOT = Path(__file__).parents[1]
 
@@ -98,7 +98,7 @@ def test_graph_metadata_and_database_agree_on_the_cases(finished_run: FinishedRu
     removed = removed_by_graph(finished_run.study(), name)
     assert removed_by_metadata(finished_run, name) == removed
     assert removed_by_database(finished_run, name) == removed
-    assert removed == set(load_plan(finished_run.study().path("removal_plan"))[name])
+    assert removed == set(load_plan(finished_run.study().path("removal_plan")).removed[name])
     assert len(removed) == {"all": 0, "worst_1": 1, "worst_2": 2, "random_2_r01": 2}.get(name, len(removed))
 
 
@@ -138,8 +138,8 @@ def test_models_and_rows_name_the_versions_that_they_came_from(finished_run: Fin
     assert row["model_version"] == study.version("case_model", donor)
     shown = {cell["receiver"]: cell["receiver_version"] for cell in rows_of(row["cells_by_receiver"])}
     assert shown == {case: study.version("case_slices", case) for case in study.cohort.receivers}
-    tests = content_hash(study.cohort.tests)
-    assert row["made_from"] == {"cohort": tests, "case_model": row["model_version"], "case_slices": shown}
+    read = content_hash({"tests": study.cohort.tests, "anatomy": study.cohort.anatomy.version})
+    assert row["made_from"] == {"cohort": read, "case_model": row["model_version"], "case_slices": shown}
     assert (row["cells_computed"], row["cells_taken_over"]) == (len(shown), 0)
 
 
@@ -234,32 +234,3 @@ def test_another_scalar_trains_and_segments_nothing_again_that_it_leaves_unchang
         "WHERE m.region = 'mean' AND w.region = 'WT' AND m.dice IS DISTINCT FROM w.dice",
     )
     assert scalars == [(0,)]
-
-
-def test_an_edited_test_case_costs_one_cell_a_row(finished_run: FinishedRun, tmp_path: Path) -> None:
-    shutil.copytree(finished_run.data_dir, tmp_path / "data", copy_function=shutil.copy2)
-    study = Study.open(tmp_path / "data")
-    edited = study.cohort.tests[0]
-    file = study.raw / "labelsTr" / f"{edited}.nii.gz"
-    label = nib.load(file)
-    voxels = np.asarray(label.dataobj).copy()
-    voxels[voxels == 3] = 1
-    nib.save(nib.Nifti1Image(voxels, label.affine, label.header), file)
-    run = FinishedRun(tmp_path / "data", "")
-    done = idal("run", "--data-dir", run.data_dir)
-    assert done.returncode == 0, done.stdout + done.stderr
-    receivers, tests = len(study.cohort.receivers), len(study.cohort.tests)
-    for asset, keys, cells in (
-        ("dice_row", study.cohort.donors, receivers),
-        ("reduced_evaluation", study.removal_sets, tests),
-    ):
-        for key in keys:
-            shown = metadata(run, asset, key)
-            assert (shown["cells_computed"], shown["cells_taken_over"]) == (1, cells - 1)
-    changed = query(
-        run.data_dir,
-        "SELECT DISTINCT receiver FROM dice JOIN history.dice AS old USING (donor, receiver, region) "
-        "WHERE NOT old.latest AND (old.receiver_version, old.tp, old.fp, old.fn) "
-        "IS DISTINCT FROM (dice.receiver_version, dice.tp, dice.fp, dice.fn)",
-    )
-    assert changed == [(edited,)]

@@ -17,6 +17,8 @@ from idal_assets.study.study import Study
 from idal_assets_tests.conftest import idal
 from idal_assets_tests.live_ui import live_ui, processes_of_group, wait_until
 
+pytestmark = pytest.mark.live
+
 PROFILE = """
 phantom: {train_cases: 3, test_cases: 1, faults: 0, rare: 0, shape: [32, 40, 8], spacing: [4.0, 4.0, 8.0]}
 cohort: {test_cases: [phantom_test_*], minimum_donors: 3}

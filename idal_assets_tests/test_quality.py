@@ -1,40 +1,45 @@
 """Labels judged out of fold: by networks that have not seen them, with cleanlab's score, beside the ranking."""
 
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
 import numpy as np
 import pandas as pd
 import pytest
-import yaml
-from idal_assets.steps.folds import score_labels, train_fold_model
-from idal_assets.steps.matrix import load_ranking
 
 from idal_assets.analysis.quality import label_quality
 from idal_assets.analysis.scores import MEAN, confusion, score_table
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, REGIONS
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.plots.quality import label_quality_figure
-from idal_assets.profile import PROFILE_FOLDER
-from idal_assets.progress import silently
 from idal_assets.steps import networks
 from idal_assets.steps.quality import load_label_quality
-from idal_assets.study.cohort import CohortError, draw_folds
+from idal_assets.steps.similarity import load_ranking
+from idal_assets.study.currency import is_kept
+from idal_assets.study.graph import GRAPH
+from idal_assets.study.making import make, make_all
+from idal_assets.study.roles import CohortError, draw_folds
 from idal_assets.study.study import NotMadeError, Study
-from idal_assets_tests.conftest import FinishedRun, idal
+from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.small_models import ANATOMIES
-from idal_assets_tests.studies import make_study, make_the_cohort, pretend_all, with_settings
+from idal_assets_tests.studies import make_study, pretend_all, with_settings
+
+pytestmark = pytest.mark.graph
 
 ROUND_OFF = 1e-12
 NAMES = [f"case_{number:03}" for number in range(103)]
 
 # --- the score ---
+
+
+def quality(label, probabilities):
+    return label_quality(label, probabilities, BRAIN_TUMOUR)
 
 
 def drawn(seed=0, shape=(3, 6, 5)):
@@ -51,20 +56,18 @@ def test_the_score_is_the_formula_over_the_brain(seed):
         float(probabilities[value][place]) for place, value in np.ndenumerate(label) if value >= 0
     ]  # fmt: skip
     weights = [np.exp((1 - value) / 0.1) for value in given]
-    assert label_quality(label, probabilities, BRAIN_TUMOUR) == pytest.approx(
-        np.average(given, weights=weights), abs=ROUND_OFF
-    )
+    assert quality(label, probabilities) == pytest.approx(np.average(given, weights=weights), abs=ROUND_OFF)
 
 
 def test_what_lies_outside_the_brain_does_not_count():
     label, probabilities = drawn()
-    expected = label_quality(label, probabilities, BRAIN_TUMOUR)
+    expected = quality(label, probabilities)
     other = probabilities.copy()
     other[:, label < 0] = 0.25
-    assert label_quality(label, other, BRAIN_TUMOUR) == expected
-    assert label_quality(
-        np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3]), BRAIN_TUMOUR
-    ) == (pytest.approx(expected, abs=ROUND_OFF))
+    assert quality(label, other) == expected
+    assert quality(np.pad(label, 4, constant_values=-1), np.pad(probabilities, [(0, 0), *[(4, 4)] * 3])) == (
+        pytest.approx(expected, abs=ROUND_OFF)
+    )
 
 
 def test_regions_are_as_sure_as_the_least_sure_of_them():
@@ -80,7 +83,7 @@ def test_regions_are_as_sure_as_the_least_sure_of_them():
 
 def test_what_nobody_labelled_does_not_count():
     label, probabilities = drawn()
-    expected = label_quality(label, probabilities, BRAIN_TUMOUR)
+    expected = quality(label, probabilities)
     unknown = np.where(label < 0, 4, label).astype(np.int8)
     assert label_quality(unknown, probabilities, ANATOMIES["ignored"]) == expected
     assert np.isnan(label_quality(np.full_like(label, 4), probabilities, ANATOMIES["ignored"]))
@@ -95,7 +98,7 @@ def test_a_wrong_label_lowers_the_score():
     for wrong in range(4):
         doubtful = label.copy()
         doubtful[1, 2, 2 : 2 + wrong] = 3
-        scores.append(label_quality(doubtful, sure, BRAIN_TUMOUR))
+        scores.append(quality(doubtful, sure))
     assert scores[0] == pytest.approx(0.97, abs=1e-6)
     assert scores == sorted(scores, reverse=True)
     assert len(set(scores)) == len(scores)
@@ -131,7 +134,7 @@ def test_more_folds_than_donors_are_refused(tmp_path):
     with pytest.raises(
         CohortError, match=r"6 donors cannot be divided into 7 folds; .* smaller out_of_fold\.folds"
     ):
-        make_the_cohort(study)
+        make(study, "cohort")
 
 
 # --- a finished run ---
@@ -175,11 +178,12 @@ def test_a_fold_trains_on_what_its_record_says(
         raise InterruptedError
 
     monkeypatch.setattr(networks, "train", stop)
-    study = finished_run.study()
+    study = finished_run.copied_to(tmp_path).study()
+    shutil.rmtree(study.path("fold_model", fold))
     with pytest.raises(InterruptedError):
-        train_fold_model(study, fold, tmp_path, silently)
+        make(study, "fold_model", fold)
     assert len(given) == 1
-    assert set(given[0]) == learned_from(study, fold)
+    assert set(given[0]) == learned_from(finished_run.study(), fold)
     assert not set(given[0]) & set(study.cohort.tests)
 
 
@@ -187,7 +191,7 @@ def test_the_scores_are_those_of_the_networks_on_disk(finished_run: FinishedRun,
     study = finished_run.study()
     cases = SlicesOnDisk({name: study.path("case_slices", name) for name in study.cohort.donors}, 1.0)
     plans = Plans.load(study.path("nnunet_plans"))
-    written = load_label_quality(study.path("label_quality"), "regions").set_index("case_id")
+    written = load_label_quality(study.path("label_quality"), ("WT", "TC", "ET")).set_index("case_id")
     profile = study.profile
     with taken(profile.compute) as compute:
         for fold, rows in scores.groupby("fold"):
@@ -196,10 +200,10 @@ def test_the_scores_are_those_of_the_networks_on_disk(finished_run: FinishedRun,
             names = list(dict.fromkeys(rows["case_id"]))
             for case, predicted, found in predictor.segment_with_probabilities(cases, names):
                 counts = ["region", "tp", "fp", "fn"]
-                expected = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), BRAIN_TUMOUR.regions)
+                expected = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), REGIONS)
                 one = rows[rows["case_id"] == case.case_id].reset_index(drop=True)
                 pd.testing.assert_frame_equal(one[counts], expected[counts])
-                assert written.loc[case.case_id, "label_quality"] == label_quality(case.label, found, BRAIN_TUMOUR)
+                assert written.loc[case.case_id, "label_quality"] == quality(case.label, found)
                 dice = expected.set_index("region").loc[["WT", "TC", "ET"], "dice"].mean()
                 assert written.loc[case.case_id, "out_of_fold_dice"] == pytest.approx(dice, abs=ROUND_OFF)
 
@@ -207,12 +211,12 @@ def test_the_scores_are_those_of_the_networks_on_disk(finished_run: FinishedRun,
 def test_the_ranking_has_both_rivals_in_file_database_and_report(finished_run: FinishedRun):
     study = finished_run.study()
     rivals = ["case_id", "out_of_fold_dice", "label_quality"]
-    expected = load_label_quality(study.path("label_quality"), study.profile.similarity.scalar)[rivals]
+    expected = load_label_quality(study.path("label_quality"), ("WT", "TC", "ET"))[rivals]
     assert expected[rivals[1:]].stack().between(0, 1).all()
     expected = expected.sort_values("case_id", ignore_index=True)
     with duckdb.connect(str(study.folder.database), read_only=True) as connection:
         recorded = connection.table("case_score").df()
-    for found in (load_ranking(study), recorded):
+    for found in (load_ranking(study.path("case_ranking")), recorded):
         assert found["rank"].tolist() == sorted(found["rank"]) == list(range(1, 6))
         pd.testing.assert_frame_equal(found[rivals].sort_values("case_id", ignore_index=True), expected)
     page = (study.path("experiment_report") / "report.html").read_text()
@@ -223,7 +227,7 @@ def test_the_ranking_has_both_rivals_in_file_database_and_report(finished_run: F
 def test_the_scalar_is_chosen_when_the_scores_are_read(finished_run: FinishedRun, scores: pd.DataFrame):
     folder = finished_run.study().path("label_quality")
     whole = scores[scores["region"] == "WT"].set_index("case_id")["dice"]
-    found = load_label_quality(folder, "WT").set_index("case_id")["out_of_fold_dice"]
+    found = load_label_quality(folder, ("WT",)).set_index("case_id")["out_of_fold_dice"]
     pd.testing.assert_series_equal(found.sort_index(), whole.sort_index(), check_names=False)
     assert MEAN not in set(scores["region"])
 
@@ -237,32 +241,27 @@ def test_a_network_that_has_seen_a_donor_of_its_fold_does_not_judge_it(tmp_path)
     with pytest.raises(
         NotMadeError, match=r"fold_model of fold_1 has learned from case_\d.*; materialize it again"
     ):
-        score_labels(other, tmp_path, silently)
-
-
-@pytest.fixture
-def without_folds(finished_run: FinishedRun, tmp_path: Path) -> Iterator[tuple[Study, str]]:
-    """The finished run under a profile without folds."""
-    shutil.copytree(finished_run.data_dir, tmp_path / "data", copy_function=shutil.copy2)
-    profile = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
-    (tmp_path / "own.yaml").write_text(yaml.safe_dump({**profile, "out_of_fold": {"folds": 0}}))
-    done = idal("run", "--profile", tmp_path / "own.yaml", "--data-dir", tmp_path / "data")
-    assert done.returncode == 0, done.stdout + done.stderr
-    yield Study.open(tmp_path / "data"), done.stdout
+        make(other, "label_quality")
 
 
 def test_without_folds_nothing_is_trained_and_the_ranking_stays(
-    finished_run: FinishedRun, without_folds: tuple[Study, str]
+    finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    before, (study, _) = finished_run.study(), without_folds
-    ranking = load_ranking(study)
+    before, copied = finished_run.study(), finished_run.copied_to(tmp_path)
+    study = with_settings(copied.study(), {"out_of_fold.folds": 0})
+    monkeypatch.delattr(networks, "train")
+    make_all(study, "removal_plan")
+    with copied.instance() as instance:
+        register_partitions(study, instance)
+        assert instance.get_dynamic_partitions("fold") == []
+    ranking = load_ranking(study.path("case_ranking"))
     rivals = ["out_of_fold_dice", "label_quality"]
     assert ranking[rivals].isna().all(axis=None)
-    pd.testing.assert_frame_equal(ranking.drop(columns=rivals), load_ranking(before).drop(columns=rivals))
+    expected = load_ranking(before.path("case_ranking"))
+    pd.testing.assert_frame_equal(ranking.drop(columns=rivals), expected.drop(columns=rivals))
     for name in study.removal_sets:
-        assert study.provenance("reduced_model", name) == before.provenance("reduced_model", name)
-    with FinishedRun(study.folder.root, "").instance() as instance:
-        assert instance.get_dynamic_partitions("fold") == []
+        make(study, "training_set", name)
+        assert is_kept(study, GRAPH["reduced_model"], name)
     assert not (study.path("label_quality") / "label_quality.png").exists()
 
 

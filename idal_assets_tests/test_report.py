@@ -7,19 +7,20 @@ import pandas as pd
 import pytest
 
 from idal_assets.plots.style import new_figure, png_bytes
-from idal_assets.profile import load_profile
 from idal_assets.report.html import (
     KEPT,
     REMOVED,
     Picture,
     ReportContent,
     ReportSection,
-    Table,
+    ReportTable,
     render_report,
 )
 from idal_assets.steps.evidence import Evidence
 from idal_assets.steps.report import summary
-from idal_assets.steps.report_sections import decision_sentences
+from idal_assets.steps.similarity import decision_sentences
+
+pytestmark = pytest.mark.unit
 
 ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
@@ -55,7 +56,7 @@ def content(*sections: ReportSection, facts=(("Profile", "phantom"),)) -> Report
 
 
 def table_page(columns, rows) -> Page:
-    table = Table("A table", columns, rows)
+    table = ReportTable("A table", columns, rows)
     return Page(render_report(content(ReportSection("Part", "part", tables=[table]))))
 
 
@@ -90,7 +91,7 @@ def test_text_is_inert_wherever_it_stands(place):
     words = dict.fromkeys(["title", "summary", "fact", "section", "text", "cell", "picture", "head"], "x")
     words[place] = ATTACK
     picture = Picture(words["picture"], png_bytes(new_figure(1, 1)), words["picture"])
-    table = Table(words["head"], [words["head"]], [[words["cell"]]], words["head"])
+    table = ReportTable(words["head"], [words["head"]], [[words["cell"]]], words["head"])
     section = ReportSection(words["section"], "part", words["text"], [table], [picture])
     text = render_report(
         ReportContent(words["title"], words["summary"], [(words["fact"], words["fact"])], [section])
@@ -161,7 +162,7 @@ def summarized(**claims):
         }
     )
     found = Evidence(effects, pd.DataFrame(), pd.DataFrame(), [])
-    return summary(CHANGE, found, pd.DataFrame({"case_id": list("cabd")}), load_profile("tiny"))
+    return summary(CHANGE, found, pd.DataFrame({"case_id": list("cabd")}), "mean of WT, TC and ET")
 
 
 def test_a_set_that_removes_nothing_is_no_reduction():

@@ -10,7 +10,9 @@ from pydantic import ValidationError
 
 from idal_assets.imaging.phantom import plan_cases
 from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, profile_names
-from idal_assets.study.cohort import choose_roles
+from idal_assets.study.roles import choose_roles
+
+pytestmark = pytest.mark.unit
 
 TRAINING = {"epochs": 1}
 SMALLEST = {"baseline": TRAINING, "case_model": TRAINING, "reduced": TRAINING}
@@ -93,7 +95,6 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
         ({"baseline": {"epochs": 0}}, "baseline.epochs: .*greater than or equal to 1 .*found 0"),
         ({"baseline": {"epochs": 2.5}}, "baseline.epochs: .*integer.*found 2.5"),
         ({"baseline": {}}, "baseline.epochs: Field required"),
-        ({"similarity": {"scalar": "mean"}}, "similarity.scalar: .*'regions'.*found 'mean'"),
         ({"removal": {"sizes": [5, "many"]}}, "removal.sizes.1: .*found 'many'"),
         ({"removal": {"sizes": [7, 5]}}, r"removal: .*rise strictly, not \[7, 5\]"),
         ({"removal": {"sizes": [5, 5]}}, "removal: .*rise strictly"),

@@ -10,21 +10,23 @@ from unittest import mock
 import dagster as dg
 import nibabel as nib
 import numpy as np
+import pytest
 import yaml
+from rich.progress import Progress as Bars
 
 from idal_assets.imaging.phantom import write_phantom
-from idal_assets.orchestration.automation import AUTOMATIC_TAG
 from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import open_instance
-from idal_assets.orchestration.partitions import PARTITIONS
-from idal_assets.orchestration.resources import Progress, StudyResource
-from idal_assets.orchestration.runner import QUIET
+from idal_assets.orchestration.instance import AUTOMATIC_TAG, open_instance
+from idal_assets.orchestration.resources import StepProgress, StudyResource
+from idal_assets.orchestration.runner import QUIET, Runner
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
 from idal_assets.settings import PhantomSettings
-from idal_assets.study.currency import all_states
-from idal_assets.study.graph import GRAPH
+from idal_assets.study.currency import all_states, survey
+from idal_assets.study.graph import GRAPH, PARTITIONS
+from idal_assets.study.making import make
 from idal_assets.study.study import Study
+from idal_assets_tests.conftest import made_once
 from idal_assets_tests.raw_folders import msd_entry
 
 DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 5))
@@ -64,8 +66,7 @@ def after_edited_donor(
 ) -> Places:
     """Also after one has arrived; `refolded` and `retrained` are folds and sets whose training cases changed."""
     return (
-        once("cohort")
-        + once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
+        once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
         + once("fold_model", keys=refolded)
         + once("label_quality")
         + after_other_rows(donors, retrained)
@@ -73,11 +74,7 @@ def after_edited_donor(
 
 
 def after_removed_case(donors_left: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]) -> Places:
-    return (
-        once("cohort", "label_quality")
-        + once("fold_model", keys=refolded)
-        + after_other_rows(donors_left, retrained)
-    )
+    return once("label_quality") + once("fold_model", keys=refolded) + after_other_rows(donors_left, retrained)
 
 
 def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
@@ -86,12 +83,8 @@ def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
         + once("raw_case", "case_slices", keys=[case])
         + once("dice_row", keys=donors)
         + once("reduced_evaluation", keys=SETS)
-        + once(*MATRIX, *REPORTS, *COST)
+        + once(*MATRIX, "convergence", *REPORTS, *COST)
     )
-
-
-def after_other_case_models(donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    return once("case_model", keys=donors) + after_other_rows(donors, retrained)
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
@@ -119,6 +112,33 @@ def new_world(root: Path) -> "World":
     return World(root)
 
 
+def finished_world(factory: pytest.TempPathFactory) -> Path:
+    """A finished run of little training, once for the tests of all processes; they copy it."""
+
+    def run(root: Path) -> None:
+        world = new_world(root / "world")
+        with world.instance:
+            Runner(world.study, world.instance, Bars(disable=True), silently).run()
+
+    return made_once(factory, "world", run) / "world"
+
+
+def rerun(study: Study) -> Places:
+    """Makes what is due until nothing is, without Dagster; says what was made, and how often."""
+    found: Places = Counter()
+    make(study, "cohort")
+    while places := [
+        (asset, key)
+        for asset, standings in survey(study).items()
+        for key, standing in standings.items()
+        if standing.due
+    ]:
+        for asset, key in places:
+            make(study, asset, key, by_itself=True)
+        found.update(places)
+    return found
+
+
 class World:
     """A study with its instance, driven as the daemon drives it: looks, conditions, runs."""
 
@@ -138,7 +158,7 @@ class World:
 
     def reload(self) -> None:
         """Loads the code location again, which reads how the switches are delivered."""
-        self.definitions = build_definitions(self.resource, Progress(silently))
+        self.definitions = build_definitions(self.resource, StepProgress(silently))
         self._job = self.definitions.resolve_implicit_global_asset_job_def()
 
     def change_profile(self, **sections: dict[str, Any]) -> None:

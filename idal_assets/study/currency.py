@@ -141,11 +141,17 @@ def _standing(study: Study, node: Node, key: str | None, unseen: Collection[str]
     state: State = "outdated" if present else "missing"
     if inputs is None:
         return Standing(state)
-    is_ready = all(above[asset][place].state == "current" for asset, place in _sources(inputs, key))
+    is_ready = all(_is_current(above, *source) for source in _sources(inputs, key))
     if present and _was_made_from(present, inputs, without):
         return Standing("current" if is_ready else "outdated")
     due = content_hash([inputs.hash(), present.written if present else None])
     return Standing(state, due if is_ready else None)
+
+
+def _is_current(above: Survey, asset: str, key: str | None) -> bool:
+    """Whether an upstream artifact is current; one of a case that left may still lie there, and is not."""
+    standing = above[asset].get(key)
+    return standing is not None and standing.state == "current"
 
 
 def _was_made_from(present: Provenance, inputs: Inputs, without: Collection[str]) -> bool:
