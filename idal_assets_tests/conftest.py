@@ -12,11 +12,16 @@ from pathlib import Path
 import dagster as dg
 import pytest
 from filelock import FileLock
+from hypothesis import settings
 
 import idal_assets
 from idal_assets.orchestration.instance import open_instance
 from idal_assets.store.artifacts import content_hash, software_versions
 from idal_assets.study.study import Study
+
+# the same examples in every run, and no limit on the time of one, as machines are slow at times
+settings.register_profile("repeatable", derandomize=True, deadline=None)
+settings.load_profile("repeatable")
 
 IDAL = [sys.executable, "-c", "from idal_assets.cli import main; main()"]
 

@@ -351,7 +351,7 @@ def test_ignored_voxels_keep_their_value(tmp_path):
         ({"background": 0, "head": True}, "label 'head' has the value True"),
         ({"background": 0, "head": "1"}, "label 'head' has the value '1'"),
         ({"background": 0, "head": -1}, "label 'head' has the value -1"),
-        ({"background": 0, "head": 256}, "label 'head' has the value 256; values up to 255"),
+        ({"background": 0, "head": 128}, "label 'head' has the value 128; values up to 127"),
         ({"background": 1, "head": 0}, "label 'background' cannot have the value 1: 0 is the background"),
         ({"head": 0, "tail": 1}, "label 'head' cannot have the value 0"),
         ({"background": 0, "mean": 1}, "'mean' is the name of the scalar"),

@@ -3,6 +3,8 @@
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, fcluster
 from scipy.spatial.distance import squareform
 
@@ -26,6 +28,8 @@ from idal_assets_tests.matrices import (
     square,
     with_bad_donors,
 )
+
+SEEDS = st.integers(0, 2**32 - 1)
 
 
 def cells(donors="ab", receivers="abt"):
@@ -202,7 +206,7 @@ def test_a_constant_row_mean_leaves_the_order_to_the_receivers():
     assert rank_donors(matrix)["case_id"].tolist() == ["a", "b", "c"]
 
 
-@pytest.mark.parametrize("seed", range(10))
+@given(seed=SEEDS)
 def test_ties_go_by_case_id_in_whatever_order_the_donors_come(seed):
     values = np.random.default_rng(seed).random((8, 8)).round(2)
     values[1], values[:, 1] = values[0], values[:, 0]
@@ -218,8 +222,7 @@ def test_ties_go_by_case_id_in_whatever_order_the_donors_come(seed):
 
 
 @pytest.mark.parametrize(("distance", "naive"), [("rows", row_distances), ("symmetric", mirrored_distances)])
-@pytest.mark.parametrize("size", [2, 3, 9])
-@pytest.mark.parametrize("seed", range(3))
+@given(seed=SEEDS, size=st.integers(2, 9))
 def test_the_tree_is_that_of_a_naive_upgma(distance, naive, size, seed):
     matrix = random_square(seed, size)
     distances = naive(matrix.to_numpy())
@@ -277,7 +280,7 @@ def test_leaves_end_with_the_bad_donors_in_whatever_order_they_come(seed, distan
     if distance == "symmetric":
         # only a pair that is similar both ways is close
         matrix.loc[BAD, BAD] = 0.9
-    for given in (matrix, matrix.iloc[::-1, ::-1], shuffled(matrix, seed)):
-        leaves = cluster(given, SimilaritySettings(distance=distance)).leaves
+    for table in (matrix, matrix.iloc[::-1, ::-1], shuffled(matrix, seed)):
+        leaves = cluster(table, SimilaritySettings(distance=distance)).leaves
         assert sorted(leaves) == list(matrix.index)
         assert set(leaves[-3:]) == set(BAD)

@@ -17,8 +17,8 @@ from idal_assets.imaging import brain_tumour_names
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.raw_folder import LABEL_ROLE, Meaning
 
-HIGHEST_VALUE = np.iinfo(np.uint8).max
-"""Of a label, which is kept in a byte a voxel."""
+HIGHEST_VALUE = np.iinfo(np.int8).max
+"""Of a label, which preprocessing keeps in a byte with a sign."""
 
 
 def read_meaning(path: Path, meta: Mapping[str, Any], key: str) -> Meaning:
