@@ -58,6 +58,8 @@ from idal_assets_tests.small_models import (
 from idal_assets_tests.test_plans_and_slices import assert_same_case, nnunets_own
 from idal_assets_tests.test_training import plain_training
 
+pytestmark = pytest.mark.graph
+
 MARGIN = ((3, 2), (2, 4), (1, 1))
 
 

@@ -6,6 +6,8 @@ from idal_assets.anatomy import COLOURS, Anatomy, AnatomyError
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.settings import AnatomySettings
 
+pytestmark = pytest.mark.unit
+
 HIPPOCAMPUS = Anatomy.of(["MRI"], {1: "Anterior", 2: "Posterior"})
 REGIONAL = Anatomy.of(
     ["T1", "T2"],

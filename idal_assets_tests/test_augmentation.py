@@ -40,6 +40,8 @@ from idal_assets.nnunet.augmentation import (
     sampling_grid,
 )
 
+pytestmark = pytest.mark.unit
+
 PATCH, DRAWN = (48, 41), (61, 58)
 LABELS = (-1, 0, 1, 2, 3)
 SCALES = [[1.0, 1.0], [0.5, 0.5], [0.25, 0.5]]

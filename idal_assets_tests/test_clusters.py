@@ -10,6 +10,8 @@ from idal_assets.analysis.similarity import cluster, rank_donors
 from idal_assets.settings import SimilaritySettings
 from idal_assets_tests.matrices import BAD, naive_upgma, random_square, row_distances, square, with_bad_donors
 
+pytestmark = pytest.mark.unit
+
 
 def found_in(matrix, distance="rows", mode="thesis", **settings):
     """The worst cluster of a matrix of donors by donors and then validation cases."""

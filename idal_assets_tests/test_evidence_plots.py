@@ -7,6 +7,8 @@ from matplotlib.text import Annotation
 
 from idal_assets.plots import cost, detection, evidence, style
 
+pytestmark = pytest.mark.unit
+
 
 def effects_table(**changes) -> pd.DataFrame:
     columns = {

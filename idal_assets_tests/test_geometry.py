@@ -16,6 +16,8 @@ from idal_assets.plots.cases import axial_slice, largest_slice
 from idal_assets.settings import VariantSettings
 from idal_assets_tests.small_models import changed, phantom_files, plan, read_cases, with_margin
 
+pytestmark = pytest.mark.unit
+
 SHAPES = {"axial": ((40, 48, 8), (4.0, 4.0, 12.0)), "sagittal": ((8, 48, 40), (12.0, 4.0, 4.0))}
 MARGIN = ((1, 2), (2, 5), (4, 3))
 

@@ -29,6 +29,8 @@ from idal_assets_tests.raw_folders import (
     write_nnunet,
 )
 
+pytestmark = pytest.mark.unit
+
 ORGAN_LABELS = {"0": "background", "1": "head", "2": "tail", "3": "end"}
 
 

@@ -14,6 +14,8 @@ from idal_assets.nnunet.plans import Plans
 from idal_assets.settings import PlansSettings
 from idal_assets_tests.small_models import FP32, noise_weights, phantom_files, plan, read_cases
 
+pytestmark = pytest.mark.unit
+
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
 MIXED = Compute(torch.device("cpu"), torch.bfloat16, 1)
 

@@ -22,6 +22,8 @@ from idal_assets.profile import load_profile
 from idal_assets.settings import PhantomSettings
 from idal_assets.study.cohort import read_scanners
 
+pytestmark = pytest.mark.unit
+
 SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8), spacing=(4.0, 4.0, 12.0))
 """One fault of each kind."""
 

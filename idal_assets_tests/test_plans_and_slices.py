@@ -35,6 +35,8 @@ from idal_assets_tests.small_models import (
     with_margin,
 )
 
+pytestmark = pytest.mark.unit
+
 DATASET = "Dataset007_Elsewhere"
 DESCRIPTION = {
     "channel_names": {"0": "FLAIR", "1": "T1w", "2": "T1gd", "3": "T2w"},

@@ -17,6 +17,8 @@ from idal_assets.imaging.case import Case
 from idal_assets.plots import cases, curves, reduction, similarity, style
 from idal_assets_tests.small_models import ANATOMIES, as_other
 
+pytestmark = pytest.mark.unit
+
 
 def make_case(label_slice: int | None = 3) -> Case:
     image = np.random.default_rng(0).uniform(1, 100, (4, 10, 12, 6)).astype(np.float32)

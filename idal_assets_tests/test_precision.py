@@ -14,6 +14,8 @@ from idal_assets.nnunet.training import Weights, train
 from idal_assets.settings import ComputeSettings, InferenceSettings, PlansSettings
 from idal_assets_tests.small_models import FP32, phantom_files, plan, read_cases, slices_on_disk, training
 
+pytestmark = pytest.mark.graph
+
 MIXED = Compute(torch.device("cpu"), torch.bfloat16, FP32.threads)
 CASES = 4
 

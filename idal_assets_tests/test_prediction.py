@@ -39,6 +39,8 @@ from idal_assets_tests.small_models import (
     with_margin,
 )
 
+pytestmark = pytest.mark.graph
+
 REGIONS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,), "L1": (1,), "L2": (2,), "L3": (3,)}
 
 SHAPE, SPACING = (64, 80, 12), (2.5, 2.5, 8.0)

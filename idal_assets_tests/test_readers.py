@@ -37,6 +37,8 @@ from idal_assets_tests.raw_folders import (
     write_nnunet,
 )
 
+pytestmark = pytest.mark.unit
+
 
 def ids(folder):
     return [case.case_id for case in folder.cases]

@@ -15,6 +15,8 @@ from idal_assets.analysis.scores import MEAN, confusion, dice, iou, score_table,
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 
+pytestmark = pytest.mark.unit
+
 REGION_LABELS = {"WT": {1, 2, 3}, "TC": {2, 3}, "ET": {3}, "L1": {1}, "L2": {2}, "L3": {3}}
 
 

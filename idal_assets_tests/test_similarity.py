@@ -29,6 +29,8 @@ from idal_assets_tests.matrices import (
     with_bad_donors,
 )
 
+pytestmark = pytest.mark.unit
+
 SEEDS = st.integers(0, 2**32 - 1)
 
 

@@ -29,6 +29,8 @@ from idal_assets.analysis.statistics import (
     wilcoxon_p,
 )
 
+pytestmark = pytest.mark.unit
+
 # Two ways to add up the same numbers; values are of the order of 1.
 ROUND_OFF = 1e-12
 NAN = float("nan")

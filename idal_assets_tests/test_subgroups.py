@@ -15,6 +15,8 @@ from idal_assets.analysis.subgroups import (
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 
+pytestmark = pytest.mark.unit
+
 ENHANCING = "enhancing tumour"
 
 # Decimal fractions in binary.

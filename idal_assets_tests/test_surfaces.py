@@ -21,6 +21,8 @@ from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.raw_folders import real_data
 from idal_assets_tests.small_models import phantom_files, plan, raw_files, read_cases
 
+pytestmark = pytest.mark.unit
+
 REGION_LABELS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,), "L1": (1,), "L2": (2,), "L3": (3,)}
 SINGLE = 1e-6
 """Relative round-off of single precision, in which both libraries give their distances."""

@@ -43,6 +43,8 @@ from idal_assets_tests.small_models import (
     training,
 )
 
+pytestmark = pytest.mark.graph
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

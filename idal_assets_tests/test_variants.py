@@ -12,6 +12,8 @@ from idal_assets.nnunet.variants import make_variants
 from idal_assets.settings import VariantSettings
 from idal_assets_tests.small_models import phantom_files, plan, read_cases, with_margin
 
+pytestmark = pytest.mark.unit
+
 MIRRORED = VariantSettings(count=1, deformation_probability=0, mirror_probability=1)
 DEFORMED = VariantSettings(count=4, deformation_probability=1, mirror_probability=0)
 
