@@ -118,7 +118,7 @@ def rows_before(task: Task, file: str, anatomy: Anatomy) -> pd.DataFrame | None:
     Returns:
         The rows, or None where there is no finished artifact, or other code, settings or regions made it.
     """
-    folder = task.before
+    folder = task.before_alike
     if folder is None or _noted(folder).get("anatomy_version") != anatomy.version:
         return None
     return pd.read_parquet(folder / file)

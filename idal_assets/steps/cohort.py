@@ -82,7 +82,7 @@ def make_cohort(task: Task) -> Outcome:
         CohortError: Cases are refused or too few.
         AnatomyError: The profile names channels, labels or regions that there are not.
     """
-    report = inspect_folder(task.raw_folder, _known(task.replaced()), task.track)
+    report = inspect_folder(task.raw_folder, _known(task.before), task.track)
     anatomy = report.anatomy.with_settings(task.setting("anatomy"))
     anatomy.scored(task.setting("similarity.scalar"))
     folds, sizes = task.setting("out_of_fold.folds"), task.setting("removal.sizes")

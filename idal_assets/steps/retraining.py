@@ -83,7 +83,7 @@ def evaluate_reduced_model(task: Task) -> None:
     target.mkdir()
     before = rows_before(task, EVALUATION_FILE, anatomy)
     # where there is nothing to take over, nothing of it is read
-    earlier = task.before or task.folder
+    earlier = task.before_alike or task.folder
     if before is not None:
         before = before[before["case_id"].map(lambda name: _segmentation(earlier, name).is_file())]
     measured = tests if task.setting("inference.surface_distances") else ()

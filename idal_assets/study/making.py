@@ -199,19 +199,16 @@ class Task:
 
     @property
     def before(self) -> Path | None:
-        """Folder of the finished artifact that is replaced, where the same code and settings made it."""
-        folder = self._study.path(self.asset, self._key)
-        record = read_provenance(folder)
-        same = record and (record.inputs.code, record.inputs.settings) == (
-            self._inputs.code,
-            self._inputs.settings,
-        )
-        return folder if same else None
-
-    def replaced(self) -> Path | None:
-        """Folder of the finished artifact that is replaced, whatever made it."""
+        """Folder of the finished artifact that is replaced; None where there is none."""
         folder = self._study.path(self.asset, self._key)
         return folder if read_provenance(folder) else None
+
+    @property
+    def before_alike(self) -> Path | None:
+        """The same, where the same code and settings made it; None where others did."""
+        record, now = read_provenance(self._study.path(self.asset, self._key)), self._inputs
+        alike = record and (record.inputs.code, record.inputs.settings) == (now.code, now.settings)
+        return self.before if alike else None
 
 
 class _SomeSettings:
