@@ -116,7 +116,7 @@ def test_no_candidate_learns_from_a_case_that_it_is_judged_on(
         judged = pd.read_parquet(compared.path("baseline_candidate", name) / "held_out.parquet")
         assert set(judged["case_id"]) == held_out
         assert len(judged) == 2 * 6
-    assert set(learned["train baseline"]) == set(cohort.baseline_cases)
+    assert set(learned["train baseline_weights"]) == set(cohort.baseline_cases)
 
 
 def test_no_test_case_takes_part(compared: Study, learned: dict[str, list[str]]) -> None:

@@ -7,6 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from idal_assets.cli import main
+from idal_assets.profile import profile_names
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import real_data
 
@@ -76,7 +77,7 @@ def test_an_unknown_profile_is_a_message_not_a_traceback(tmp_path: Path) -> None
     code, output = call("run", "--profile", "tinny", "--data-dir", tmp_path / "data")
     assert code == 1
     assert "no profile 'tinny'" in output
-    assert "demo, mini, thesis, tiny" in output
+    assert ", ".join(profile_names()) in output
 
 
 def test_a_raw_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:

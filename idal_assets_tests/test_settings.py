@@ -24,8 +24,8 @@ def write_profile(folder, values, name="own.yaml"):
     return path
 
 
-def test_five_profiles_are_shipped():
-    assert profile_names() == ["demo", "mini", "organ_phantom", "thesis", "tiny"]
+def test_seven_profiles_are_shipped():
+    assert profile_names() == ["demo", "mini", "organ", "organ_phantom", "thesis", "thesis_small", "tiny"]
 
 
 @pytest.mark.parametrize("name", profile_names())
@@ -63,8 +63,10 @@ def test_thesis_has_the_numbers_of_the_thesis():
 def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_cases():
     modes = {name: load_profile(name).similarity.mode for name in profile_names()}
     assert modes == {name: "thesis" if name == "thesis" else "robust" for name in profile_names()}
-    validation = {name: load_profile(name).cohort.validation for name in profile_names()}
-    assert validation == {name: 50 if name == "thesis" else 0 for name in profile_names()}
+    cohorts = {name: load_profile(name).cohort for name in profile_names()}
+    validation = {name: cohort.validation for name, cohort in cohorts.items() if cohort.validation != 0}
+    assert validation == {"thesis": 50, "thesis_small": 30, "organ": None}
+    assert cohorts["organ"].validation_share == 0.1
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
     assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
@@ -135,7 +137,7 @@ def test_all_mistakes_are_told_at_once(tmp_path):
 
 
 def test_an_unknown_profile_lists_the_known_ones():
-    with pytest.raises(ProfileError, match=r"no profile 'thesiss'.* demo, mini, organ_phantom, thesis, tiny "):
+    with pytest.raises(ProfileError, match=f"no profile 'thesiss'.* {', '.join(profile_names())} "):
         load_profile("thesiss")
 
 
