@@ -308,6 +308,7 @@ def test_a_damaged_image_without_a_label_is_refused(tmp_path):
     assert [problem.file for problem in report.refused["B"]] == [path]
 
 
+@pytest.mark.real
 def test_real_cases_of_another_anatomy_are_verified():
     report = inspect_folder(real_data("hippocampus"))
     assert report.anatomy == Anatomy.of(["MRI"], {1: "Anterior", 2: "Posterior"})
@@ -317,6 +318,7 @@ def test_real_cases_of_another_anatomy_are_verified():
         assert (facts.spacing, facts.warnings) == ((1.0, 1.0, 1.0), ())
 
 
+@pytest.mark.real
 def test_real_cases_are_verified():
     folder = real_data("brats_mini")
     provenance = json.loads((folder / "PROVENANCE.json").read_text())["provenance"]

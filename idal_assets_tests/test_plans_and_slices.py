@@ -63,9 +63,10 @@ def files_of(kind: str, folder: Path) -> list[RawFiles]:
     return raw_files(real_data("brats_mini"), REAL_NAMES)
 
 
-@pytest.fixture(
-    scope="module", params=["plain", "margins", "sagittal slices", "mixed spacings", "real"], ids=lambda kind: kind
-)
+REAL = pytest.param("real", marks=pytest.mark.real)
+
+
+@pytest.fixture(scope="module", params=["plain", "margins", "sagittal slices", "mixed spacings", REAL])
 def files(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> list[RawFiles]:
     return files_of(request.param, tmp_path_factory.mktemp("raw"))
 

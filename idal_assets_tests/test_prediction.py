@@ -173,9 +173,13 @@ MODELS: dict[str, Callable[[Path, Taught, Taught], Model]] = {
     "entangled": entangled_model,
     "real": real_model,
 }
+"""Kinds of models; the last needs the real cases."""
 
 
-@pytest.fixture(scope="module", params=MODELS)
+REAL = pytest.param("real", marks=pytest.mark.real)
+
+
+@pytest.fixture(scope="module", params=[*list(MODELS)[:-1], REAL])
 def model(
     request: pytest.FixtureRequest,
     phantoms: Taught,

@@ -962,6 +962,7 @@ def test_problems_survive_a_copy_as_made_between_processes(tmp_path):
 # real cases
 
 
+@pytest.mark.real
 def test_real_cases_have_the_label_voxels_they_are_said_to_have():
     folder = real_data("brats_mini")
     provenance = json.loads((folder / "PROVENANCE.json").read_text())["provenance"]

@@ -21,7 +21,7 @@ from idal_assets_tests.conftest import FinishedRun
 from idal_assets_tests.raw_folders import real_data
 from idal_assets_tests.small_models import phantom_files, plan, raw_files, read_cases
 
-pytestmark = pytest.mark.unit
+pytestmark = pytest.mark.graph
 
 REGION_LABELS = {"WT": (1, 2, 3), "TC": (2, 3), "ET": (3,), "L1": (1,), "L2": (2,), "L3": (3,)}
 SINGLE = 1e-6
@@ -180,6 +180,7 @@ def test_random_volumes_as_by_pairs_and_by_simpleitk(seed):
         assert found == pytest.approx(pairwise(*masks, spacing), rel=SINGLE)
 
 
+@pytest.mark.real
 @pytest.mark.parametrize("spacing", [(1, 1, 1), (0.7, 1.3, 5)], ids=["isotropic", "anisotropic"])
 def test_real_labels_as_by_simpleitk(spacing):
     (files,) = raw_files(real_data("brats_mini"), ("BraTS2021_00006",))
