@@ -350,7 +350,7 @@ class TestTraining:
             shares.append(0 if level + 1 == len(batch.targets) else 0.5**level)
         weighted = sum(share * loss for share, loss in zip(shares, expected, strict=True)) / sum(shares)
         # sums of single precision in another order
-        assert found == pytest.approx(float(weighted), rel=1e-5)
+        assert found == pytest.approx(weighted.item(), rel=1e-5)
 
     def cross_entropy(self, output: torch.Tensor, target: torch.Tensor, anatomy: Anatomy) -> torch.Tensor:
         if not anatomy.trained:
@@ -407,6 +407,8 @@ class TestPrediction:
         gaussian = partial(predict_from_raw_data.compute_gaussian, dtype=torch.float32)
         gaussian.cache_clear = predict_from_raw_data.compute_gaussian.cache_clear
         monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", gaussian)
+        # PyTorch keeps this table for good, which must not be made while `half` means another type
+        torch.storage._storage_type_to_dtype_map()
         monkeypatch.setattr(torch, "half", torch.float32)
         plans = changed(world.plans, **fields)
         save_model(tmp_path / "model", trained, plans)

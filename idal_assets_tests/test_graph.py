@@ -167,7 +167,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "cohort baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
             "fault_detection experiment_report",
         ),
-        ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection experiment_report"),
+        ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
         ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),

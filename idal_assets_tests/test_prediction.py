@@ -255,6 +255,8 @@ class TestAgainstNnunetsPredictor:
         gaussian = partial(predict_from_raw_data.compute_gaussian, dtype=torch.float32)
         gaussian.cache_clear = predict_from_raw_data.compute_gaussian.cache_clear
         monkeypatch.setattr(predict_from_raw_data, "compute_gaussian", gaussian)
+        # PyTorch keeps this table for good, which must not be made while `half` means another type
+        torch.storage._storage_type_to_dtype_map()
         monkeypatch.setattr(torch, "half", torch.float32)
         for (_, predicted), expected in zip(segment(model), nnunets_own(model, tmp_path), strict=True):
             ours = as_in_file(predicted, model.plans)
