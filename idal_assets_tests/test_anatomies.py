@@ -350,7 +350,7 @@ class TestTraining:
             shares.append(0 if level + 1 == len(batch.targets) else 0.5**level)
         weighted = sum(share * loss for share, loss in zip(shares, expected, strict=True)) / sum(shares)
         # sums of single precision in another order
-        assert found == pytest.approx(weighted.item(), rel=1e-5)
+        assert found == pytest.approx(float(weighted.detach()), rel=1e-5)
 
     def cross_entropy(self, output: torch.Tensor, target: torch.Tensor, anatomy: Anatomy) -> torch.Tensor:
         if not anatomy.trained:
