@@ -101,7 +101,7 @@ def _judged_in_3d(task: Task, plans: Plans, names: Sequence[str]) -> Iterator[pd
 
 def show_candidate(task: Task) -> Mapping[str, Any]:
     """What the candidate is, its training, and its Dice on the held-out cases."""
-    scores = _load_held_out(task.folder, task.cohort.anatomy.composites)
+    scores = _load_held_out(task.folder, task.cohort.anatomy.scored(task.setting("similarity.scalar")))
     return {
         "configuration": CANDIDATES[task.key].configuration,
         "loss": CANDIDATES[task.key].loss,

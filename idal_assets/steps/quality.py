@@ -116,6 +116,6 @@ def load_label_quality(folder: Path, scalar_regions: Sequence[str]) -> pd.DataFr
 
 def show_quality(task: Task) -> Mapping[str, Any]:
     """Both scores of each label, the doubtful ones first."""
-    labels = load_label_quality(task.folder, task.cohort.anatomy.composites)
+    labels = load_label_quality(task.folder, task.cohort.anatomy.scored(task.setting("similarity.scalar")))
     labels = labels.sort_values(["label_quality", "case_id"])
     return {"folds": labels["fold"].nunique(), "scores": labels}

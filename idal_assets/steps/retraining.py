@@ -124,7 +124,7 @@ def load_evaluations(task: Task) -> pd.DataFrame:
 def show_evaluation(task: Task) -> Mapping[str, Any]:
     """Scores of every test case."""
     anatomy = task.cohort.anatomy
-    rows = load_evaluation(task.folder, anatomy.composites)
+    rows = load_evaluation(task.folder, anatomy.scored(task.setting("similarity.scalar")))
     by_case = rows.pivot(index=["case_id", "receiver_version"], columns="region", values="dice")
     return {
         "model_version": str(rows["model_version"].iloc[0]),

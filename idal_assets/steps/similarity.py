@@ -63,7 +63,7 @@ def score_case_model(task: Task) -> None:
 def show_row(task: Task) -> Mapping[str, Any]:
     """The cells of the row."""
     anatomy = task.cohort.anatomy
-    rows = read_scores(task.folder / ROW_FILE, anatomy.composites)
+    rows = read_scores(task.folder / ROW_FILE, anatomy.scored(task.setting("similarity.scalar")))
     scalars = rows[rows["region"] == MEAN].set_index("receiver")["dice"]
     by_receiver = rows.pivot(index=["receiver", "receiver_version"], columns="region", values="dice")
     return {

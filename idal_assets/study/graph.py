@@ -112,6 +112,7 @@ class Node:
         learned_from: Those upstream assets that hold its training cases; while plans and baseline are pinned, a
             change there calls for no rerun.
         shows: What a person wants to see of it, `module:function`; the function is given a `Task`.
+        shown_with: Settings that only this needs; they do not determine the artifact.
         kinds: What it is made with or holds, which the UI shows as icons.
         accelerated: Whether it trains or segments, and so needs a card or all cores.
         check: What must be true of it.
@@ -131,6 +132,7 @@ class Node:
     settings_of_key: Callable[[Study, str | None, Settings], Settings] = all_settings
     learned_from: tuple[str, ...] = ()
     shows: str | None = None
+    shown_with: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     accelerated: bool = False
     check: Check | None = None
@@ -264,6 +266,7 @@ _NODES = (
         settings_of_key=in_own_dimensions,
         learned_from=("case_slices", "raw_case"),
         shows=f"{STEPS}.baseline:show_candidate",
+        shown_with=SCORED,
         kinds=("pytorch",),
         accelerated=True,
         check=TRAINED_WELL,
@@ -327,6 +330,7 @@ _NODES = (
         partition="donor",
         settings=("inference", "compute.precision"),
         shows=f"{STEPS}.similarity:show_row",
+        shown_with=SCORED,
         kinds=("pytorch", "parquet"),
         accelerated=True,
         check=Check("complete_row", "Every receiver and region once, in range or undefined, as counted."),
@@ -385,6 +389,7 @@ _NODES = (
         {"cohort": parts("donors", "anatomy"), "fold_model": of_folds, "case_slices": of_donors},
         settings=("out_of_fold.folds", "inference.tile_step", "seed", "compute.precision"),
         shows=f"{STEPS}.quality:show_quality",
+        shown_with=SCORED,
         kinds=("pytorch", "parquet"),
         accelerated=True,
     ),
@@ -458,6 +463,7 @@ _NODES = (
         partition="removal_set",
         settings=("inference", "compute.precision"),
         shows=f"{STEPS}.retraining:show_evaluation",
+        shown_with=SCORED,
         kinds=("parquet", "nifti"),
         accelerated=True,
         code="3",

@@ -57,12 +57,20 @@ class Task:
     """
 
     def __init__(
-        self, study: Study, node: Node, key: str | None, inputs: Inputs, folder: Path, track: Track = silently
+        self,
+        study: Study,
+        node: Node,
+        key: str | None,
+        inputs: Inputs,
+        folder: Path,
+        track: Track = silently,
+        shown_with: tuple[str, ...] = (),
     ) -> None:
         self._study = study
         self._node = node
         self._key = key
         self._inputs = inputs
+        self._settings = (*inputs.settings, *shown_with)
         self.asset = node.name
         self.key = key or ""
         self.folder = folder
@@ -172,10 +180,10 @@ class Task:
         value: Any = self._study.profile
         for part in path.split("."):
             value = getattr(value, part)
-        if any(path == declared or path.startswith(f"{declared}.") for declared in self._inputs.settings):
+        if any(path == declared or path.startswith(f"{declared}.") for declared in self._settings):
             self.reads.add(path)
             return value
-        if any(declared.startswith(f"{path}.") for declared in self._inputs.settings):
+        if any(declared.startswith(f"{path}.") for declared in self._settings):
             return _SomeSettings(self, path)
         raise UndeclaredError(f"{self.asset} reads the setting {path}, which its row does not name")
 
@@ -304,8 +312,9 @@ def shown(study: Study, asset: str, key: str | None = None) -> Mapping[str, Any]
     node = GRAPH[asset]
     if node.shows is None:
         return {}
-    record = study.provenance(asset, key)
-    return function_of(node.shows)(Task(study, node, key, record.inputs, study.path(asset, key)))
+    inputs = study.provenance(asset, key).inputs
+    task = Task(study, node, key, inputs, study.path(asset, key), shown_with=node.shown_with)
+    return function_of(node.shows)(task)
 
 
 def function_of(address: str) -> Callable[..., Any]:
