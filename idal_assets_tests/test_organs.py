@@ -176,6 +176,16 @@ def test_regions_that_a_profile_adds_are_scored_without_training_anew(organ: Stu
     assert set(read_table(study.folder.database, "dice")["region"]) == {ANTERIOR, POSTERIOR, "organ", "mean"}
 
 
+@pytest.mark.graph
+def test_pages_show_the_scalar_that_the_profile_asks_for(organ: Study) -> None:
+    study = organ.with_settings({"similarity": {"scalar": ANTERIOR}})
+    donor = study.cohort.donors[0]
+    row = pd.read_parquet(study.path("dice_row", donor) / "row.parquet").set_index(["receiver", "region"])["dice"]
+    assert shown(study, "dice_row", donor)["dice_of_itself"] == row[donor, ANTERIOR]
+    # two ways to add up two numbers
+    assert shown(organ, "dice_row", donor)["dice_of_itself"] == pytest.approx(row[donor].mean(), rel=1e-12)
+
+
 @pytest.mark.real
 @pytest.mark.graph
 def test_real_hippocampi(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from idal_assets.store.artifacts import Inputs, Provenance, content_hash, read_provenance
-from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node
+from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, keys_of
 from idal_assets.study.study import NotMadeError, StillStudy, Study
 
 State = Literal["current", "outdated", "missing"]
@@ -161,9 +161,5 @@ def _was_made_from(present: Provenance, inputs: Inputs, without: Collection[str]
 
 def _sources(inputs: Inputs, key: str | None) -> list[tuple[str, str | None]]:
     """The places of all upstream artifacts; the raw folder is no asset."""
-    found: list[tuple[str, str | None]] = []
-    for asset in inputs.made_from.keys() & GRAPH.keys():
-        versions = inputs.made_from[asset]
-        keys = versions if isinstance(versions, Mapping) else [key if GRAPH[asset].partition else None]
-        found += [(asset, place) for place in keys]
-    return found
+    assets = inputs.made_from.keys() & GRAPH.keys()
+    return [(asset, place) for asset in assets for place in keys_of(asset, inputs.made_from[asset], key)]

@@ -600,6 +600,19 @@ GRAPH: dict[str, Node] = {node.name: node for node in _NODES}
 """All assets by name, in dependency order."""
 
 
+def keys_of(asset: str, versions: str | Mapping[str, str], key: str | None) -> list[str | None]:
+    """Keys of the upstream artifacts that some versions are of.
+
+    Args:
+        asset: The upstream asset.
+        versions: What a selector chose of it.
+        key: The partition of the artifact that is made from them.
+    """
+    if isinstance(versions, Mapping):
+        return [*versions]
+    return [key if GRAPH[asset].partition else None]
+
+
 def upstream_of(asset: str) -> frozenset[str]:
     """An asset and everything that it is made from, directly or not."""
     above = (upstream_of(name) for name in GRAPH[asset].made_from if name in GRAPH)

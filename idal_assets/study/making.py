@@ -16,7 +16,7 @@ from idal_assets.progress import Track, silently
 from idal_assets.settings import ComputeSettings
 from idal_assets.store.artifacts import Inputs, Provenance, build, read_provenance
 from idal_assets.study.currency import is_kept
-from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, upstream_of
+from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, keys_of, upstream_of
 from idal_assets.study.selectors import Parts, own_content, whole
 from idal_assets.study.study import Study
 
@@ -111,8 +111,7 @@ class Task:
 
     def _ensure_declared(self, asset: str, key: str | None) -> None:
         versions = self._versions(asset)
-        allowed = versions.keys() if isinstance(versions, Mapping) else {self._key, None}
-        if key not in allowed or not versions:
+        if not versions or key not in keys_of(asset, versions, self._key):
             raise UndeclaredError(f"{self.asset} of {self._key} is not made from {asset} of {key}")
 
     # --- the cohort and its cases ---
@@ -289,9 +288,8 @@ def make(
 def make_all(study: Study, last: str, track: Track = silently) -> None:
     """Makes an asset and everything that it is made from, in this process and without Dagster."""
     wanted = upstream_of(last)
-    for node in [node for node in GRAPH.values() if node.name in wanted]:
-        # the keys of the first asset need nothing; those of the others may need it
-        for key in node.keys(study):
+    for node in GRAPH.values():
+        for key in node.keys(study) if node.name in wanted else ():
             make(study, node.name, key, track)
 
 

@@ -1,6 +1,6 @@
 """The roles of cases, and how they are given: by the profile's lists, then by a draw."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -35,68 +35,43 @@ class CohortError(ValueError):
 
 @dataclass(frozen=True)
 class Role:
-    """A role that cases can have.
+    """A role that cases can have, by the settings of `cohort` that give it.
 
     Attributes:
         name: Its name.
-        does: What its cases are there for.
-        listed: Setting of `cohort` that lists its cases.
-        count: Setting of `cohort` that says how many are drawn.
-        wanted: How many are drawn of this many cases; None takes all that are left.
-        by_share: Whether the number depends on how many cases there are.
+        listed: Setting that lists its cases.
+        count: Setting that says how many are drawn; null leaves it to the share.
+        share: Setting that says which share of all cases is drawn; None where there is no such setting.
+        least: How many a share is at least.
     """
 
     name: RoleName
-    does: str
     listed: str
     count: str
-    wanted: Callable[[CohortSettings, int], int | None]
-    by_share: Callable[[CohortSettings], bool]
+    share: str | None = None
+    least: int = 0
 
+    def by_share(self, settings: CohortSettings) -> bool:
+        """Whether the number of its cases depends on how many cases there are."""
+        drawn = not getattr(settings, self.listed) and getattr(settings, self.count) is None
+        return drawn and self.share is not None and getattr(settings, self.share) is not None
 
-def _share(share: float | None, cases: int, least: int) -> int | None:
-    return None if share is None else max(least, round(share * cases))
+    def wanted(self, settings: CohortSettings, cases: int) -> int | None:
+        """How many are drawn of so many cases; None takes all that are left."""
+        if self.share is not None and self.by_share(settings):
+            return max(self.least, round(getattr(settings, self.share) * cases))
+        return getattr(settings, self.count)
 
 
 ROLES: tuple[Role, ...] = (
-    Role(
-        "test",
-        "segmented by every model, decides nothing",
-        listed="test_cases",
-        count="test",
-        wanted=lambda settings, cases: (
-            settings.test if settings.test is not None else _share(settings.test_share, cases, 2)
-        ),
-        by_share=lambda settings: settings.test is None,
-    ),
-    Role(
-        "pretraining",
-        "trains the baseline",
-        listed="pretraining_cases",
-        count="pretraining",
-        wanted=lambda settings, cases: settings.pretraining,
-        by_share=lambda settings: False,
-    ),
-    Role(
-        "validation",
-        "segmented by every model to judge which donors may leave",
-        listed="validation_cases",
-        count="validation",
-        wanted=lambda settings, cases: (
-            settings.validation if settings.validation is not None else _share(settings.validation_share, cases, 1)
-        ),
-        by_share=lambda settings: settings.validation is None,
-    ),
-    Role(
-        "donor",
-        "a model is fine-tuned on it",
-        listed="donor_cases",
-        count="donors",
-        wanted=lambda settings, cases: (
-            settings.donors if settings.donors is not None else _share(settings.donor_share, cases, 2)
-        ),
-        by_share=lambda settings: settings.donors is None and settings.donor_share is not None,
-    ),
+    # segmented by every model, decides nothing
+    Role("test", "test_cases", "test", "test_share", least=2),
+    # trains the baseline
+    Role("pretraining", "pretraining_cases", "pretraining"),
+    # segmented by every model to judge which donors may leave
+    Role("validation", "validation_cases", "validation", "validation_share", least=1),
+    # a model is fine-tuned on it
+    Role("donor", "donor_cases", "donors", "donor_share", least=2),
 )
 """All roles, in the order in which cases are listed and drawn for them."""
 
@@ -155,7 +130,7 @@ def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -
         CohortError: A listed case does not exist or there are too few cases.
     """
     roles = choose_roles(names, settings, source)
-    by_share = any(role.by_share(settings) and not getattr(settings, role.listed) for role in ROLES)
+    by_share = any(role.by_share(settings) for role in ROLES)
     return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
 
 
