@@ -7,6 +7,7 @@ a brain. Each kind of phantom has the faults that make sense for it. Which case 
 """
 
 from collections.abc import Mapping
+from functools import partial
 
 import numpy as np
 from scipy import ndimage
@@ -36,7 +37,6 @@ ORGAN_PERMUTATION = {1: 2, 2: 1}
 SWAPPED_CHANNELS = (1, 0, 3, 2)
 """Order of the channels of a brain after the swap: FLAIR and T1w trade places, so do T1gd and T2w."""
 
-
 AIR_FLOOR = -1024
 """Lowest value of a CT in Hounsfield units."""
 
@@ -62,17 +62,11 @@ def _shift_organ_label(image: Image, label: Label, rng: np.random.Generator) -> 
     return image, ndimage.shift(label, (offset, 0, 0), order=0)
 
 
-def _permute_brain_labels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
-    return image, _permuted(label, BRAIN_PERMUTATION)
-
-
-def _permute_organ_labels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
-    return image, _permuted(label, ORGAN_PERMUTATION)
-
-
-def _permuted(label: Label, permutation: Mapping[int, int]) -> Label:
+def _permute_labels(
+    permutation: Mapping[int, int], image: Image, label: Label, rng: np.random.Generator
+) -> tuple[Image, Label]:
     lookup = np.array([0, *(permutation[value] for value in sorted(permutation))], dtype=np.uint8)
-    return lookup[label]
+    return image, lookup[label]
 
 
 def _swap_channels(image: Image, label: Label, rng: np.random.Generator) -> tuple[Image, Label]:
@@ -112,7 +106,7 @@ def _add_noise_to_organ(image: Image, label: Label, rng: np.random.Generator) ->
 
 BRAIN_FAULTS: Mapping[str, Planter] = {
     "label_shifted": _shift_brain_label,
-    "labels_permuted": _permute_brain_labels,
+    "labels_permuted": partial(_permute_labels, BRAIN_PERMUTATION),
     "channels_swapped": _swap_channels,
     "label_partly_missing": _erase_part,
     "heavy_noise": _add_noise_to_brain,
@@ -120,7 +114,7 @@ BRAIN_FAULTS: Mapping[str, Planter] = {
 
 ORGAN_FAULTS: Mapping[str, Planter] = {
     "label_shifted": _shift_organ_label,
-    "labels_permuted": _permute_organ_labels,
+    "labels_permuted": partial(_permute_labels, ORGAN_PERMUTATION),
     "label_partly_missing": _erase_part,
     "heavy_noise": _add_noise_to_organ,
 }

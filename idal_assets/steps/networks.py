@@ -70,10 +70,9 @@ def train_into(
     (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
 
 
-def predictor_of(task: Task, model: Path, compute: Compute) -> Predictor:
+def predictor_of(task: Task, model: Path, plans: Plans, compute: Compute) -> Predictor:
     """A trained network, ready to segment as the profile says."""
-    inference = task.setting("inference")
-    return Predictor(load_weights(model), Plans.load(model), inference, task.compute, compute)
+    return Predictor(load_weights(model), plans, task.setting("inference"), task.compute, compute)
 
 
 def segment_and_score(
@@ -102,7 +101,7 @@ def segment_and_score(
     plans = Plans.load(model)
     with taken(task.compute) as compute:
         (task.folder / COMPUTE_FILE).write_text(str(compute))
-        segmented = predictor_of(task, model, compute).segment(slices_of(task, names), names)
+        segmented = predictor_of(task, model, plans, compute).segment(slices_of(task, names), names)
         for name, (case, predicted) in zip(task.track(names, description), segmented, strict=True):
             yield name, scores_of(case, predicted, plans, anatomy, name in measured), (case, predicted)
 

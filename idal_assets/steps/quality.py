@@ -77,7 +77,7 @@ def _judged(task: Task, folds: Mapping[str, Sequence[str]]) -> tuple[pd.DataFram
         for fold, donors in folds.items():
             version, model = task.upstream_version("fold_model", fold), task.path("fold_model", fold)
             plans = Plans.load(model)
-            judged = predictor_of(task, model, compute).segment_with_probabilities(cases, donors)
+            judged = predictor_of(task, model, plans, compute).segment_with_probabilities(cases, donors)
             for donor, (case, predicted, found) in zip(task.track(donors, f"judge {fold}"), judged, strict=True):
                 place = {"case_id": donor, "fold": fold}
                 labels.append({**place, "label_quality": label_quality(case.require_label(), found, anatomy)})

@@ -111,6 +111,9 @@ class Task:
 
     def _ensure_declared(self, asset: str, key: str | None) -> None:
         versions = self._versions(asset)
+        select = self._node.made_from[asset]
+        if isinstance(select, Parts) or select is own_content:
+            raise UndeclaredError(f"{self.asset} reads all of {asset}, of which its row names only a part")
         if not versions or key not in keys_of(asset, versions, self._key):
             raise UndeclaredError(f"{self.asset} of {self._key} is not made from {asset} of {key}")
 
