@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,11 @@ def plans(folder: Path) -> Plans:
 @pytest.fixture(scope="module")
 def cases(folder: Path, plans: Plans) -> SlicesOnDisk:
     return slices_on_disk(folder / "slices", read_cases(phantom_files(folder / "raw", 3)), plans)
+
+
+def on_disk(folder: Path, names: Sequence[str]) -> SlicesOnDisk:
+    """Some of the cases."""
+    return SlicesOnDisk({name: folder / "slices" / name for name in names}, 1)
 
 
 @pytest.fixture
@@ -351,21 +357,55 @@ class TestBatches:
             case = cases[name]
             return case.image, case.label[None], None, {"class_locations": dict(case.foreground)}
 
-        loader = nnUNetDataLoader(
-            SimpleNamespace(identifiers=cases.names, load_case=load_case),
-            trainer.configuration_manager.batch_size,
-            drawn_size,
-            trainer.configuration_manager.patch_size,
-            trainer.label_manager,
-            oversample_foreground_percent=1 / 3,
-        )
+        def loader(name: str, on_foreground: bool) -> nnUNetDataLoader:
+            """nnU-Net's loader of one slot; choosing from one name draws nothing."""
+            return nnUNetDataLoader(
+                SimpleNamespace(identifiers=[name], load_case=load_case),
+                1,
+                drawn_size,
+                trainer.configuration_manager.patch_size,
+                trainer.label_manager,
+                oversample_foreground_percent=float(on_foreground),
+            )
+
         source = self.source(cases, plans, share=1 / 3)
+        drawn_names = set()
         for number in range(6):
-            seed_global_generators(1, number)
-            expected, (image, label) = loader.generate_train_batch(), source.draw(number)
-            for found, wanted in ((image, expected["data"]), (label, expected["target"])):
-                assert torch.equal(found, wanted)
-                assert found.dtype == wanted.dtype
+            image, label = source.draw(number)
+            for place in range(4):
+                name = source.drawn_case(number, place)
+                drawn_names.add(name)
+                seed_global_generators(1, number, place, name)
+                expected = loader(name, on_foreground=place == 3).generate_train_batch()
+                for found, wanted in ((image[place], expected["data"][0]), (label[place], expected["target"][0])):
+                    assert torch.equal(found, wanted)
+                    assert found.dtype == wanted.dtype
+        assert drawn_names == set(cases.names)
+
+    def test_two_sets_differ_only_where_a_removed_case_was_drawn(
+        self, cases: SlicesOnDisk, plans: Plans, folder: Path
+    ):
+        whole = self.source(cases, plans)
+        removed, *kept = cases.names
+        fewer = PatchSource(on_disk(folder, kept), plans, 0.5, 1, FP32.device, pool=cases.names)
+        differing, redrawn = [], []
+        for number in range(8):
+            all_patches, patches = whole.batch(number).image, fewer.batch(number).image
+            differing += [not torch.equal(one, other) for one, other in zip(all_patches, patches, strict=True)]
+            redrawn += [whole.drawn_case(number, place) == removed for place in range(4)]
+        assert any(redrawn) and not all(redrawn)
+        assert differing == redrawn
+
+    def test_cases_that_may_be_drawn_are_equally_frequent_whatever_is_removed(
+        self, cases: SlicesOnDisk, plans: Plans, folder: Path
+    ):
+        kept = cases.names[1:]
+        source = PatchSource(on_disk(folder, kept), plans, 0.5, 1, FP32.device, pool=cases.names)
+        counts = Counter(source.drawn_case(number, place) for number in range(300) for place in range(4))
+        assert set(counts) == set(kept)
+        # 1200 draws: four standard deviations of a binomial count
+        share = 1 / len(kept)
+        assert max(abs(count / 1200 - share) for count in counts.values()) < 4 * (share * (1 - share) / 1200) ** 0.5
 
     def test_are_augmented_as_the_trainer_of_the_plans_would(
         self, cases: SlicesOnDisk, plans: Plans, trainer: nnUNetTrainer

@@ -39,18 +39,32 @@ class Batch:
 class PatchSource:
     """Draws batches; batch `i` depends on the seed and `i` alone.
 
+    Every slot of a batch has a stream of its own, which draws a case from the pool until it meets one that may be
+    drawn. So two trainings with the same seed and pool, one of which does without some cases, have common draws:
+    the same patches with the same augmentation in every slot but those where the first draw is such a case.
+
     Args:
         cases: The cases to draw from, each equally often.
         plans: Patch and batch size.
         foreground_share: Share of a batch that is centred on a labelled voxel.
         seed: Seed of the draws.
         device: Where batches are augmented and stay.
+        pool: Names among which slots draw, those of `cases` and others that are never taken; None for those of
+            `cases` alone.
     """
 
     def __init__(
-        self, cases: SlicesOnDisk, plans: Plans, foreground_share: float, seed: int, device: torch.device
+        self,
+        cases: SlicesOnDisk,
+        plans: Plans,
+        foreground_share: float,
+        seed: int,
+        device: torch.device,
+        pool: Sequence[str] | None = None,
     ) -> None:
         self._cases = cases
+        self._pool = sorted(pool or cases.names)
+        self._may_be_drawn = frozenset(cases.names)
         self._seed = seed
         self._device = device
         transforms, drawn_size = training_transforms(plans)
@@ -81,14 +95,15 @@ class PatchSource:
             shape (batch, 1, drawn rows, drawn columns); on the CPU, ready to be copied to the device without
             waiting.
         """
-        seed_global_generators(self._seed, number)
-        names = np.random.choice(self._cases.names, self._batch_size)  # noqa: NPY002 - as nnU-Net's loader
         pinned = self._device.type == "cuda"
         size = self._drawn_size
         image = torch.empty((self._batch_size, self._channels, *size), pin_memory=pinned)
         label = torch.empty((self._batch_size, 1, *size), dtype=torch.int16, pin_memory=pinned)
-        for place, name in enumerate(names):
+        for place in range(self._batch_size):
+            name = self.drawn_case(number, place)
             case = self._cases[name]
+            # where in the case: nnU-Net's loader draws from the global generator
+            seed_global_generators(self._seed, number, place, name)
             case_label = case.require_label()
             on_foreground = self._loader.get_do_oversample(place)
             low, high = self._loader.get_bbox(case_label.shape, on_foreground, case.foreground)
@@ -96,6 +111,13 @@ class PatchSource:
             image[place] = torch.from_numpy(crop_and_pad_nd(case.image, box, 0)[:, 0])
             label[place] = torch.from_numpy(crop_and_pad_nd(case_label[None], box, OUTSIDE)[:, 0])
         return image, label
+
+    def drawn_case(self, number: int, place: int) -> str:
+        """Name of the case that a slot of a batch shows."""
+        random = np.random.default_rng(derived_seed(self._seed, number, place))
+        while (name := self._pool[random.integers(len(self._pool))]) not in self._may_be_drawn:
+            pass
+        return name
 
 
 def prefetched(source: PatchSource, count: int, ahead: int) -> Iterator[Batch]:

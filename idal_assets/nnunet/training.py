@@ -4,7 +4,7 @@ Network, loss and augmentation are nnU-Net's. What its trainer adds around them 
 checkpoints in between) is left out: training is on all given cases, for a fixed number of iterations.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -51,6 +51,7 @@ def train(
     track: Track = silently,
     description: str = "training",
     keep_after: Collection[int] = (),
+    pool: Sequence[str] | None = None,
 ) -> Trained:
     """Trains a network on all given cases.
 
@@ -64,6 +65,8 @@ def train(
         track: Shows the iterations.
         description: What the progress is called.
         keep_after: Numbers of iterations after which the weights are kept too.
+        pool: Names of which the cases are those that may be drawn, in 2D: trainings with the same seed and pool
+            have common draws (`PatchSource`).
 
     Returns:
         Weights and history; on a CPU in fp32 the same bits for the same seed and number of threads.
@@ -83,7 +86,7 @@ def train(
     optimizer = _optimizer(network, settings)
     history = _History(settings.iterations_per_epoch, plans)
     kept: dict[int, Weights] = {}
-    batches = _batches(cases, plans, settings, compute, seed)
+    batches = _batches(cases, plans, settings, compute, seed, pool)
     with kept_memory():
         for iteration in track(range(settings.iterations), description):
             for group in optimizer.param_groups:
@@ -105,11 +108,16 @@ def train(
 
 
 def _batches(
-    cases: SlicesOnDisk, plans: Plans, settings: TrainingSettings, compute: Compute, seed: int
+    cases: SlicesOnDisk,
+    plans: Plans,
+    settings: TrainingSettings,
+    compute: Compute,
+    seed: int,
+    pool: Sequence[str] | None,
 ) -> Iterator[Batch]:
     if plans.is_3d:
         return volume_batches(cases, plans, settings, compute, seed)
-    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device)
+    source = PatchSource(cases, plans, settings.foreground_share, seed, compute.device, pool)
     return prefetched(source, settings.iterations, compute.batches_ahead)
 
 

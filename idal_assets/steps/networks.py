@@ -50,6 +50,7 @@ def train_into(
     seed: int,
     initial: Weights | None = None,
     keep_after: Collection[int] = (),
+    pool: Sequence[str] | None = None,
 ) -> None:
     """Trains a network into an artifact's folder: an nnU-Net model folder with its curves.
 
@@ -61,10 +62,11 @@ def train_into(
         seed: Seed of initial weights and batches.
         initial: Weights to start from; None starts from scratch.
         keep_after: Numbers of iterations after which the weights are kept too.
+        pool: Names that share their draws with these cases, as `train` says.
     """
     description = f"train {task.key or task.asset}"
     with taken(task.compute) as compute:
-        trained = train(cases, plans, settings, compute, seed, initial, task.track, description, keep_after)
+        trained = train(cases, plans, settings, compute, seed, initial, task.track, description, keep_after, pool)
     save_model(task.folder, trained, plans)
     (task.folder / COMPUTE_FILE).write_text(str(compute))
     (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
