@@ -13,6 +13,7 @@ from idal_assets.settings import (
     CandidatesSettings,
     CohortSettings,
     ComputeSettings,
+    ConfirmationSettings,
     ControlSettings,
     ConvergenceSettings,
     DownloadSettings,
@@ -21,6 +22,7 @@ from idal_assets.settings import (
     OutOfFoldSettings,
     PhantomSettings,
     PlansSettings,
+    ReducedSettings,
     RemovalSettings,
     Section,
     SimilaritySettings,
@@ -64,19 +66,32 @@ class Profile(Section):
     similarity: SimilaritySettings = SimilaritySettings()
     removal: RemovalSettings = RemovalSettings()
     controls: ControlSettings = ControlSettings()
-    reduced: TrainingSettings
+    reduced: ReducedSettings
     evidence: EvidenceSettings = EvidenceSettings()
+    confirmation: ConfirmationSettings
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
 
     @model_validator(mode="before")
     @classmethod
-    def _folds_train_like_the_baseline(cls, values: Any) -> Any:
-        """Fills in the training of the folds where the profile does not say."""
-        section = values.get("out_of_fold", {})
-        if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
-            return {**values, "out_of_fold": {**section, "training": values["baseline"]}}
-        return values
+    def _trained_like_the_baseline(cls, values: Any) -> Any:
+        """Fills in the trainings that are the baseline's where the profile does not say."""
+        filled = dict(values)
+        for name in ("out_of_fold", "confirmation"):
+            section = values.get(name, {})
+            if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
+                filled[name] = {**section, "training": values["baseline"]}
+        return filled
+
+    @model_validator(mode="after")
+    def _start_has_seen_no_donor(self) -> "Profile":
+        if self.reduced.start == "pretraining" and not self.cohort.pretrains:
+            raise ValueError(
+                "reduced.start is pretraining and no case pretrains; a start that has seen the donors would hide "
+                "what they do. Give cohort.pretraining, pretraining_share or pretraining_cases, or start from "
+                "scratch"
+            )
+        return self
 
 
 def profile_names() -> list[str]:

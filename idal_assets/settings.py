@@ -132,7 +132,9 @@ class CohortSettings(Section):
         donor_share: Share of donors where `donors` is null; null takes every case that has no other role.
         test: How many test cases; null takes `test_share` of all cases, at least two.
         test_share: Share of test cases where `test` is null.
-        pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it.
+        pretraining: How many cases train the baseline instead of the donors; with 0 the donors train it. Null
+            takes `pretraining_share` of all cases, at least two.
+        pretraining_share: Share of pretraining cases where `pretraining` is null.
         validation: How many cases every model segments so that the mode `robust` can judge on them which donors
             may leave; no network learns from them, and no retraining is evaluated on them. Null takes
             `validation_share` of all cases, at least one.
@@ -150,7 +152,8 @@ class CohortSettings(Section):
     donor_share: float | None = Field(None, gt=0, lt=1)
     test: int | None = Field(None, ge=1)
     test_share: float = Field(0.25, gt=0, lt=1)
-    pretraining: int = Field(0, ge=0)
+    pretraining: int | None = Field(0, ge=0)
+    pretraining_share: float = Field(0.15, gt=0, lt=1)
     validation: int | None = Field(0, ge=0)
     validation_share: float = Field(0.1, gt=0, lt=1)
     donor_cases: tuple[str, ...] = ()
@@ -159,6 +162,11 @@ class CohortSettings(Section):
     validation_cases: tuple[str, ...] = ()
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
+
+    @property
+    def pretrains(self) -> bool:
+        """Whether the baseline is trained on cases of its own."""
+        return bool(self.pretraining_cases) or self.pretraining != 0
 
 
 class PlansSettings(Section):
@@ -297,10 +305,13 @@ class InferenceSettings(Section):
     Attributes:
         tile_step: Step between tiles where a slice is larger than the patch, as a share of the patch.
         surface_distances: Measure HD95 on the test cases; without it rows and evaluations take less time.
+        mirror_retrained: Let a retrained network segment every slice in all its mirror images and average, as
+            nnU-Net does. It takes four times as long and the luck of the seed shows much less.
     """
 
     tile_step: float = Field(0.5, gt=0, le=1)
     surface_distances: bool = True
+    mirror_retrained: bool = False
 
 
 class OutOfFoldSettings(Section):
@@ -359,35 +370,74 @@ class RemovalSettings(Section):
 
     Attributes:
         sizes: One set `worst_N` for each size N.
+        best: One set `best_N` for each size N, the other end of the order. If the ranking is right, their removal
+            costs more than that of as many at random.
         order: `score` removes from the lowest score up; `leaves` from the bad end of the dendrogram inwards.
     """
 
     sizes: tuple[int, ...] = Field((5, 7, 9), min_length=1)
+    best: tuple[int, ...] = ()
     order: Literal["score", "leaves"] = "score"
 
-    @model_validator(mode="after")
-    def _sizes_rise(self) -> "RemovalSettings":
-        if min(self.sizes) < 1 or list(self.sizes) != sorted(set(self.sizes)):
-            raise ValueError(f"sizes must be positive and rise strictly, not {list(self.sizes)}")
-        return self
+    @field_validator("sizes", "best")
+    @classmethod
+    def _sizes_rise(cls, sizes: tuple[int, ...]) -> tuple[int, ...]:
+        if any(size < 1 for size in sizes) or list(sizes) != sorted(set(sizes)):
+            raise ValueError(f"sizes must be positive and rise strictly, not {list(sizes)}")
+        return sizes
 
 
 class ControlSettings(Section):
-    """What the chosen removal sets are compared with; without it nobody can tell a gain from luck.
+    """How often sets are trained, and what the chosen ones are compared with.
+
+    Without random removals nobody can tell a gain from luck.
 
     Attributes:
-        random: Random removals of the same size for each chosen set. With R of them no p-value is below
-            1 / (R + 1), so it takes at least 20 to claim a gain at the usual 5 percent.
-        matched: As many more whose donors have about the labelled volume and the missing labels of those that they
-            stand for.
-        nearest: From how many of the most similar donors a matched one is drawn.
-        seeds: How often every set is trained, each time with another seed.
+        random: Random removals of each size that is chosen. A chosen set is held against all that are about as
+            large; against R of them no p-value is below 1 / (R + 1), times the number of chosen sets.
+        halves: Random removals of half of the donors, in pairs that keep what the other removes, from which the
+            effect of each single donor is estimated.
+        seeds: How often every chosen set and the full set are trained, each time with another seed.
+        random_seeds: How often each random removal is trained, at most `seeds`; null takes `seeds`.
     """
 
     random: int = Field(0, ge=0)
-    matched: int = Field(0, ge=0)
-    nearest: int = Field(3, ge=1)
+    halves: int = Field(0, ge=0)
     seeds: int = Field(1, ge=1)
+    random_seeds: int | None = Field(None, ge=1)
+
+    @model_validator(mode="after")
+    def _fit(self) -> "ControlSettings":
+        if self.halves % 2:
+            raise ValueError(f"halves come in pairs; take an even number, not {self.halves}")
+        if self.random_seeds and self.random_seeds > self.seeds:
+            raise ValueError(f"random_seeds ({self.random_seeds}) must not exceed seeds ({self.seeds})")
+        return self
+
+
+class ReducedSettings(TrainingSettings):
+    """How a network is trained on what a removal set keeps.
+
+    Attributes:
+        start: `scratch` trains from random weights, as the thesis does. `pretraining` starts from the baseline,
+            which must have been trained on pretraining cases: it has seen no donor, so whatever a donor teaches it
+            teaches here. Such trainings can be short and differ far less by their seed. The question is then what
+            the donors add to a trained network.
+    """
+
+    start: Literal["scratch", "pretraining"] = "scratch"
+
+
+class ConfirmationSettings(Section):
+    """Whether the best of the chosen sets is trained once more, from scratch, beside the full set.
+
+    Attributes:
+        seeds: How often each of the two is trained; 0 leaves it out.
+        training: How; where a profile does not say, like the baseline.
+    """
+
+    seeds: int = Field(0, ge=0)
+    training: TrainingSettings
 
 
 class EvidenceSettings(Section):
@@ -397,11 +447,20 @@ class EvidenceSettings(Section):
         level: Level of the intervals; one minus it is the largest p-value of a claim.
         resamples: Bootstrap samples of an interval.
         rare_share: A subgroup is rare up to this share of the donors.
+        fewest_cases: Of a subgroup with fewer test cases no interval is given.
+        expected_seed_sd: Spread of a training's mean Dice between seeds by which the power of the design is told
+            before anything is trained.
+        expected_case_sd: Likewise the spread of the differences between test cases.
+        expected_removal_sd: Likewise the spread of the mean Dice between random removals.
     """
 
     level: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(10_000, ge=100)
     rare_share: float = Field(0.25, gt=0, lt=1)
+    fewest_cases: int = Field(5, ge=2)
+    expected_seed_sd: float = Field(0.01, gt=0)
+    expected_case_sd: float = Field(0.05, gt=0)
+    expected_removal_sd: float = Field(0.005, gt=0)
 
 
 class ComputeSettings(Section):

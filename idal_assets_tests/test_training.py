@@ -405,7 +405,9 @@ class TestBatches:
         assert set(counts) == set(kept)
         # 1200 draws: four standard deviations of a binomial count
         share = 1 / len(kept)
-        assert max(abs(count / 1200 - share) for count in counts.values()) < 4 * (share * (1 - share) / 1200) ** 0.5
+        assert (
+            max(abs(count / 1200 - share) for count in counts.values()) < 4 * (share * (1 - share) / 1200) ** 0.5
+        )
 
     def test_are_augmented_as_the_trainer_of_the_plans_would(
         self, cases: SlicesOnDisk, plans: Plans, trainer: nnUNetTrainer

@@ -1,10 +1,13 @@
-"""What a retraining proves: the effect of every removal set, and the rule by which it is called a gain or a harm.
+"""What a retraining proves: the effect of every chosen set, and the rule by which it is called a gain or a harm.
 
-The numbers are those of `statistics`.
+The numbers are those of `statistics`. A claim needs all of: two trainings or more, an interval of the mean
+difference to the full set that leaves zero out, and a p against random removals of about the size that stays below
+the limit after Holm's correction for the number of chosen sets.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -15,86 +18,100 @@ from idal_assets.analysis.statistics import (
     LEVEL,
     RESAMPLES,
     Floats,
-    IncompleteScalarsError,
     Intervals,
+    Removal,
     SeedSpread,
+    about_as_large,
+    against_random,
     bootstrap_intervals,
-    control_p,
+    case_differences,
     dice_by_set,
     difference_of_medians,
+    differences_by_set,
     holm,
     mean_difference,
+    mean_interval,
+    mean_over_replicates,
     median_dice,
     median_of_differences,
-    paired_differences,
-    probability_false,
+    seed_p,
     seed_spread,
-    smallest_control_p,
+    smallest_random_p,
     wilcoxon_p,
 )
 
 _NAN = float("nan")
-_NO_INTERVALS = Intervals((_NAN, _NAN), (_NAN, _NAN))
 
 
 @dataclass(frozen=True)
 class Effect:
-    """What one removal set did to the test cases, compared with the full set.
+    """What one chosen set did to the test cases, compared with the full set.
 
     A set that removes nothing is not tested: its intervals and p values are NaN.
 
     Attributes:
         removal_set: Name of the set.
         removed: Donors that it removes.
-        replicates: Trainings of this set or of the full set, whichever has fewer.
-        median_dice: Median Dice of this set, 0 to 1.
-        difference_of_medians: New minus old.
-        low: Lower end of the interval of the difference of medians.
+        replicates: How often it was trained.
+        cases: Test cases with a defined Dice.
+        mean_dice: Mean Dice of this set, 0 to 1.
+        mean_difference: Mean of the paired differences, new minus old: the estimand.
+        low: Lower end of its interval, over test cases and seeds.
         high: Upper end of it.
+        controls: Random removals of about its size.
+        expected_difference: Mean difference that a random removal of its size makes.
+        better_p: One-sided p against these that it is better.
+        worse_p: One-sided p that it is worse.
+        holm_better_p: `better_p`, corrected for the number of sets.
+        holm_worse_p: `worse_p`, corrected for the number of sets.
+        smallest_p: The smallest corrected p that so many random removals can reach.
+        seed_p: One-sided p of the seeds alone that the mean difference is zero or less.
+        median_dice: Median Dice of this set, 0 to 1.
+        difference_of_medians: New minus old (thesis table 3.3).
+        difference_of_medians_low: Lower end of its bootstrap interval.
+        difference_of_medians_high: Upper end of it.
         median_of_differences: Of the paired differences, new minus old.
-        median_of_differences_low: Lower end of its interval.
+        median_of_differences_low: Lower end of its bootstrap interval.
         median_of_differences_high: Upper end of it.
-        mean_difference: Mean of the paired differences.
-        wilcoxon_p: Two-sided p of the paired differences.
-        holm_p: The same, corrected for the number of sets.
-        controls: Number of controls.
-        control_gain_median: Median of the controls' differences of medians.
-        control_p: One-sided p against the controls.
-        smallest_control_p: The smallest that so many controls can reach.
-        probability_false: Probability that the true difference is 0 or less, given the spread between seeds.
+        wilcoxon_p: Two-sided p of the paired differences of these very networks, as in the thesis.
         level: Level of the intervals, 0 to 1; a p value must be below 1 - level.
     """
 
     removal_set: str
     removed: int
     replicates: int
-    median_dice: float
-    difference_of_medians: float
+    cases: int
+    mean_dice: float
+    mean_difference: float
     low: float
     high: float
+    controls: int
+    expected_difference: float
+    better_p: float
+    worse_p: float
+    holm_better_p: float
+    holm_worse_p: float
+    smallest_p: float
+    seed_p: float
+    median_dice: float
+    difference_of_medians: float
+    difference_of_medians_low: float
+    difference_of_medians_high: float
     median_of_differences: float
     median_of_differences_low: float
     median_of_differences_high: float
-    mean_difference: float
     wilcoxon_p: float
-    holm_p: float
-    controls: int
-    control_gain_median: float
-    control_p: float
-    smallest_control_p: float
-    probability_false: float
     level: float
 
     @property
     def gain(self) -> bool:
-        """Whether a gain is claimed: beyond the spread of cases and seeds, and better than removal at random."""
-        limit = significance(self.level)
-        return self.low > 0 and self.holm_p < limit and self.control_p < limit
+        """Whether a gain is claimed."""
+        return self.replicates > 1 and self.low > 0 and self.holm_better_p < significance(self.level)
 
     @property
     def harm(self) -> bool:
-        """Whether a harm is claimed: beyond the spread of cases and seeds, so never from one training of each."""
-        return self.high < 0 and self.holm_p < significance(self.level) and self.replicates > 1
+        """Whether a harm is claimed, which is more than that fewer cases teach less."""
+        return self.replicates > 1 and self.high < 0 and self.holm_worse_p < significance(self.level)
 
 
 def significance(level: float) -> float:
@@ -104,83 +121,136 @@ def significance(level: float) -> float:
 
 def effects(
     scalars: pd.DataFrame,
-    removed: Mapping[str, Sequence[str]],
-    controls: Mapping[str, Sequence[str]],
-    full_set: str = FULL_SET,
+    chosen: Mapping[str, Sequence[str]],
+    random: Mapping[str, Sequence[str]],
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pd.DataFrame:
-    """Compares every removal set that is no control with the full set.
+    """Compares every chosen set with the full set and with random removals.
 
     Args:
         scalars: Rows with `removal_set` (without the replicate), `replicate`, `case_id` and `dice`.
-        removed: Removed donors by set; controls may be among them.
-        controls: Names of the controls by the set that they are for.
-        full_set: The set that removes nothing.
+        chosen: Removed donors of the chosen sets, the full set among them.
+        random: Removed donors of the random removals, all different and none a chosen set.
         level: Level of the intervals; p values are held against 1 - level.
         resamples: Draws of the bootstrap.
         seed: Seed of the bootstrap; all sets start from it, so that no set's interval depends on the others.
 
     Returns:
-        One row a set in the order of `removed`: the attributes of `Effect`, `gain` and `harm`.
+        One row a chosen set in the order given: the attributes of `Effect`, `gain` and `harm`.
 
     Raises:
         IncompleteScalarsError: A set or a test case has no row, or more than one.
     """
-    dice = dice_by_set(scalars)
-    drawn = {control for names in controls.values() for control in names}
-    chosen = [name for name in removed if name not in drawn]
-    for name in (full_set, *chosen, *sorted(drawn)):
-        if name not in dice:
-            raise IncompleteScalarsError(f"The removal set {name} has no Dice; evaluate it first")
-    spread = seed_spread(dice.values())
+    dice = dice_by_set(scalars, [*chosen, *random])
+    differences = differences_by_set(scalars, FULL_SET)
+    pool = {name: Removal(len(removed), mean_difference(differences[name])) for name, removed in random.items()}
+    spread = seed_spread(differences.values())
     found = []
-    for name in chosen:
-        new, old = dice[name], dice[full_set]
-        random = np.random.default_rng(seed)
-        intervals = bootstrap_intervals(new, old, random, level, resamples) if removed[name] else _NO_INTERVALS
-        control_dice = [dice[control] for control in controls.get(name, ())]
-        found.append(_effect(name, len(removed[name]), new, old, control_dice, intervals, spread, level))
-    corrected = holm([effect.wilcoxon_p for effect in found])
-    found = [replace(effect, holm_p=float(p)) for effect, p in zip(found, corrected, strict=True)]
+    for name, removed in chosen.items():
+        if not removed:
+            found.append(_nothing_removed(name, dice[name], level))
+            continue
+        random_draws = np.random.default_rng(seed)
+        intervals = bootstrap_intervals(dice[name], dice[FULL_SET], random_draws, level, resamples)
+        found.append(_effect(name, len(removed), dice, differences[name], pool, spread, intervals, level))
+    found = _corrected(found)
     return pd.DataFrame([asdict(effect) | {"gain": effect.gain, "harm": effect.harm} for effect in found])
 
 
 def _effect(
     name: str,
     removed: int,
-    new: Floats,
-    old: Floats,
-    controls: Sequence[Floats],
-    intervals: Intervals,
+    dice: Mapping[str, Floats],
+    difference: Floats,
+    pool: Mapping[str, Removal],
     spread: SeedSpread,
+    intervals: Intervals,
     level: float,
 ) -> Effect:
     """Everything but the correction for the number of sets."""
-    gain = difference_of_medians(new, old)
-    control_gains = [difference_of_medians(control, old) for control in controls]
+    new = dice[name]
+    found = mean_difference(difference)
+    low, high = mean_interval(difference, spread, level)
+    near = about_as_large(removed, {name: one.removed for name, one in pool.items()})
+    compared = against_random(Removal(removed, found), [pool[name] for name in near])
+    of_cases = case_differences(difference)
     return Effect(
         removal_set=name,
         removed=removed,
-        replicates=min(len(new), len(old)),
+        replicates=len(new),
+        cases=int(np.isfinite(of_cases).sum()),
+        mean_dice=_mean(new),
+        mean_difference=found,
+        low=low,
+        high=high,
+        controls=len(near),
+        expected_difference=compared.expected,
+        better_p=compared.better_p,
+        worse_p=compared.worse_p,
+        holm_better_p=compared.better_p,
+        holm_worse_p=compared.worse_p,
+        smallest_p=smallest_random_p(len(near)),
+        seed_p=seed_p(difference, spread),
         median_dice=median_dice(new),
-        difference_of_medians=gain,
-        low=intervals.difference_of_medians[0],
-        high=intervals.difference_of_medians[1],
-        median_of_differences=median_of_differences(new, old),
+        difference_of_medians=difference_of_medians(new, dice[FULL_SET]),
+        difference_of_medians_low=intervals.difference_of_medians[0],
+        difference_of_medians_high=intervals.difference_of_medians[1],
+        median_of_differences=median_of_differences(difference),
         median_of_differences_low=intervals.median_of_differences[0],
         median_of_differences_high=intervals.median_of_differences[1],
-        mean_difference=mean_difference(new, old),
-        wilcoxon_p=wilcoxon_p(paired_differences(new, old)) if removed else _NAN,
-        holm_p=_NAN,
-        controls=len(controls),
-        control_gain_median=float(np.median(control_gains)) if controls else _NAN,
-        control_p=control_p(gain, control_gains),
-        smallest_control_p=smallest_control_p(len(controls)),
-        probability_false=probability_false(gain, spread, len(new), len(old)) if removed else _NAN,
+        wilcoxon_p=wilcoxon_p(of_cases),
         level=level,
     )
+
+
+def _corrected(found: Sequence[Effect]) -> list[Effect]:
+    """Corrects the p values for the number of sets that are tested."""
+    tested = sum(np.isfinite(effect.better_p) for effect in found)
+    better = holm([effect.better_p for effect in found])
+    worse = holm([effect.worse_p for effect in found])
+    return [
+        replace(
+            effect,
+            holm_better_p=float(better[place]),
+            holm_worse_p=float(worse[place]),
+            smallest_p=min(1.0, effect.smallest_p * tested) if effect.controls else _NAN,
+        )
+        for place, effect in enumerate(found)
+    ]
+
+
+def _nothing_removed(name: str, dice: Floats, level: float) -> Effect:
+    """The full set, and a worst cluster where there is none."""
+    values: dict[str, Any] = dict.fromkeys(Effect.__dataclass_fields__, _NAN)
+    values |= {
+        "removal_set": name,
+        "removed": 0,
+        "replicates": len(dice),
+        "cases": int(np.isfinite(mean_over_replicates(dice)).sum()),
+        "mean_dice": _mean(dice),
+        "mean_difference": 0.0,
+        "controls": 0,
+        "median_dice": median_dice(dice),
+        "difference_of_medians": 0.0,
+        "median_of_differences": 0.0,
+        "level": level,
+    }
+    return Effect(**values)
+
+
+def _median_intervals(new: Floats, old: Floats, level: float, resamples: int, seed: int) -> dict[str, float]:
+    found = bootstrap_intervals(new, old, np.random.default_rng(seed), level, resamples)
+    return {
+        f"{name}_{end}": value
+        for name, interval in asdict(found).items()
+        for end, value in zip(("low", "high"), interval, strict=True)
+    }
+
+
+def _mean(dice: Floats) -> float:
+    return float(pd.Series(mean_over_replicates(dice)).mean())
 
 
 def sentence(row: pd.Series) -> str:
@@ -191,13 +261,13 @@ def sentence(row: pd.Series) -> str:
     """
     removed, name = row["removed"], row["removal_set"]
     if not removed:
-        return f"removing nothing ({name}) gives a median Dice of {row['median_dice']:.3f}"
+        return f"removing nothing ({name}) gives a mean Dice of {row['mean_dice']:.3f}"
     what = f"removing {removed} {'case' if removed == 1 else 'cases'} ({name})"
     if np.isnan(row["low"]):
-        return f"{what} cannot be judged, as no test case has a defined Dice"
+        return f"{what} cannot be judged, as fewer than two test cases have a defined Dice"
     seed = ", without the spread of the seed" if row["replicates"] == 1 else ""
     return (
-        f"{what} changes the median Dice by {_rounded(row['difference_of_medians']):+.3f} "
+        f"{what} changes the mean Dice of {row['cases']} test cases by {_rounded(row['mean_difference']):+.3f} "
         f"({100 * row['level']:g} % interval {_rounded(row['low']):.3f} to {_rounded(row['high']):.3f}{seed}), "
         f"{_conclusion(row)}"
     )
@@ -205,25 +275,28 @@ def sentence(row: pd.Series) -> str:
 
 def _conclusion(row: pd.Series) -> str:
     limit = significance(row["level"])
-    at_random = f"removing {row['removed']} at random, {_p(row['control_p'])}"
-    consistent = f"consistent over the test cases, {_p(row['holm_p'])}"
     luck = "this cannot be told from luck"
+    at_random = f"removing as many at random ({_rounded(row['expected_difference']):+.3f})"
+    better = f"better than {at_random}, {_p(row['better_p'], row['holm_better_p'])}"
+    worse = f"worse than {at_random}, {_p(row['worse_p'], row['holm_worse_p'])}"
     if row["gain"]:
-        return f"a gain: better than {at_random}"
+        return f"a gain: {better}"
     if row["harm"]:
-        return f"a loss {consistent}"
-    if row["high"] < 0:
-        lone = row["replicates"] == 1
-        return f"but with one training of a set {luck}" if lone else f"but not {consistent}"
+        return f"a harm: {worse}"
     if not row["controls"]:
-        return f"but without random controls {luck}"
-    if row["smallest_control_p"] >= limit:
-        return f"but with only {row['controls']} random control{'s' if row['controls'] > 1 else ''} {luck}"
-    # an undefined p is no evidence
-    if not row["control_p"] < limit:
-        return f"{'but ' if row['low'] > 0 else ''}no better than {at_random}"
-    doubt = f"not {consistent}" if row["low"] > 0 else "perhaps no change at all"
-    return f"better than {at_random}, but {doubt}"
+        return f"but without random removals of about this size {luck}"
+    if row["replicates"] == 1:
+        return f"but with one training of a set {luck}"
+    if row["smallest_p"] >= limit:
+        return f"but with only {row['controls']} random removal{'s' * (row['controls'] != 1)} {luck}"
+    if row["holm_better_p"] < limit:
+        return f"{better}, but perhaps no better than with all cases"
+    if row["holm_worse_p"] < limit:
+        return f"{worse}, but perhaps no worse than with all cases"
+    if min(row["better_p"], row["worse_p"]) < limit:
+        found = better if row["better_p"] < limit else worse
+        return f"{found}, which does not hold for all the sets together"
+    return f"{'but ' if row['low'] > 0 or row['high'] < 0 else ''}no other than {at_random}"
 
 
 def _rounded(value: float) -> float:
@@ -231,5 +304,6 @@ def _rounded(value: float) -> float:
     return round(value, 3) + 0.0
 
 
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+def _p(value: float, corrected: float) -> str:
+    said = "p < 0.001" if value < 0.001 else f"p = {value:.2g}"
+    return said if corrected == value else f"{said}, corrected {corrected:.2g}"

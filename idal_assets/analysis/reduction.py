@@ -1,12 +1,13 @@
 """Removal sets, the training sets they leave, and what the retraining changed."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import groupby
+from math import comb
 
-import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.removal_sets import FULL_SET, RemovalSet
-from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.scores import MEAN, held_by_truth
 from idal_assets.seeds import shuffled
 from idal_assets.settings import RemovalSettings
 
@@ -21,77 +22,81 @@ def plan_removals(
     """Decides which donors each chosen set takes away.
 
     Args:
-        sets: Removal sets; controls and other seeds among them are left out.
+        sets: Trainings on removal sets; drawn ones among them are left out.
         scores: Table of `similarity.rank_donors`, ordered by rank.
         leaves: Donors in leaf order, the bad end last.
         worst_cluster: Members of the worst cluster.
         settings: The order of removal.
 
     Returns:
-        Removed donors by name of the set. `all` removes nothing; the sets `worst_N` are nested; `worst_cluster`
-        removes nothing where there is no worst cluster.
+        Removed donors by `base` of the set. `all` removes nothing; the sets `worst_N` are nested, as are the sets
+        `best_N`; `worst_cluster` removes nothing where there is no worst cluster.
     """
     order = list(scores["case_id"]) if settings.order == "score" else list(reversed(leaves))
-    return {
-        one.name: list(worst_cluster) if one.kind == "cluster" else order[: one.size]
-        for one in sets
-        if one.name == one.base and not one.is_control
-    }
+    taken = {"all": order[:0], "cluster": list(worst_cluster)}
+    removed: dict[str, list[str]] = {}
+    for one in sets:
+        if one.kind == "worst":
+            removed[one.base] = order[: one.size]
+        elif one.kind == "best":
+            removed[one.base] = order[::-1][: one.size]
+        elif not one.is_drawn:
+            removed[one.base] = taken[one.kind]
+    return removed
 
 
-def draw_controls(
-    sets: Iterable[RemovalSet],
-    chosen: Mapping[str, Sequence[str]],
-    volumes: pd.DataFrame,
-    nearest: int,
-    seed: int,
+def draw_removals(
+    sets: Iterable[RemovalSet], chosen: Mapping[str, Sequence[str]], donors: Sequence[str], seed: int
 ) -> dict[str, list[str]]:
-    """Draws the donors that the controls take away, as many as the chosen set has.
+    """Draws the donors that the random sets take away.
 
-    A random control is drawn from all donors. A matched one takes for each chosen donor another that is drawn from
-    the `nearest` most similar: those with the same labels missing come first, and among them those of similar
-    labelled volume (the ratio counts). Donors of the chosen set stand in only where no others are left.
+    A random removal is none of the chosen sets, nor another random removal. Where there are not so many different
+    ones, the last repeat the first in turn; they are trained once and count once. Halves come in pairs, of which
+    the second removes what the first keeps, so that every donor is in half of them.
 
     Args:
-        sets: Removal sets; chosen ones and other seeds among them are left out.
+        sets: Trainings on removal sets; chosen ones among them are left out.
         chosen: Removed donors of the chosen sets.
-        volumes: Volume of each label, one row a donor, any unit.
-        nearest: From how many a matched donor is drawn.
-        seed: Seed of the draws; each control's depends on its name as well.
+        donors: All donors.
+        seed: Seed of the draws; each set's depends on its name as well.
 
     Returns:
-        Removed donors by name of the control.
+        Removed donors by `base` of the set.
     """
-    drawn = {}
-    for one in sets:
-        if one.controls is None or one.name != one.base:
-            continue
-        removed = chosen[one.controls]
-        key = (seed, one.name)
-        if one.kind == "random":
-            drawn[one.name] = shuffled(volumes.index, *key)[: len(removed)]
-        else:
-            drawn[one.name] = _matched(removed, volumes, nearest, key)
-    return drawn
+    bases = {one.base: one for one in sets if one.is_drawn}
+    drawn: dict[str, list[str]] = {}
+    for size, group in groupby(
+        sorted((one for one in bases.values() if one.kind == "random"), key=_by_size), key=_by_size
+    ):
+        names = [one.base for one in group]
+        drawn |= _different_removals(names, size, chosen.values(), donors, seed)
+    halves = [one.base for one in bases.values() if one.kind == "half"]
+    for name, complement in zip(halves[::2], halves[1::2], strict=True):
+        drawn[name] = shuffled(donors, seed, name)[: len(donors) // 2]
+        drawn[complement] = [donor for donor in donors if donor not in set(drawn[name])]
+    return {name: drawn[name] for name in bases}
 
 
-def _matched(removed: Sequence[str], volumes: pd.DataFrame, nearest: int, key: tuple[int, str]) -> list[str]:
-    volume = np.log(volumes.sum(axis=1))
-    missing = volumes.eq(0)
-    found: list[str] = []
-    for case in removed:
-        others = volumes.index.drop([case, *(name for name in found if name != case)])
-        likeness = pd.DataFrame(
-            {
-                "chosen": others.isin(removed),
-                "other_labels": missing.loc[others].ne(missing.loc[case]).any(axis=1).to_numpy(),
-                "distance": (volume[others] - volume[case]).abs().to_numpy(),
-            },
-            index=others,
-        )
-        order = likeness.sort_values(["chosen", "other_labels", "distance"], kind="stable")
-        found.append(shuffled(order.index[:nearest], *key)[0])
-    return found
+def _by_size(one: RemovalSet) -> int:
+    return one.size or 0
+
+
+def _different_removals(
+    names: Sequence[str], size: int, chosen: Iterable[Sequence[str]], donors: Sequence[str], seed: int
+) -> dict[str, list[str]]:
+    used = {frozenset(removed) for removed in chosen if len(removed) == size}
+    left = max(0, comb(len(donors), size) - len(used))
+    drawn: dict[str, list[str]] = {}
+    for name in names[:left]:
+        attempt = 0
+        while frozenset(removed := shuffled(donors, seed, name, attempt)[:size]) in used:
+            attempt += 1
+        used.add(frozenset(removed))
+        drawn[name] = removed
+    # where even one more differs from none of these, it takes what the chosen set does
+    different = list(drawn.values()) or [shuffled(donors, seed, names[0])[:size]]
+    repeated = names[left:]
+    return drawn | {name: different[place % len(different)] for place, name in enumerate(repeated)}
 
 
 def training_set(one: RemovalSet, removed: Sequence[str], scores: pd.DataFrame) -> pd.DataFrame:
@@ -118,8 +123,8 @@ def training_set(one: RemovalSet, removed: Sequence[str], scores: pd.DataFrame) 
 def _reason(one: RemovalSet) -> str:
     reasons = {
         "cluster": "in the worst cluster",
-        "random": f"drawn at random as a control of {one.controls}",
-        "matched": f"drawn as a match for a case of {one.controls}",
+        "random": f"drawn at random as one of {one.size}",
+        "half": "drawn at random as one of half of the donors",
     }
     return reasons.get(one.kind, f"among the {one.base}")
 
@@ -145,6 +150,43 @@ def replicate_scalars(evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet]) 
             "dice": scalars["dice"].to_numpy(),
         }
     )
+
+
+def false_volumes(
+    evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet], voxel_ml: Mapping[str, float]
+) -> pd.DataFrame:
+    """What networks segment of regions that are not there, of which no Dice says how much it is.
+
+    Args:
+        evaluation: Rows with `removal_set`, `case_id`, `region`, `tp`, `fp` and `fn`.
+        sets: The removal sets by name.
+        voxel_ml: Volume of one voxel of each test case in ml.
+
+    Returns:
+        One row a set (without the seed, drawn ones left out) and region that some test case lacks: `removal_set`,
+        `region`; `cases` that lack it; `segmented`, how many of them have a voxel of it in the segmentation, and
+        `millilitres`, its volume in one of them; both means over the trainings of the set.
+    """
+    regions = evaluation[evaluation["region"] != MEAN]
+    absent = regions[~held_by_truth(regions)]
+    trained = absent["removal_set"].map(sets)
+    absent = absent.assign(
+        base=trained.map(lambda one: one.base),
+        drawn=trained.map(lambda one: one.is_drawn),
+        volume=absent["fp"].astype(float) * absent["case_id"].map(voxel_ml).astype(float),
+        segmented=absent["fp"] > 0,
+    )
+    found = [
+        {
+            "removal_set": base,
+            "region": region,
+            "cases": rows["case_id"].nunique(),
+            "segmented": float(rows.groupby("removal_set")["segmented"].sum().mean()),
+            "millilitres": float(rows["volume"].mean()),
+        }
+        for (base, region), rows in absent[~absent["drawn"].astype(bool)].groupby(["base", "region"], sort=False)
+    ]
+    return pd.DataFrame(found, columns=["removal_set", "region", "cases", "segmented", "millilitres"])
 
 
 def differences_to_full_set(scalars: pd.DataFrame) -> pd.DataFrame:

@@ -1,10 +1,11 @@
-"""The removal sets: which there are, what their names say, and what each is compared with.
+"""The removal sets: which there are and what their names say.
 
-A set names the donors that a retraining does without. Every set is trained once for each seed; the trainings after
-the first are sets of their own, with the same donors and the ending `_s2`, `_s3`.
+A set names the donors that a retraining does without. Some are chosen, others drawn at random. A set is trained
+once for each of its seeds; the trainings of one set have the same donors, and those of another seed than the first
+end in `_s2`, `_s3`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -16,23 +17,25 @@ FULL_SET = "all"
 WORST_CLUSTER = "worst_cluster"
 """The removal set that takes the worst cluster of the dendrogram away; nothing where there is none."""
 
-Kind = Literal["all", "worst", "cluster", "random", "matched"]
-CONTROLS: tuple[Kind, ...] = ("random", "matched")
+CHOSEN_SET = "chosen"
+"""What the best of the chosen sets is called among the trainings that confirm it."""
+
+Kind = Literal["all", "worst", "best", "cluster", "random", "half", "chosen"]
+DRAWN: tuple[Kind, ...] = ("random", "half")
 
 
 @dataclass(frozen=True)
 class RemovalSet:
-    """A removal set.
+    """One training of a removal set.
 
     Attributes:
         name: Its name, which is also its partition: `worst_5`, `random_5_r03`, `worst_5_s2`.
-        kind: `all` removes nothing, `worst` the worst of the ranking, `cluster` the worst cluster; `random` and
-            `matched` are controls.
-        base: Its name without the seed.
+        kind: `all` removes nothing, `worst` and `best` the ends of the ranking, `cluster` the worst cluster;
+            `random` and `half` are drawn.
+        base: The name without the seed, which all trainings of the set share.
         replicate: Which of the seeds trains it, from 1.
-        size: How many donors it removes; None where the cluster decides.
-        controls: The chosen set that it is a control of, which has the same size; None for a chosen set.
-        draw: Which of the draws of a control it is, from 1.
+        size: How many donors it removes; None where the cluster decides or half of them leave.
+        draw: Which of the draws of its kind and size it is, from 1.
     """
 
     name: str
@@ -40,44 +43,69 @@ class RemovalSet:
     base: str
     replicate: int = 1
     size: int | None = None
-    controls: str | None = None
     draw: int | None = None
 
     @property
-    def is_control(self) -> bool:
+    def is_drawn(self) -> bool:
         """Whether it was drawn instead of chosen."""
-        return self.kind in CONTROLS
+        return self.kind in DRAWN
 
 
 def removal_sets(removal: RemovalSettings, controls: ControlSettings) -> dict[str, RemovalSet]:
-    """All removal sets that a profile asks for.
+    """All trainings on removal sets that a profile asks for.
 
     Args:
         removal: Sizes of the chosen sets.
-        controls: How many controls each has, and how many seeds train each set.
+        controls: How many are drawn, and how many seeds train each set.
 
     Returns:
-        Sets by name: the chosen ones from small to large, their controls, then the same for the other seeds.
+        Trainings by name, seed by seed: the chosen sets from small to large, then those that are drawn. A set that
+        is drawn has `random_seeds` of the seeds, which take turns, so that none has more of the random removals
+        than another.
     """
-    chosen = [
-        RemovalSet(FULL_SET, "all", FULL_SET, size=0),
-        *(RemovalSet(name, "worst", name, size=size) for size in removal.sizes for name in [f"worst_{size}"]),
-        RemovalSet(WORST_CLUSTER, "cluster", WORST_CLUSTER),
+    chosen = list(_chosen(removal))
+    drawn = list(_drawn(removal, controls))
+    of_drawn = controls.random_seeds or controls.seeds
+    trained = [(one, replicate) for replicate in range(1, controls.seeds + 1) for one in chosen]
+    trained += [
+        (one, (place + turn) % controls.seeds + 1) for place, one in enumerate(drawn) for turn in range(of_drawn)
     ]
-    drawn = [control for one in chosen[1:] for control in _controls_of(one, controls)]
-    first = [*chosen, *drawn]
-    others = [
-        replace(one, name=f"{one.base}_s{replicate}", replicate=replicate)
-        for replicate in range(2, controls.seeds + 1)
-        for one in first
-    ]
-    return {one.name: one for one in [*first, *others]}
+    trained.sort(key=lambda training: training[1])
+    return _named(trained)
 
 
-def _controls_of(chosen: RemovalSet, settings: ControlSettings) -> Iterable[RemovalSet]:
-    counts: Mapping[Kind, int] = {"random": settings.random, "matched": settings.matched}
-    what = chosen.name.removeprefix("worst_")
-    for kind, count in counts.items():
-        for draw in range(1, count + 1):
-            name = f"{kind}_{what}_r{draw:02}"
-            yield RemovalSet(name, kind, name, size=chosen.size, controls=chosen.name, draw=draw)
+def confirmations(seeds: int) -> dict[str, RemovalSet]:
+    """The trainings that confirm the best of the chosen sets: of the full set and of it, for every seed.
+
+    Args:
+        seeds: How often each is trained; with 0 there are none.
+    """
+    sets = (RemovalSet(FULL_SET, "all", FULL_SET, size=0), RemovalSet(CHOSEN_SET, "chosen", CHOSEN_SET))
+    return _named([(one, replicate) for replicate in range(1, seeds + 1) for one in sets])
+
+
+def _named(trained: Iterable[tuple[RemovalSet, int]]) -> dict[str, RemovalSet]:
+    named = [
+        replace(one, replicate=replicate, name=one.base if replicate == 1 else f"{one.base}_s{replicate}")
+        for one, replicate in trained
+    ]
+    return {one.name: one for one in named}
+
+
+def _chosen(removal: RemovalSettings) -> Iterator[RemovalSet]:
+    yield RemovalSet(FULL_SET, "all", FULL_SET, size=0)
+    kinds: dict[Kind, Iterable[int]] = {"worst": removal.sizes, "best": removal.best}
+    for kind, sizes in kinds.items():
+        for size in sizes:
+            yield RemovalSet(f"{kind}_{size}", kind, f"{kind}_{size}", size=size)
+    yield RemovalSet(WORST_CLUSTER, "cluster", WORST_CLUSTER)
+
+
+def _drawn(removal: RemovalSettings, controls: ControlSettings) -> Iterator[RemovalSet]:
+    for size in sorted({*removal.sizes, *removal.best}):
+        for draw in range(1, controls.random + 1):
+            name = f"random_{size}_r{draw:02}"
+            yield RemovalSet(name, "random", name, size=size, draw=draw)
+    for draw in range(1, controls.halves + 1):
+        name = f"half_r{draw:02}"
+        yield RemovalSet(name, "half", name, draw=draw)

@@ -122,7 +122,14 @@ def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
     return cells.assign(dice=cells["dice"].where(shared[0] & shared[1]))
 
 
-def with_scalar(scores: pd.DataFrame, by: list[str], scalar_regions: Collection[str]) -> pd.DataFrame:
+def held_by_truth(scores: pd.DataFrame) -> pd.Series:
+    """Which rows of `score_table` are of a region that the truth of the case holds."""
+    return scores["tp"] + scores["fn"] > 0
+
+
+def with_scalar(
+    scores: pd.DataFrame, by: list[str], scalar_regions: Collection[str], held_only: bool = False
+) -> pd.DataFrame:
     """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 
     Args:
@@ -131,12 +138,18 @@ def with_scalar(scores: pd.DataFrame, by: list[str], scalar_regions: Collection[
         by: Those columns.
         scalar_regions: Names of the regions that the scalar averages; of each measure the undefined ones are left
             out, and it is NaN if all are.
+        held_only: Average only those that the truth of the case holds. They are the same whichever network
+            segments the case; otherwise a region that is not there counts as soon as a network finds one voxel of
+            it, as 0, and two networks are compared by different regions.
 
     Returns:
         The rows with one more a segmentation, whose counts are missing.
     """
-    chosen = scores[scores["region"].isin(scalar_regions)]
+    counts = scores["region"].isin(scalar_regions)
+    chosen = scores[counts & held_by_truth(scores) if held_only else counts]
     measures = [name for name in MEASURES if name in scores]
     means = chosen.groupby(by, sort=False, as_index=False)[measures].mean()
+    # a segmentation of which no region counts has a scalar too, which is undefined
+    means = scores[by].drop_duplicates().merge(means, on=by, how="left")
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))

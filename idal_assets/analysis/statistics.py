@@ -1,13 +1,16 @@
 """Numbers that follow from the Dice of retrainings: differences, intervals, tests against chance.
 
-Training is random, so one retraining on fewer cases proves nothing. Every set is trained with several seeds
-(replicates), and sets of the same size that are drawn at random (controls) show what removal itself does. What is
-made of the numbers, the rule by which they are called a gain or a harm, is in `effects`. A difference is always
-new minus old. Arrays are of shape (replicates, cases), with the same cases in the same order; NaN is an undefined
-Dice and is left out.
+Training is random, so one retraining on fewer cases proves nothing. Every chosen set is trained with several seeds
+(replicates), and removals that are drawn at random show what removal itself does. A network is always compared
+with that of the full set and the same seed, whose patches are the same as far as the cases are. What is made of
+the numbers, the rule by which they are called a gain or a harm, is in `effects`.
+
+A difference is always new minus old. Arrays are of shape (replicates, cases), with the same cases in the same
+order; a case is a test patient. NaN is an undefined Dice, of a case whose truth holds no region that counts, and
+is left out.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,20 +33,25 @@ class IncompleteScalarsError(ValueError):
     """A set, a replicate or a test case has no row, or more than one; the message says which."""
 
 
-def dice_by_set(scalars: pd.DataFrame) -> dict[str, Floats]:
+def dice_by_set(scalars: pd.DataFrame, needed: Sequence[str] = ()) -> dict[str, Floats]:
     """Arranges the scalars of every set.
 
     Args:
         scalars: Rows with `removal_set` (without the replicate), `replicate`, `case_id` and `dice`.
+        needed: Sets that must be there.
 
     Returns:
         By set in the order given: Dice in 0 to 1 or NaN, shape (replicates, cases), both in the order of their
         names.
 
     Raises:
-        IncompleteScalarsError: A test case has no row in a replicate, or more than one.
+        IncompleteScalarsError: A set has no row, or a test case has none in a replicate or more than one.
     """
-    return {name: block.to_numpy(float) for name, block in _blocks(scalars)}
+    found = {name: block.to_numpy(float) for name, block in _blocks(scalars)}
+    for name in needed:
+        if name not in found:
+            raise IncompleteScalarsError(f"The removal set {name} has no Dice; evaluate it first")
+    return found
 
 
 def mean_dice(scalars: pd.DataFrame) -> pd.DataFrame:
@@ -105,17 +113,38 @@ def _medians(values: Floats) -> Floats:
     return np.take_along_axis(ordered, around, axis=1).mean(axis=1)
 
 
-def paired_differences(new: Floats, old: Floats) -> Floats:
-    """Difference of each test case between the means of its replicates.
+def differences_by_set(scalars: pd.DataFrame, full_set: str) -> dict[str, Floats]:
+    """Difference of every training to that of the full set with the same seed.
 
     Args:
-        new: Dice of the new set, shape (replicates, cases).
-        old: Dice of the old set, shape (replicates, cases); the replicates need not be as many.
+        scalars: As for `dice_by_set`.
+        full_set: The set that removes nothing.
 
     Returns:
-        New minus old, shape (cases,); NaN where a case is undefined in either set.
+        By set in the order given, the full set left out: new minus old, shape (replicates, cases).
+
+    Raises:
+        IncompleteScalarsError: A test case has no row or more than one, or the full set lacks a seed.
     """
-    return mean_over_replicates(new) - mean_over_replicates(old)
+    blocks = dict(_blocks(scalars))
+    if full_set not in blocks:
+        raise IncompleteScalarsError(f"The removal set {full_set} has no Dice; evaluate it first")
+    full = blocks.pop(full_set).droplevel("removal_set")
+    found = {}
+    for name, block in blocks.items():
+        seeds = block.index.get_level_values("replicate")
+        missing = seeds.difference(full.index)
+        if len(missing):
+            raise IncompleteScalarsError(
+                f"Replicate {missing[0]} of {name} has no network of {full_set} to compare"
+            )
+        found[name] = block.to_numpy(float) - full.loc[seeds].to_numpy(float)
+    return found
+
+
+def median_of_differences(differences: Floats) -> float:
+    """Median over test cases of the mean difference over replicates."""
+    return float(_medians(case_differences(differences)[None])[0])
 
 
 def median_dice(dice: Floats) -> float:
@@ -124,18 +153,100 @@ def median_dice(dice: Floats) -> float:
 
 
 def difference_of_medians(new: Floats, old: Floats) -> float:
-    """Difference of the sets' `median_dice`; each leaves out the cases that are undefined in it alone."""
+    """Difference of the sets' `median_dice` (thesis table 3.3)."""
     return median_dice(new) - median_dice(old)
 
 
-def median_of_differences(new: Floats, old: Floats) -> float:
-    """Median of the paired differences over the test cases that are defined in both sets."""
-    return float(_medians(paired_differences(new, old)[None])[0])
+def case_differences(differences: Floats) -> Floats:
+    """Difference of each test case, the mean over its replicates, shape (cases,)."""
+    return mean_over_replicates(differences)
 
 
-def mean_difference(new: Floats, old: Floats) -> float:
-    """Mean of the paired differences over the test cases that are defined in both sets."""
-    return float(pd.Series(paired_differences(new, old)).mean())
+def mean_difference(differences: Floats) -> float:
+    """The estimand: mean over test cases of the mean over replicates; NaN if no case is defined."""
+    return float(pd.Series(case_differences(differences)).mean())
+
+
+@dataclass(frozen=True)
+class SeedSpread:
+    """How far the mean difference of one training lies from that of another seed.
+
+    Attributes:
+        variance: Pooled variance of one training's mean difference; NaN if no set has two replicates.
+        degrees: Its degrees of freedom.
+    """
+
+    variance: float
+    degrees: float
+
+
+def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
+    """Pools the variance of the mean difference between the replicates of each set over all sets.
+
+    All sets are compared with the same networks of the full set, whose luck is a part of every difference: where
+    its share is a half, the estimates of two sets correlate by a quarter, and k of them count as
+    k / (1 + (k - 1) / 4) (variance of a mean of correlated values).
+
+    Args:
+        differences: Of each set, shape (replicates, cases).
+    """
+    squares, degrees, sets = 0.0, 0, 0
+    for of_set in differences:
+        means = pd.DataFrame(of_set).mean(axis=1).dropna().to_numpy()
+        if len(means) > 1:
+            squares += float(((means - means.mean()) ** 2).sum())
+            degrees += len(means) - 1
+            sets += 1
+    if not degrees:
+        return SeedSpread(_NAN, 0)
+    return SeedSpread(squares / degrees, degrees / (1 + (sets - 1) / 4))
+
+
+def mean_interval(differences: Floats, spread: SeedSpread, level: float = LEVEL) -> Interval:
+    """Interval of the mean difference, for other test cases and other seeds.
+
+    Student's t with the variance s2 / n + a2 / S, of which s2 is that between the n cases (means over the S
+    replicates) and a2 that between seeds, pooled over all sets; the degrees of freedom are those of Welch and
+    Satterthwaite (1946). With one replicate nothing is known of a2: the interval then says what other test cases
+    would do to these two networks.
+
+    Args:
+        differences: Shape (replicates, cases).
+        spread: Between seeds, of one training.
+        level: Share of such intervals that hold the truth, 0 to 1.
+
+    Returns:
+        Lower and upper end; NaN with fewer than two cases.
+    """
+    values = case_differences(differences)
+    values = values[np.isfinite(values)]
+    if len(values) < 2:
+        return _NAN, _NAN
+    of_cases = float(values.var(ddof=1)) / len(values)
+    of_seeds = spread.variance / len(differences) if len(differences) > 1 else 0.0
+    total = of_cases + of_seeds
+    if not total:
+        return float(values.mean()), float(values.mean())
+    parts = of_cases**2 / (len(values) - 1) + (of_seeds**2 / spread.degrees if of_seeds else 0.0)
+    reach = float(stats.t.ppf((1 + level) / 2, total**2 / parts)) * np.sqrt(total)
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def seed_p(differences: Floats, spread: SeedSpread) -> float:
+    """One-sided p of the seeds alone that the mean difference is zero or less, the test cases taken as they are.
+
+    Args:
+        differences: Shape (replicates, cases).
+        spread: Between seeds, of one training.
+
+    Returns:
+        Upper tail of Student's t, 0 to 1; NaN where no set has two replicates.
+    """
+    found = mean_difference(differences)
+    error = np.sqrt(spread.variance / len(differences))
+    if error == 0:
+        return float(np.heaviside(-found, 0.5))
+    return float(stats.t.sf(found / error, spread.degrees)) if np.isfinite(error) else _NAN
 
 
 @dataclass(frozen=True)
@@ -154,21 +265,17 @@ class Intervals:
 def bootstrap_intervals(
     new: Floats, old: Floats, random: np.random.Generator, level: float = LEVEL, resamples: int = RESAMPLES
 ) -> Intervals:
-    """Percentile intervals that hold the spread of the test cases and that of the seeds.
+    """Percentile intervals of the medians, which hold the spread of the test cases and that of the seeds.
 
     Test cases are drawn with replacement, the same for both sets, since they are paired (Efron and Tibshirani, An
-    Introduction to the Bootstrap, 1993). Replicates are drawn as wholes, for each set on its own, and one fewer
-    than there are: drawing all S would make the variance of their mean (S - 1)/S of what it is, half of it with
-    two (Rao and Wu, Resampling Inference with Complex Survey Data, 1988).
-
-    With one replicate there is no spread to draw from: the interval then says what other test cases would do to
-    these two networks and nothing about another seed. With two or three it is still too narrow, as so few values
-    seldom show their whole spread: in simulations the interval of the median of differences held the truth about
-    80 and 90 % of the time instead of 95 %, that of the difference of medians 94 % or more.
+    Introduction to the Bootstrap, 1993). So are replicates, since both sets share their seeds: the same ones, as
+    wholes, and one fewer than there are. Drawing all S would make the variance of their mean (S - 1)/S of what it
+    is, half of it with two (Rao and Wu, Resampling Inference with Complex Survey Data, 1988). With one replicate
+    there is no spread to draw from, and with two or three it is seldom shown whole.
 
     Args:
         new: Dice of the new set, shape (replicates, cases).
-        old: Dice of the old set, shape (replicates, cases).
+        old: Dice of the old set with the same seeds, shape (replicates, cases).
         random: Source of the draws.
         level: Share of the resamples inside the interval, 0 to 1.
         resamples: Number of draws.
@@ -176,22 +283,18 @@ def bootstrap_intervals(
     Returns:
         The intervals; NaN where no test case is defined.
     """
+    count = len(new)
     drawn = random.integers(new.shape[1], size=(resamples, new.shape[1]))
-    new_cases = np.take_along_axis(_draw_replicates(new, random, resamples), drawn, axis=1)
-    old_cases = np.take_along_axis(_draw_replicates(old, random, resamples), drawn, axis=1)
+    times = random.multinomial(max(1, count - 1), np.full(count, 1 / count), size=resamples).astype(float)
+    new_cases, old_cases = (np.take_along_axis(_weighted_means(times, dice), drawn, axis=1) for dice in (new, old))
     return Intervals(
-        difference_of_medians=_percentiles(_medians(new_cases) - _medians(old_cases), level),
-        median_of_differences=_percentiles(_medians(new_cases - old_cases), level),
+        difference_of_medians=percentiles(_medians(new_cases) - _medians(old_cases), level),
+        median_of_differences=percentiles(_medians(new_cases - old_cases), level),
     )
 
 
-def _draw_replicates(dice: Floats, random: np.random.Generator, resamples: int) -> Floats:
-    count = len(dice)
-    times = random.multinomial(max(1, count - 1), np.full(count, 1 / count), size=resamples)
-    return _weighted_means(times.astype(float), dice)
-
-
-def _percentiles(values: Floats, level: float) -> Interval:
+def percentiles(values: Floats, level: float) -> Interval:
+    """Where the middle `level` of some draws lies; NaN where none is defined."""
     # a resample can hold undefined cases only
     defined = values[np.isfinite(values)]
     if not len(defined):
@@ -216,7 +319,8 @@ def wilcoxon_p(differences: ArrayLike) -> float:
     values = values[np.isfinite(values)]
     if not len(values):
         return _NAN
-    return float(stats.wilcoxon(values).pvalue) if values.any() else 1.0
+    # SciPy's exact law is for values without zeros; it would take the normal one for the sake of them
+    return float(stats.wilcoxon(values[values != 0]).pvalue) if values.any() else 1.0
 
 
 def holm(p_values: Sequence[float]) -> Floats:
@@ -236,80 +340,81 @@ def holm(p_values: Sequence[float]) -> Floats:
     return corrected
 
 
-def control_p(gain: float, control_gains: Sequence[float]) -> float:
-    """Permutation test of the chosen set against its controls, one-sided: is it better than removal at random?
+@dataclass(frozen=True)
+class Removal:
+    """What one random removal did.
 
-    If the choice is no better than random, the chosen set is one more random set, and each rank among them all is
-    equally likely. The shares hold the spread of the seeds too, if the controls have no more replicates than the
-    chosen set. The chosen set counts among them, so that p is never 0 (Phipson and Smyth 2010).
+    Attributes:
+        removed: How many donors it removes.
+        difference: Its mean difference.
+    """
+
+    removed: int
+    difference: float
+
+
+def about_as_large(removed: int, sizes: Mapping[str, int]) -> list[str]:
+    """Names of the random removals that a set is held against: at least half as large and at most twice.
 
     Args:
-        gain: Gain of the chosen set.
-        control_gains: Gains of its controls.
-
-    Returns:
-        (1 + number of controls that gain as much) / (1 + number of controls); NaN without controls or if a gain is
-        undefined.
+        removed: How many donors the set removes.
+        sizes: How many each random removal does, by name.
     """
-    gains = np.round(np.asarray([gain, *control_gains], dtype=float), ROUNDING)
-    if len(gains) == 1 or not np.isfinite(gains).all():
-        return _NAN
-    return float((gains >= gains[0]).mean())
-
-
-def smallest_control_p(controls: int) -> float:
-    """The smallest p that `control_p` can reach with this many controls; NaN without."""
-    return 1 / (1 + controls) if controls else _NAN
+    return [name for name, size in sizes.items() if removed <= 2 * size and size <= 2 * removed]
 
 
 @dataclass(frozen=True)
-class SeedSpread:
-    """How far the median Dice of one training lies from that of another seed.
+class AgainstRandom:
+    """A chosen set among random removals of about its size.
 
     Attributes:
-        variance: Pooled variance of one training's median; NaN if no set has two replicates.
-        degrees: Its degrees of freedom.
+        expected: Mean difference that a random removal of its size makes.
+        better_p: Share of the removals that do at least as well, one-sided p that it is better than random.
+        worse_p: Share that do at least as badly.
     """
 
-    variance: float
-    degrees: int
+    expected: float
+    better_p: float
+    worse_p: float
 
 
-def seed_spread(sets: Iterable[Floats]) -> SeedSpread:
-    """Pools the variance of the median between the replicates of each set over all sets, controls included.
+def against_random(chosen: Removal, random: Sequence[Removal]) -> AgainstRandom:
+    """Permutation test of a chosen set against random removals of about its size.
 
-    Args:
-        sets: Dice of each set, shape (replicates, cases).
-    """
-    squares, degrees = 0.0, 0
-    for dice in sets:
-        medians = _medians(dice)
-        medians = medians[np.isfinite(medians)]
-        if len(medians) > 1:
-            squares += float(((medians - medians.mean()) ** 2).sum())
-            degrees += len(medians) - 1
-    return SeedSpread(squares / degrees if degrees else _NAN, degrees)
-
-
-def probability_false(difference: float, spread: SeedSpread, new_replicates: int, old_replicates: int) -> float:
-    """Probability that a gain is none, given the spread between seeds: that the true difference is 0 or less.
-
-    It is the upper tail of Student's t, which is the p value against no gain and, if every difference is held
-    equally likely beforehand, the probability of it (Gelman et al., Bayesian Data Analysis, 3rd edition, 3.2).
-    The test cases are taken as they are; the interval holds their spread. It is exact where a seed shifts all test
-    cases alike. Where it moves each on its own too, the median of the averaged replicates spreads somewhat more
-    than the mean of their medians, and what is given as 5 % was up to 7 % in simulations.
+    What removal itself does is taken out as a straight line over the number removed, fitted to all of them with
+    the chosen one; with one size it is their mean. If the choice is no better than random, the chosen set is one
+    more random removal, and each rank among them all is equally likely (Phipson and Smyth 2010: the chosen one
+    counts, so p is never 0). That is exact where all have the same size; random removals may be trained less often
+    than the chosen set, which makes the test conservative.
 
     Args:
-        difference: Difference of medians.
-        spread: Of one training's median; the mean of S replicates has 1/S of its variance.
-        new_replicates: Replicates of the new set.
-        old_replicates: Replicates of the old set.
+        chosen: The chosen set.
+        random: Random removals, all different and none the chosen one.
 
     Returns:
-        0 to 1; NaN if no set has two replicates.
+        NaN throughout without random removals or where a difference is undefined.
     """
-    error = np.sqrt(spread.variance * (1 / new_replicates + 1 / old_replicates))
-    if error == 0:
-        return float(np.heaviside(-difference, 0.5))
-    return float(stats.t.sf(difference / error, spread.degrees))
+    everyone = [chosen, *random]
+    sizes = np.array([one.removed for one in everyone], dtype=float)
+    values = np.array([one.difference for one in everyone], dtype=float)
+    if len(everyone) == 1 or not np.isfinite(values).all():
+        return AgainstRandom(_NAN, _NAN, _NAN)
+    ranked = np.round(values - _trend(sizes, values, sizes), ROUNDING)
+    return AgainstRandom(
+        expected=float(_trend(sizes[1:], values[1:], sizes[:1])[0]),
+        better_p=float((ranked >= ranked[0]).mean()),
+        worse_p=float((ranked <= ranked[0]).mean()),
+    )
+
+
+def _trend(sizes: Floats, values: Floats, at: Floats) -> Floats:
+    """Least squares, of a straight line where there are sizes to tell it from."""
+    # two sizes among three values would fit the chosen set itself
+    if len(np.unique(sizes)) < 2 or len(values) < 4:
+        return np.full(len(at), values.mean())
+    return np.polynomial.Polynomial.fit(sizes, values, 1)(at)
+
+
+def smallest_random_p(removals: int) -> float:
+    """The smallest p that `against_random` can reach with so many random removals; NaN without."""
+    return 1 / (1 + removals) if removals else _NAN

@@ -1,16 +1,19 @@
 """Who pays: what a removal changes for the subgroups of the test cases, and whether it removes a rare subtype.
 
-A median can rise while a few patients lose. Badly segmented cases of a rare but valid subtype look like bad cases,
+A mean can rise while a few patients lose. Badly segmented cases of a rare but valid subtype look like bad cases,
 and a network that is trained without them fails where they matter.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from scipy.stats import hypergeom
 
-from idal_assets.analysis.reduction import differences_to_full_set
 from idal_assets.analysis.removal_sets import FULL_SET
+from idal_assets.analysis.statistics import SeedSpread, case_differences, mean_interval, percentiles
 from idal_assets.anatomy import Anatomy
 
 THIRDS = ("small", "middle", "large")
@@ -63,66 +66,96 @@ def _plain(value: object) -> object:
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
-def subgroup_changes(dice: pd.DataFrame, memberships: pd.DataFrame) -> pd.DataFrame:
+def subgroup_changes(
+    differences: Mapping[str, pd.DataFrame],
+    memberships: pd.DataFrame,
+    spread: SeedSpread,
+    level: float,
+    fewest_cases: int,
+) -> pd.DataFrame:
     """Says what each removal set changed for each subgroup of the test cases.
 
     Args:
-        dice: Table of `statistics.mean_dice`: one row a set, the full set among them, one column a test case.
+        differences: By set, new minus old: one row a replicate, one column a test case.
         memberships: Table of `subgroups_of`; cases that are no test cases do not count.
+        spread: Between seeds, of one training.
+        level: Level of the intervals.
+        fewest_cases: Of a subgroup with fewer no interval is given.
 
     Returns:
-        One row a set and subgroup that has test cases, the full set left out: `removal_set`, `kind`, `subgroup`,
-        `cases` (test cases that are defined in both sets), `median_of_differences` and `worst_difference` (new
-        minus old; NaN if no case is defined).
+        One row a set and subgroup that has test cases: `removal_set`, `kind`, `subgroup`, `cases` (test cases with
+        a defined difference), `mean_difference` with its interval `low` to `high` (NaN where the cases are too
+        few), and `worst_difference`; NaN if no case is defined.
     """
-    differences = differences_to_full_set(dice)
-    tested = memberships[memberships["case_id"].isin(dice.columns)]
     rows = []
-    for removal_set, difference in differences.iterrows():
+    for removal_set, of_set in differences.items():
+        tested = memberships[memberships["case_id"].isin(of_set.columns)]
         for (kind, subgroup), members in tested.groupby(["kind", "subgroup"], sort=False)["case_id"]:
-            changed = difference[members].dropna()
+            changed = of_set[list(members)].to_numpy(float)
+            of_cases = pd.Series(case_differences(changed)).dropna()
+            enough = len(of_cases) >= fewest_cases
+            low, high = mean_interval(changed, spread, level) if enough else (float("nan"), float("nan"))
             rows.append(
                 {
                     "removal_set": removal_set,
                     "kind": kind,
                     "subgroup": subgroup,
-                    "cases": len(changed),
-                    "median_of_differences": changed.median(),
-                    "worst_difference": changed.min(),
+                    "cases": len(of_cases),
+                    "mean_difference": of_cases.mean(),
+                    "low": low,
+                    "high": high,
+                    "worst_difference": of_cases.min(),
                 }
             )
-    columns = ["removal_set", "kind", "subgroup", "cases", "median_of_differences", "worst_difference"]
+    columns = ["removal_set", "kind", "subgroup", "cases", "mean_difference", "low", "high", "worst_difference"]
     return pd.DataFrame(rows, columns=columns)
 
 
-def worst_tenth_changes(dice: pd.DataFrame) -> pd.DataFrame:
+def worst_tenth_changes(
+    dice: pd.DataFrame, random: np.random.Generator, level: float, resamples: int, fewest_cases: int
+) -> pd.DataFrame:
     """Says what each removal set changed for the worst segmented tenth of the test cases.
 
     Every set has a worst tenth of its own. The tenth that was worst under the full set would seem to gain whatever
-    is removed, by regression to the mean (Galton 1886).
+    is removed, by regression to the mean (Galton 1886). The interval is over other test cases, by bootstrap.
 
     Args:
         dice: Table of `statistics.mean_dice`, with the full set.
+        random: Source of the draws.
+        level: Level of the interval.
+        resamples: Number of draws.
+        fewest_cases: Where the tenth has fewer cases no interval is given.
 
     Returns:
         One row a set, the full set left out: `removal_set`, `cases` (a tenth of those that are defined in both
-        sets, at least one), `mean_dice` (of the set's worst tenth) and `difference` (of the means, new minus old);
-        NaN if no case is defined.
+        sets, at least one), `mean_dice` (of the set's worst tenth), `difference` (of the means, new minus old) and
+        its interval `low` to `high`; NaN if no case is defined, the interval also where the cases are too few.
     """
     rows = []
     for removal_set, new in dice.drop(index=FULL_SET).iterrows():
-        both = pd.DataFrame({"new": new, "old": dice.loc[FULL_SET]}).dropna()
+        both = pd.DataFrame({"new": new, "old": dice.loc[FULL_SET]}).dropna().to_numpy()
         cases = max(1, len(both) // 10) if len(both) else 0
-        means = {name: both[name].nsmallest(cases).mean() for name in both}
+        low = high = float("nan")
+        if cases >= fewest_cases:
+            drawn = random.integers(len(both), size=(resamples, len(both)))
+            low, high = percentiles(_worst_difference(both[drawn], cases), level)
         rows.append(
             {
                 "removal_set": removal_set,
                 "cases": cases,
-                "mean_dice": means["new"],
-                "difference": means["new"] - means["old"],
+                "mean_dice": np.sort(both[:, 0])[:cases].mean() if cases else float("nan"),
+                "difference": _worst_difference(both[None], cases)[0] if cases else float("nan"),
+                "low": low,
+                "high": high,
             }
         )
-    return pd.DataFrame(rows, columns=["removal_set", "cases", "mean_dice", "difference"])
+    return pd.DataFrame(rows, columns=["removal_set", "cases", "mean_dice", "difference", "low", "high"])
+
+
+def _worst_difference(both: NDArray[np.float64], cases: int) -> NDArray[np.float64]:
+    """Of pairs (draws, test cases, new and old): difference between the means of the worst cases of each."""
+    worst = np.sort(both, axis=1)[:, :cases].mean(axis=1)
+    return worst[:, 0] - worst[:, 1]
 
 
 def rare_subtype_warning(
@@ -156,9 +189,9 @@ def rare_subtype_warning(
     """
     for case in sorted(set(removed) - set(donors)):
         raise ValueError(f"Case {case} is removed by {removal_set} but is no donor")
-    lost = changes[(changes["removal_set"] == removal_set) & (changes["median_of_differences"] < 0)]
+    lost = changes[(changes["removal_set"] == removal_set) & (changes["mean_difference"] < 0)]
     warnings = []
-    for change in lost.sort_values(["median_of_differences", "subgroup"]).itertuples():
+    for change in lost.sort_values(["mean_difference", "subgroup"]).itertuples():
         of_it = memberships["subgroup"].eq(change.subgroup) & memberships["kind"].eq(change.kind)
         members = set(memberships.loc[of_it, "case_id"]) & set(donors)
         gone = len(members & set(removed))
@@ -168,6 +201,12 @@ def rare_subtype_warning(
             warnings.append(
                 f"{removal_set} may remove a rare but valid subtype: it takes {gone} of the {len(members)} donors "
                 f"of the subgroup '{change.subgroup}' (as many by chance: p = {chance:.2g}), and the "
-                f"{change.cases} {cases} {-change.median_of_differences:.3f} of Dice in the median"
+                f"{change.cases} {cases} {-change.mean_difference:.3f} of Dice on average {_how_sure(change)}"
             )
     return "\n".join(warnings) or None
+
+
+def _how_sure(change: Any) -> str:
+    if pd.isna(change.low):
+        return "(too few for an interval)"
+    return f"(interval {change.low:+.3f} to {change.high:+.3f})"

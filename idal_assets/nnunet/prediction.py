@@ -1,8 +1,9 @@
 """Segmenting preprocessed cases in batches across cases, and scoring them in their original geometry.
 
-The same steps as nnU-Net's predictor without mirroring: pad to the patch, tile with Gaussian weights where a
-slice is larger, resample the logits back, take the largest, or the probable ones where networks are trained on
-regions. Only the order differs: all slices of all cases form one stream that is cut into batches.
+The same steps as nnU-Net's predictor: pad to the patch, tile with Gaussian weights where a slice is larger,
+average over mirror images where they are asked for, resample the logits back, take the largest, or the probable
+ones where networks are trained on regions. Only the order differs: all slices of all cases form one stream that is
+cut into batches.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,9 @@ from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Weights
 from idal_assets.settings import ComputeSettings, InferenceSettings
+
+MIRRORINGS = ((2,), (3,), (2, 3))
+"""Axes of a batch of slices, rows and columns, in all combinations; in training patches are mirrored in both."""
 
 
 @dataclass
@@ -57,6 +61,7 @@ class Predictor:
         inference: Step between tiles.
         settings: Size of a batch.
         compute: Device and precision.
+        mirror: Average the logits of every slice and its three mirror images, as nnU-Net does by default.
     """
 
     def __init__(
@@ -66,7 +71,9 @@ class Predictor:
         inference: InferenceSettings,
         settings: ComputeSettings,
         compute: Compute,
+        mirror: bool = False,
     ) -> None:
+        self._mirrorings = MIRRORINGS if mirror else ()
         self._plans = plans
         self._compute = compute
         self._tile_step = inference.tile_step
@@ -149,8 +156,7 @@ class Predictor:
         rows, columns = self._plans.patch_size
         places = [(slice(top, top + rows), slice(left, left + columns)) for _, _, (top, left) in batch]
         tiles = [canvas.image[z][(..., *place)] for (canvas, z, _), place in zip(batch, places, strict=True)]
-        with self._compute.autocast():
-            logits = self._network(torch.stack(tiles).contiguous(memory_format=self._order))
+        logits = self._answers(torch.stack(tiles))
         labels = segmented(logits, self._plans.labels)
         for number, ((canvas, z, _), place) in enumerate(zip(batch, places, strict=True)):
             if canvas.labels is not None:
@@ -160,6 +166,15 @@ class Predictor:
                 tile = logits[number].float()
                 canvas.logits[z][(..., *place)] += tile * self._gaussian if len(canvas.tiles) > 1 else tile
             canvas.waiting -= 1
+
+    def _answers(self, tiles: torch.Tensor) -> torch.Tensor:
+        """Logits of tiles; with mirroring the mean over their images, each turned back."""
+        with self._compute.autocast():
+            logits = self._network(tiles.contiguous(memory_format=self._order))
+            for axes in self._mirrorings:
+                mirrored = tiles.flip(axes).contiguous(memory_format=self._order)
+                logits = logits + self._network(mirrored).flip(axes)
+        return logits / (len(self._mirrorings) + 1) if self._mirrorings else logits
 
     def _segmentation(self, canvas: _Canvas) -> NDArray[np.uint8]:
         if canvas.labels is not None:

@@ -17,7 +17,7 @@ from idal_assets.profile import Profile
 from idal_assets.study.graph import Node
 
 FIXED = {
-    *("anatomy", "out_of_fold.folds", "removal.sizes", "controls.random", "controls.matched", "controls.seeds"),
+    *("anatomy", "out_of_fold.folds", "removal.sizes", "controls.random", "controls.halves", "controls.seeds"),
     *("name", "description"),
 }
 """They decide which regions, folds and removal sets there are, or name the study, so no asset has its own."""

@@ -30,12 +30,6 @@ from idal_assets.plots.style import (
 BETTER, WORSE = to_hex(DIFFERENCE_COLOURS(5 / 6)), to_hex(DIFFERENCE_COLOURS(1 / 6))
 """Red and blue, as in the maps of differences."""
 
-CONTROLS = {
-    "random": ("o", NEUTRAL, "none"),
-    "matched": ("D", "white", INK),
-}
-"""Marker, face and edge of the controls by kind."""
-
 UPRIGHT_SETS = 8
 """As many removal sets as fit side by side with their names upright."""
 
@@ -44,15 +38,15 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def forest_plot(effects: pd.DataFrame, significance: float = 0.05) -> Figure:
-    """Draw how each removal set changed the median Dice, with its interval; red a gain, blue a harm, grey neither.
+    """Draw how each removal set changed the mean Dice, with its interval; red a gain, blue a harm, grey neither.
 
     Args:
         effects: One row a set, drawn in this order: `removal_set`; `removed`, how many cases; Dice new minus old
-            (-1 to 1 or NaN) as `difference_of_medians` with its bootstrap interval `low` to `high`; `controls`,
-            how many random removals it was compared with; `control_p`, the p-value among these (0 to 1 or NaN);
-            `smallest_control_p`, the least p-value that so many controls can give; `gain` and `harm`, whether
-            the evidence is enough to claim one.
-        significance: Largest p-value that counts. Controls too few to reach it are said to be so.
+            (-1 to 1 or NaN) as `mean_difference` with its interval `low` to `high`; `controls`, how many random
+            removals it was compared with; `holm_better_p` and `holm_worse_p`, the corrected p-values among these
+            (0 to 1 or NaN); `smallest_p`, the least that so many can give; `gain` and `harm`, whether the evidence
+            is enough to claim one.
+        significance: Largest p-value that counts. Random removals too few to reach it are said to be so.
     """
     colours = [BETTER if row.gain else WORSE if row.harm else MUTED for row in effects.itertuples()]
     columns = {
@@ -63,51 +57,52 @@ def forest_plot(effects: pd.DataFrame, significance: float = 0.05) -> Figure:
     figure, axes = row_figure(_set_labels(effects), columns, emphasis=claimed)
     rows = np.arange(len(effects))
     axes.hlines(rows, effects["low"], effects["high"], color=colours, linewidth=2.4, zorder=2)
-    axes.scatter(effects["difference_of_medians"], rows, s=64, color=colours, edgecolor="white", zorder=3)
-    _change_axis(axes, effects[["difference_of_medians", "low", "high"]])
+    axes.scatter(effects["mean_difference"], rows, s=64, color=colours, edgecolor="white", zorder=3)
+    _change_axis(axes, effects[["mean_difference", "low", "high"]])
     return figure
 
 
 def control_distribution(controls: pd.DataFrame, effects: pd.DataFrame) -> Figure:
-    """Draw the change of each removal set among those of its controls, which lost as many other cases.
+    """Draw the change of each removal set among random removals of about as many cases.
 
     Args:
-        controls: One row a control: `removal_set`, the set that it controls; `control`, its name; `kind`,
-            `random` or `matched`; `difference_of_medians`, Dice new minus old (-1 to 1 or NaN). A set may have
-            none.
-        effects: One row a set, drawn in this order: `removal_set`, `removed` (how many cases) and
-            `difference_of_medians`.
-
-    Raises:
-        ValueError: A control belongs to a set that is not among the effects, or is of another kind.
+        controls: One row a random removal: `removed`, how many cases, and `mean_difference`, Dice new minus old
+            (-1 to 1 or NaN).
+        effects: One row a set, drawn in this order: `removal_set`, `removed` and `mean_difference`.
     """
-    place = {name: row for row, name in enumerate(effects["removal_set"])}
-    strangers = sorted(set(controls["removal_set"]) - set(place))
-    if strangers:
-        raise ValueError(f"Controls of {', '.join(strangers)}, of which there is no effect; leave them out")
-    unknown = sorted(set(controls["kind"]) - set(CONTROLS))
-    if unknown:
-        raise ValueError(f"Controls cannot be of kind {', '.join(unknown)}; take one of {', '.join(CONTROLS)}")
-    kinds = [kind for kind in CONTROLS if (controls["kind"] == kind).any()]
-    columns = {
-        f"above {kind} controls": _places(controls[controls["kind"] == kind], effects)
-        for kind in kinds or ["random"]
+    near = {
+        row: controls[controls["removed"].between(removed / 2, removed * 2)]
+        for row, removed in enumerate(effects["removed"])
     }
+    changes = list(effects["mean_difference"])
+    columns = {"above random removals": [_place(near[row], changes[row]) for row in near]}
     figure, axes = row_figure(_set_labels(effects), columns, pitch=0.62)
-    for kind in kinds:
-        _draw_controls(axes, kind, controls[controls["kind"] == kind], place)
+    for row, others in near.items():
+        _draw_controls(axes, row, others["mean_difference"].dropna(), labelled=row == 0)
     axes.scatter(
-        effects["difference_of_medians"],
-        np.arange(len(effects)),
-        s=110,
-        color=ACCENT,
-        edgecolor="white",
-        label="chosen set",
-        zorder=4,
+        changes, np.arange(len(effects)), s=110, color=ACCENT, edgecolor="white", label="chosen set", zorder=4
     )
-    changes = pd.concat([controls["difference_of_medians"], effects["difference_of_medians"]])
-    _change_axis(axes, changes.to_frame())
+    _change_axis(axes, pd.concat([controls["mean_difference"], effects["mean_difference"]]).to_frame())
     figure.legend(loc="outside upper left", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK, reverse=True)
+    return figure
+
+
+def case_effects(effects: pd.DataFrame) -> Figure:
+    """Draw what each donor does to the mean Dice, with its interval; red helps, blue harms, grey cannot be said.
+
+    Args:
+        effects: One row a donor, drawn in this order: `case_id`, `effect` (Dice with it minus without, -1 to 1 or
+            NaN) with its interval `low` to `high`, and `verdict`.
+    """
+    colours = [{"helps": BETTER, "harms": WORSE}.get(verdict, MUTED) for verdict in effects["verdict"]]
+    claimed = {row: colour for row, colour in enumerate(colours) if colour != MUTED}
+    columns = {"with it minus without": [_effect(row) for row in effects.itertuples()]}
+    pitch = 0.26 if len(effects) <= 40 else 0.2
+    figure, axes = row_figure(list(effects["case_id"]), columns, pitch=pitch, emphasis=claimed)
+    rows = np.arange(len(effects))
+    axes.hlines(rows, effects["low"], effects["high"], color=colours, linewidth=2, zorder=2)
+    axes.scatter(effects["effect"], rows, s=26, color=colours, edgecolor="white", zorder=3)
+    _change_axis(axes, effects[["effect", "low", "high"]], "← harms      mean Dice with the case      helps →")
     return figure
 
 
@@ -116,8 +111,8 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
 
     Args:
         table: One row a removal set and subgroup, at least one, drawn in this order: `removal_set`; `kind`, what
-            divides the cases; `subgroup`; `cases`, how many test cases are in it; `median_of_differences`, Dice
-            new minus old (-1 to 1 or NaN, which is hatched grey).
+            divides the cases; `subgroup`; `cases`, how many test cases are in it; `mean_difference`, Dice new
+            minus old (-1 to 1 or NaN, which is hatched grey).
     """
     sets, kinds = list(table["removal_set"].unique()), list(table["kind"].unique())
     changes = {kind: _by_subgroup(table[table["kind"] == kind], sets) for kind in kinds}
@@ -129,7 +124,7 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
         len(kinds), 2, width_ratios=[width, BAR_WIDTH], height_ratios=[len(x) for x in changes.values()]
     )
     # A floor, so that a picture without any change is white and not an error.
-    largest = max(table["median_of_differences"].abs().fillna(0).max(), 0.01)
+    largest = max(table["mean_difference"].abs().fillna(0).max(), 0.01)
     for row, (kind, block) in enumerate(changes.items()):
         axes = figure.add_subplot(grid[row, 0])
         picture = draw_cells(axes, block.to_numpy(float), DIFFERENCE_COLOURS, Normalize(-largest, largest), "+.3f")
@@ -137,7 +132,7 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
         axes.set_yticks(range(len(block)), list(block.index))
         axes.set_xticks(range(len(sets)), short_labels(sets), rotation=90 if len(sets) > UPRIGHT_SETS else 0)
         axes.tick_params(length=0, labelsize=8.5, labelbottom=row == len(kinds) - 1)
-    draw_colour_bar(figure.add_subplot(grid[:, 1]), picture, "median change")
+    draw_colour_bar(figure.add_subplot(grid[:, 1]), picture, "mean change")
     return figure
 
 
@@ -146,33 +141,45 @@ def _set_labels(effects: pd.DataFrame) -> list[str]:
     return [f"{name} · {removed} removed" for name, removed in zip(names, effects["removed"], strict=True)]
 
 
-def _change_axis(axes: Axes, changes: pd.DataFrame) -> None:
+def _change_axis(
+    axes: Axes, changes: pd.DataFrame, label: str = "← worse      change of the mean Dice      better →"
+) -> None:
     """Put zero in the middle of the x axis and say which side is better."""
     reach = max(1.1 * changes.astype(float).abs().fillna(0).max(axis=None), 0.005)
     axes.set_xlim(-reach, reach)
     axes.axvline(0, color=MUTED, linewidth=1, zorder=1)
     axes.grid(axis="x", color=GRID, linewidth=0.8)
-    axes.set_xlabel("← worse      change of the median Dice      better →")
+    axes.set_xlabel(label)
     tidy(axes)
     row_ticks(axes)
 
 
 def _change(row: Any) -> str:
-    if np.isnan(row.difference_of_medians):
+    return _with_interval(row.mean_difference, row.low, row.high)
+
+
+def _effect(row: Any) -> str:
+    return _with_interval(row.effect, row.low, row.high)
+
+
+def _with_interval(change: float, low: float, high: float) -> str:
+    if np.isnan(change):
         return "not defined"
-    change = _signed(row.difference_of_medians)
-    if np.isnan(row.low) or np.isnan(row.high):
-        return f"{change} (no interval)"
-    return f"{change} ({_signed(row.low)} to {_signed(row.high)})"
+    if np.isnan(low) or np.isnan(high):
+        return f"{_signed(change)} (no interval)"
+    return f"{_signed(change)} ({_signed(low)} to {_signed(high)})"
 
 
 def _verdict(row: Any, significance: float) -> str:
     if row.controls == 0:
-        return "no controls: cannot tell"
-    if np.isnan(row.control_p) or row.smallest_control_p > significance:
-        return f"{row.controls} control{'s' * (row.controls != 1)}: cannot tell"
-    p = "p < 0.001" if row.control_p < 0.001 else f"p = {row.control_p:.{2 if row.control_p >= 0.1 else 3}f}"
-    return p + (" · gain" if row.gain else " · harm" if row.harm else "")
+        return "no random removals: cannot tell"
+    if np.isnan(row.holm_better_p) or row.smallest_p >= significance:
+        return f"{row.controls} random removal{'s' * (row.controls != 1)}: cannot tell"
+    better = row.holm_better_p <= row.holm_worse_p
+    p = row.holm_better_p if better else row.holm_worse_p
+    said = "p < 0.001" if p < 0.001 else f"p = {p:.{2 if p >= 0.1 else 3}f}"
+    verdict = " · gain" if row.gain else " · harm" if row.harm else ""
+    return f"{'better' if better else 'worse'}, {said}{verdict}"
 
 
 def _signed(change: float) -> str:
@@ -180,38 +187,23 @@ def _signed(change: float) -> str:
     return f"{round(change, 3) + 0.0:+.3f}".replace("-", "−")
 
 
-def _places(controls: pd.DataFrame, effects: pd.DataFrame) -> list[str]:
-    """Say above how many of its controls each set lies."""
-    places = []
-    for row in effects.itertuples():
-        gains = controls.loc[controls["removal_set"] == row.removal_set, "difference_of_medians"]
-        undefined = f" ({gains.isna().sum()} undefined)" if gains.isna().any() else ""
-        below = (gains < row.difference_of_medians).sum()
-        places.append(f"{below} of {len(gains)}{undefined}" if len(gains) else "none")
-    return places
+def _place(controls: pd.DataFrame, change: float) -> str:
+    """Say above how many random removals of about its size a set lies."""
+    changes = controls["mean_difference"]
+    undefined = f" ({changes.isna().sum()} undefined)" if changes.isna().any() else ""
+    return f"{(changes < change).sum()} of {len(changes)}{undefined}" if len(changes) else "none to compare"
 
 
-def _draw_controls(axes: Axes, kind: str, controls: pd.DataFrame, place: dict[str, int]) -> None:
-    defined = controls.dropna(subset="difference_of_medians")
-    order = defined.groupby("removal_set")["difference_of_medians"].rank(method="first")
-    rows = defined["removal_set"].map(place) + 0.44 * (order * GOLDEN_RATIO % 1 - 0.5)
-    marker, face, edge = CONTROLS[kind]
-    axes.scatter(
-        defined["difference_of_medians"].astype(float),
-        rows.astype(float),
-        s=20,
-        marker=marker,
-        facecolor=face,
-        edgecolor=edge,
-        linewidth=0.9,
-        label=f"{kind} control",
-        zorder=3,
-    )
+def _draw_controls(axes: Axes, row: int, changes: pd.Series, labelled: bool) -> None:
+    order = changes.rank(method="first")
+    places = row + 0.44 * (order * GOLDEN_RATIO % 1 - 0.5)
+    label = "random removal" if labelled else None
+    axes.scatter(changes.astype(float), places.astype(float), s=20, color=NEUTRAL, label=label, zorder=3)
 
 
 def _by_subgroup(table: pd.DataFrame, sets: Sequence[str]) -> pd.DataFrame:
     """Arrange the changes: one row a subgroup, with its number of cases in the label, one column a set."""
-    changes = table.pivot(index="subgroup", columns="removal_set", values="median_of_differences")
+    changes = table.pivot(index="subgroup", columns="removal_set", values="mean_difference")
     changes = changes.reindex(index=table["subgroup"].unique(), columns=sets)
     counts = table.groupby("subgroup")["cases"].agg(["min", "max"]).astype(int).loc[changes.index]
     names = [

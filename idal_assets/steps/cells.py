@@ -150,8 +150,8 @@ def read_scores(file: Path, scalar_regions: Collection[str]) -> pd.DataFrame:
     Args:
         file: The artifact's file; it holds regions and labels only, so that another scalar changes no artifact
             that takes a network to make.
-        scalar_regions: Which regions the scalar averages.
+        scalar_regions: Which regions the scalar averages, as far as the truth of the case holds them.
     """
     rows = pd.read_parquet(file)
     of_cell = [name for name in rows.columns if name not in ("region", *MEASURES, *COUNTS)]
-    return with_scalar(rows, of_cell, scalar_regions)
+    return with_scalar(rows, of_cell, scalar_regions, held_only=True)

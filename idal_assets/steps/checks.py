@@ -195,7 +195,7 @@ def complete_row(study: Study, asset: str, donor: str) -> Finding:
     cohort = study.cohort
     problems = _coverage_problems(rows, donor, cohort.receivers, cohort.anatomy.regions)
     if not problems:
-        with_distances = study.provenance(asset, donor).inputs.settings["inference"]["surface_distances"]
+        with_distances = study.provenance(asset, donor).inputs.settings["inference.surface_distances"]
         measured = rows["receiver"].isin(study.cohort.tests if with_distances else [])
         problems = [*_score_problems(rows), *_distance_problems(rows, measured)]
     facts = {"cells": int(rows["receiver"].nunique()), "undefined": int(rows["dice"].isna().sum())}

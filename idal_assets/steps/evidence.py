@@ -6,12 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.effects import effects, sentence, significance
-from idal_assets.analysis.reduction import replicate_scalars
-from idal_assets.analysis.removal_sets import FULL_SET
-from idal_assets.analysis.statistics import dice_by_set, difference_of_medians, mean_dice
+from idal_assets.analysis.reduction import false_volumes, replicate_scalars
+from idal_assets.analysis.removal_sets import FULL_SET, RemovalSet
+from idal_assets.analysis.statistics import differences_by_set, mean_dice, mean_difference, seed_spread
 from idal_assets.analysis.subgroups import (
     rare_subtype_warning,
     subgroup_changes,
@@ -26,14 +27,15 @@ from idal_assets.seeds import derived_seed
 from idal_assets.steps.removal import RemovalPlan, load_plan
 from idal_assets.steps.retraining import load_evaluations
 from idal_assets.steps.similarity import load_matrix, load_ranking
-from idal_assets.study.cohort import label_millilitres
+from idal_assets.study.cohort import label_millilitres, voxel_millilitres
 from idal_assets.study.making import Outcome, Task
+from idal_assets.study.selectors import CHOICE_FILE
 
-TABLES = ("effect", "control", "subgroup")
+TABLES = ("effect", "control", "subgroup", "false_volume")
 WARNINGS_FILE = "warnings.json"
 SHOWN_COLUMNS = (
-    *("removal_set", "removed", "difference_of_medians", "low", "high"),
-    *("holm_p", "control_p", "gain", "harm"),
+    *("removal_set", "removed", "mean_difference", "low", "high", "expected_difference"),
+    *("holm_better_p", "holm_worse_p", "gain", "harm"),
 )
 """What the UI has room for; the table of the database has all columns."""
 
@@ -43,15 +45,17 @@ class Evidence:
     """What the retrainings prove.
 
     Attributes:
-        effects: One row a chosen set: table of `statistics.effects` and its `sentence`.
-        controls: One row a control: `removal_set` that it controls, `control`, `kind`, `difference_of_medians`.
+        effects: One row a chosen set: table of `effects.effects`, its worst tenth and its `sentence`.
+        controls: One row a random removal: `control`, how many donors it has `removed`, `mean_difference`.
         subgroups: One row a chosen set and subgroup: table of `subgroups.subgroup_changes`.
+        false_volumes: Table of `reduction.false_volumes`.
         warnings: Sets that take away a rare subtype whose like among the test cases pays for it.
     """
 
     effects: pd.DataFrame
     controls: pd.DataFrame
     subgroups: pd.DataFrame
+    false_volumes: pd.DataFrame
     warnings: list[str]
 
     @property
@@ -66,30 +70,47 @@ class Evidence:
 
 
 def make_evidence(task: Task) -> Outcome:
-    """Judges every chosen set; writes a table each of effects, controls and subgroups, warnings and pictures.
+    """Judges every chosen set; writes a table of each kind in `TABLES`, warnings and pictures.
 
-    The rows of the tables `effect`, `control` and `subgroup`.
+    `choice.json` names the best of the chosen sets and the donors that it removes. The rows of the tables
+    `effect`, `control`, `subgroup` and `false_volume`.
     """
     plan = load_plan(task.path("removal_plan"))
-    scalars = replicate_scalars(load_evaluations(task), plan.sets)
-    dice = mean_dice(scalars).loc[plan.chosen]
+    settings = task.setting("evidence")
+    evaluation = load_evaluations(task)
+    scalars = replicate_scalars(evaluation, plan.sets)
+    by_set = {
+        name: pd.DataFrame(values, columns=sorted(scalars["case_id"].unique()))
+        for name, values in differences_by_set(scalars, FULL_SET).items()
+    }
+    spread = seed_spread(values.to_numpy() for values in by_set.values())
     subgroups = _subgroups(task)
-    changes = subgroup_changes(dice, subgroups)
+    changes = subgroup_changes(
+        {name: by_set[name] for name in plan.chosen if plan.of_base[name]},
+        subgroups,
+        spread,
+        settings.level,
+        settings.fewest_cases,
+    )
     found = Evidence(
-        _effects(task, scalars, plan, dice),
-        _controls(plan, scalars),
+        _effects(task, scalars, plan),
+        _controls(plan, by_set),
         changes,
+        false_volumes(
+            evaluation, plan.sets, {name: voxel_millilitres(task.facts(name)) for name in task.cohort.tests}
+        ),
         _warnings(task, plan, subgroups, changes),
     )
-    tables = dict(zip(TABLES, (found.effects, found.controls, found.subgroups), strict=True))
+    tables = dict(zip(TABLES, (found.effects, found.controls, found.subgroups, found.false_volumes), strict=True))
     for name, table in tables.items():
         table.to_parquet(task.folder / f"{name}.parquet", index=False)
     (task.folder / WARNINGS_FILE).write_text(json.dumps(found.warnings, indent=1))
+    best = best_set(found.effects, plan.sets)
+    choice = {"removal_set": best, "removed": list(plan.of_base[best]) if best else []}
+    (task.folder / CHOICE_FILE).write_text(json.dumps(choice, indent=1))
     figures = {
-        "forest": forest_plot(found.judged, significance(task.setting("evidence.level"))),
-        "controls": control_distribution(
-            found.controls[found.controls["removal_set"].isin(found.judged["removal_set"])], found.judged
-        ),
+        "forest": forest_plot(found.judged, significance(settings.level)),
+        "controls": control_distribution(found.controls, found.judged),
         "subgroups": subgroup_figure(found.subgroups),
     }
     for name, figure in figures.items():
@@ -98,10 +119,28 @@ def make_evidence(task: Task) -> Outcome:
     return Outcome(tables={name: table.assign(**versions) for name, table in tables.items()})
 
 
+def best_set(effects: pd.DataFrame, sets: Mapping[str, RemovalSet]) -> str | None:
+    """The set that is worth a confirmation: of worst sets and worst cluster the furthest above random removal.
+
+    Args:
+        effects: Table of `effects.effects`.
+        sets: The trainings on removal sets, by name.
+
+    Returns:
+        Its name; None where none of them removes a donor.
+    """
+    kinds = {one.base: one.kind for one in sets.values()}
+    removing = effects[(effects["removed"] > 0) & effects["removal_set"].map(kinds).isin(["worst", "cluster"])]
+    if removing.empty:
+        return None
+    above = removing["mean_difference"] - removing["expected_difference"].fillna(0)
+    return str(removing.loc[above.fillna(-1).idxmax(), "removal_set"])
+
+
 def load_evidence(folder: Path) -> Evidence:
     """Reads what `make_evidence` wrote."""
-    effect, control, subgroup = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
-    return Evidence(effect, control, subgroup, json.loads((folder / WARNINGS_FILE).read_text()))
+    effect, control, subgroup, false_volume = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
+    return Evidence(effect, control, subgroup, false_volume, json.loads((folder / WARNINGS_FILE).read_text()))
 
 
 def show_evidence(task: Task) -> Mapping[str, Any]:
@@ -113,37 +152,43 @@ def show_evidence(task: Task) -> Mapping[str, Any]:
         "effect": found.effects[list(SHOWN_COLUMNS)],
         "control": found.controls,
         "subgroup": found.subgroups,
+        "false_volume": found.false_volumes,
     }
 
 
-def _effects(task: Task, scalars: pd.DataFrame, plan: RemovalPlan, dice: pd.DataFrame) -> pd.DataFrame:
+def _effects(task: Task, scalars: pd.DataFrame, plan: RemovalPlan) -> pd.DataFrame:
     settings = task.setting("evidence")
+    seed = derived_seed(task.setting("seed"), "evidence")
     table = effects(
         scalars,
-        {name: plan.removed[name] for name in plan.chosen},
-        {name: plan.controls_of(name, "random") for name in plan.chosen},
+        {name: plan.of_base[name] for name in plan.chosen},
+        plan.random,
         level=settings.level,
         resamples=settings.resamples,
-        seed=derived_seed(task.setting("seed"), "evidence"),
+        seed=seed,
     )
-    worst_tenth = worst_tenth_changes(dice).set_index("removal_set")["difference"]
-    table["worst_tenth_difference"] = table["removal_set"].map(worst_tenth)
+    chosen = scalars[scalars["removal_set"].isin(plan.chosen)]
+    random = np.random.default_rng(seed)
+    tenth = worst_tenth_changes(
+        mean_dice(chosen), random, settings.level, settings.resamples, settings.fewest_cases
+    ).set_index("removal_set")
+    for column, name in (
+        ("worst_tenth_cases", "cases"),
+        ("worst_tenth_difference", "difference"),
+        ("worst_tenth_difference_low", "low"),
+        ("worst_tenth_difference_high", "high"),
+    ):
+        table[column] = table["removal_set"].map(tenth[name])
+    table["worst_tenth_cases"] = table["worst_tenth_cases"].astype("Int64")
     return table.assign(sentence=[sentence(row) for _, row in table.iterrows()])
 
 
-def _controls(plan: RemovalPlan, scalars: pd.DataFrame) -> pd.DataFrame:
-    dice = dice_by_set(scalars)
+def _controls(plan: RemovalPlan, by_set: Mapping[str, pd.DataFrame]) -> pd.DataFrame:
     rows = [
-        {
-            "removal_set": one.controls,
-            "control": one.name,
-            "kind": one.kind,
-            "difference_of_medians": difference_of_medians(dice[one.name], dice[FULL_SET]),
-        }
-        for one in plan.sets.values()
-        if one.is_control and one.name == one.base
+        {"control": name, "removed": len(removed), "mean_difference": mean_difference(by_set[name].to_numpy())}
+        for name, removed in plan.random.items()
     ]
-    return pd.DataFrame(rows, columns=["removal_set", "control", "kind", "difference_of_medians"])
+    return pd.DataFrame(rows, columns=["control", "removed", "mean_difference"])
 
 
 def _subgroups(task: Task) -> pd.DataFrame:
@@ -172,7 +217,7 @@ def _warnings(task: Task, plan: RemovalPlan, subgroups: pd.DataFrame, changes: p
     said = (
         rare_subtype_warning(
             name,
-            plan.removed[name],
+            plan.of_base[name],
             task.cohort.donors,
             subgroups,
             changes,
@@ -195,24 +240,34 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
     """What the retrainings prove."""
     folder = task.path("evidence")
     effects = ReportTable(
-        "Change of the median Dice, and what it is worth",
+        "Change of the mean Dice, and what it is worth",
         [
-            *("removal set", "removed", "seeds", "change", "interval", "p (Holm)"),
-            *("controls", "p (controls)", "P (false)", "worst tenth"),
+            *("removal set", "removed", "seeds", "change", "interval", "at random", "random removals"),
+            *("p better", "p worse", "p (seeds)", "worst tenth"),
         ],
         [
             [
-                *(row.removal_set, row.removed, row.replicates, f"{row.difference_of_medians:+.3f}"),
-                *(f"{row.low:+.3f} to {row.high:+.3f}", row.holm_p),
-                *(row.controls, row.control_p, row.probability_false, f"{row.worst_tenth_difference:+.3f}"),
+                *(row.removal_set, row.removed, row.replicates, f"{row.mean_difference:+.3f}"),
+                *(f"{row.low:+.3f} to {row.high:+.3f}", _signed(row.expected_difference), row.controls),
+                *(row.holm_better_p, row.holm_worse_p, row.seed_p, _worst_tenth(row)),
             ]
             for row in found.judged.itertuples()
         ],
-        "Change: difference of the medians. The interval holds the spread of the test cases and, with two seeds "
-        "or more, that of the seeds. p (Holm): Wilcoxon's, corrected for the number of sets. p (controls): share "
-        "of removals of as many donors at random that do as well. P (false): probability that the true change is "
-        "zero or less, given the spread between seeds. Worst tenth: change of the mean of the worst segmented "
-        "tenth.",
+        "Change: mean difference to the full set over the test cases, networks of the same seed. The interval "
+        "holds the spread of the test cases and, with two seeds or more, that of the seeds. At random: what "
+        "removing as many at random changes. p better, p worse: share of the random removals of about this size "
+        "that do as well or as badly, corrected for the number of sets (Holm). p (seeds): how likely the spread "
+        "between seeds alone would make such a gain. Worst tenth: change of the mean of the worst segmented tenth "
+        "of the test cases.",
+    )
+    volumes = ReportTable(
+        "Segmented where it is not",
+        ["removal set", "region", "test cases without it", "of them segmented", "ml in one of them"],
+        [
+            [row.removal_set, row.region, row.cases, float(row.segmented), float(row.millilitres)]
+            for row in found.false_volumes.itertuples()
+        ],
+        "A region that the label of a test case lacks is in no Dice here; this is what networks segment of it.",
     )
     sentences = [f"{said[0].upper()}{said[1:]}." for said in found.sentences]
     warnings = [f"Warning: {line}." for said in found.warnings for line in said.splitlines()]
@@ -220,14 +275,26 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
         "Evidence",
         "evidence",
         "\n\n".join([*sentences, *warnings]),
-        [effects],
+        [effects, *([volumes] if len(found.false_volumes) else [])],
         [
+            picture_of(folder / "forest.png", "Change of the mean Dice", "With intervals; zero is all donors."),
             picture_of(
-                folder / "forest.png", "Change of the median Dice", "With bootstrap intervals; zero is all donors."
+                folder / "controls.png",
+                "Against removals at random",
+                "Each dot a random removal of about as many donors.",
             ),
-            picture_of(
-                folder / "controls.png", "Against removals at random", "Each dot a removal of as many donors."
-            ),
-            picture_of(folder / "subgroups.png", "Who pays", "Median change in each subgroup of the test cases."),
+            picture_of(folder / "subgroups.png", "Who pays", "Mean change in each subgroup of the test cases."),
         ],
     )
+
+
+def _worst_tenth(row: Any) -> str:
+    if pd.isna(row.worst_tenth_difference):
+        return "not defined"
+    few = pd.isna(row.worst_tenth_difference_low)
+    sure = "too few" if few else f"{row.worst_tenth_difference_low:+.3f} to {row.worst_tenth_difference_high:+.3f}"
+    return f"{row.worst_tenth_difference:+.3f} ({row.worst_tenth_cases} cases, {sure})"
+
+
+def _signed(change: float) -> str:
+    return "none to compare" if pd.isna(change) else f"{change:+.3f}"

@@ -72,9 +72,9 @@ def train_into(
     (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
 
 
-def predictor_of(task: Task, model: Path, plans: Plans, compute: Compute) -> Predictor:
+def predictor_of(task: Task, model: Path, plans: Plans, compute: Compute, mirror: bool = False) -> Predictor:
     """A trained network, ready to segment as the profile says."""
-    return Predictor(load_weights(model), plans, task.setting("inference"), task.compute, compute)
+    return Predictor(load_weights(model), plans, task.setting("inference"), task.compute, compute, mirror)
 
 
 def segment_and_score(
@@ -84,6 +84,7 @@ def segment_and_score(
     anatomy: Anatomy,
     description: str,
     measured: Collection[str] = (),
+    mirror: bool = False,
 ) -> Iterator[tuple[str, pd.DataFrame, Segmented]]:
     """Segments cases with a trained network and scores what it says.
 
@@ -94,6 +95,7 @@ def segment_and_score(
         anatomy: Regions to score.
         description: What the progress is called.
         measured: Cases on which surface distances are measured.
+        mirror: Whether slices are segmented in all their mirror images.
 
     Yields:
         Name of the case, table of its scores, and slices and segmentation as `Predictor` gives them.
@@ -103,7 +105,7 @@ def segment_and_score(
     plans = Plans.load(model)
     with taken(task.compute) as compute:
         (task.folder / COMPUTE_FILE).write_text(str(compute))
-        segmented = predictor_of(task, model, plans, compute).segment(slices_of(task, names), names)
+        segmented = predictor_of(task, model, plans, compute, mirror).segment(slices_of(task, names), names)
         for name, (case, predicted) in zip(task.track(names, description), segmented, strict=True):
             yield name, scores_of(case, predicted, plans, anatomy, name in measured), (case, predicted)
 

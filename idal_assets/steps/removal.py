@@ -8,13 +8,11 @@ from typing import Any
 
 import pandas as pd
 
-from idal_assets.analysis.reduction import draw_controls, plan_removals
+from idal_assets.analysis.reduction import draw_removals, plan_removals
 from idal_assets.analysis.reduction import training_set as list_training_set
 from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
-from idal_assets.imaging.inspection import CaseFacts
 from idal_assets.steps.similarity import load_decision, load_dendrogram, load_ranking
 from idal_assets.store.artifacts import content_hash
-from idal_assets.study.cohort import label_millilitres
 from idal_assets.study.making import Outcome, Task
 from idal_assets.study.selectors import KEPT_FILE
 from idal_assets.study.study import NotMadeError
@@ -29,7 +27,7 @@ class RemovalPlan:
     """What every removal set takes away.
 
     Attributes:
-        sets: The sets by name.
+        sets: The trainings on removal sets, by name.
         removed: Donors that each takes away, by name.
     """
 
@@ -37,14 +35,23 @@ class RemovalPlan:
     removed: Mapping[str, Sequence[str]]
 
     @property
-    def chosen(self) -> list[str]:
-        """Names of the sets that were chosen and not drawn, without those of other seeds."""
-        return [one.name for one in self.sets.values() if one.name == one.base and not one.is_control]
+    def of_base(self) -> dict[str, Sequence[str]]:
+        """Donors that each set takes away, by its name without the seed."""
+        return {one.base: self.removed[name] for name, one in self.sets.items()}
 
-    def controls_of(self, chosen: str, kind: str) -> list[str]:
-        """Names of the controls of a chosen set, without those of other seeds."""
-        sets = self.sets.values()
-        return [one.name for one in sets if one.name == one.base and (one.controls, one.kind) == (chosen, kind)]
+    @property
+    def chosen(self) -> list[str]:
+        """Names of the sets that were chosen and not drawn, without the seed."""
+        return list(dict.fromkeys(one.base for one in self.sets.values() if not one.is_drawn))
+
+    @property
+    def random(self) -> dict[str, Sequence[str]]:
+        """Donors that each random removal of a chosen size takes away; of those with the same donors the first."""
+        named = {one.base: self.removed[name] for name, one in self.sets.items() if one.kind == "random"}
+        first = {frozenset(removed): name for name, removed in reversed(named.items())}
+        chosen = {frozenset(self.of_base[name]) for name in self.chosen}
+        kept = {name for removed, name in first.items() if removed not in chosen}
+        return {name: removed for name, removed in named.items() if name in kept}
 
 
 def make_plan(task: Task) -> Outcome:
@@ -52,14 +59,12 @@ def make_plan(task: Task) -> Outcome:
 
     The rows of the table `removal_plan`.
     """
-    controls, seed = task.setting("controls"), task.setting("seed")
-    sets = removal_sets(task.setting("removal"), controls)
+    sets = removal_sets(task.setting("removal"), task.setting("controls"))
     ranking = task.path("case_ranking")
     scores, decision = load_ranking(ranking), load_decision(ranking)
     leaves = load_dendrogram(task.path("dendrogram")).leaves
     removed = plan_removals(sets.values(), scores, leaves, decision["worst_cluster"], task.setting("removal"))
-    volumes = label_volumes([task.facts(donor) for donor in task.keys("raw_case")])
-    removed |= draw_controls(sets.values(), removed, volumes, controls.nearest, seed)
+    removed |= draw_removals(sets.values(), removed, sorted(scores["case_id"]), task.setting("seed"))
     plan = RemovalPlan(sets, {name: removed[one.base] for name, one in sets.items()})
     _save_plan(plan, task.folder)
     # the matrix that there was at the ranking: one of other test cases may have come since
@@ -76,18 +81,12 @@ def make_plan(task: Task) -> Outcome:
             "kind": one.kind,
             "base_set": one.base,
             "replicate": one.replicate,
-            "control_of": one.controls,
             "removed": plan.removed[one.name],
         }
         for one in sets.values()
     ]
     table = pd.DataFrame(rows).assign(plan_version=task.version, **decided_from)
     return Outcome(tables={"removal_plan": table})
-
-
-def label_volumes(cases: Sequence[CaseFacts]) -> pd.DataFrame:
-    """Volume of each label in ml, one row a case, one column a label value."""
-    return pd.DataFrame({facts.case_id: label_millilitres(facts) for facts in cases}).T
 
 
 def _save_plan(plan: RemovalPlan, folder: Path) -> None:
@@ -114,7 +113,8 @@ def show_plan(task: Task) -> Mapping[str, Any]:
 def make_training_set(task: Task) -> Outcome:
     """Writes which cases a set keeps and which it lost, and what decided that.
 
-    The version is a hash of the preprocessed cases that it keeps; the rows of the table `training_set`.
+    The version is a hash of the preprocessed cases that it keeps, and of the names of all donors, among which the
+    patches of its training are drawn; the rows of the table `training_set`.
 
     Raises:
         NotMadeError: The plan was made for other removal sets.
@@ -124,7 +124,8 @@ def make_training_set(task: Task) -> Outcome:
     if rows.empty:
         raise NotMadeError(f"The removal plan has no set {task.key}; materialize removal_plan first")
     kept = sorted(rows.loc[rows["kept"], "case_id"])
-    version = content_hash({case: task.upstream_version("case_slices", case) for case in kept})
+    contents = {case: task.upstream_version("case_slices", case) for case in kept}
+    version = content_hash({"kept": contents, "donors": sorted(rows["case_id"])})
     rows = rows.assign(training_set_version=version, plan_version=task.upstream_version("removal_plan"))
     rows.to_parquet(task.folder / TRAINING_SET_FILE, index=False)
     (task.folder / KEPT_FILE).write_text(json.dumps(kept))

@@ -10,9 +10,11 @@ from idal_assets.anatomy import Anatomy
 from idal_assets.report.html import ReportContent, render_report
 from idal_assets.steps.baseline import baseline_sections
 from idal_assets.steps.cohort import cohort_section
+from idal_assets.steps.confirmation import confirmation_sections
 from idal_assets.steps.cost import cost_section
 from idal_assets.steps.detection import truth_sections
 from idal_assets.steps.donors import training_section
+from idal_assets.steps.effects_of_cases import case_effect_sections
 from idal_assets.steps.evidence import Evidence, evidence_section, load_evidence
 from idal_assets.steps.retraining import load_median_change, overlay_section, reduction_section
 from idal_assets.steps.similarity import load_ranking, matrix_section, ranking_section
@@ -44,10 +46,12 @@ def _content(task: Task) -> ReportContent:
     words = task.cohort.anatomy.in_words(task.setting("similarity.scalar"))
     return ReportContent(
         title=f"Which cases help, which harm: {task.setting('name')}",
-        summary=summary(change, found, load_ranking(task.path("case_ranking")), words),
+        summary=summary(found, load_ranking(task.path("case_ranking")), words),
         facts=_facts(task, words),
         sections=[
             evidence_section(task, found),
+            *case_effect_sections(task),
+            *confirmation_sections(task),
             reduction_section(task, change),
             ranking_section(task),
             *truth_sections(task),
@@ -61,22 +65,21 @@ def _content(task: Task) -> ReportContent:
     )
 
 
-def summary(change: pd.DataFrame, found: Evidence, scores: pd.DataFrame, scalar: str) -> str:
+def summary(found: Evidence, scores: pd.DataFrame, scalar: str) -> str:
     """Says in plain words what follows, and no more than that.
 
     Args:
-        change: Table 3.3 of this run.
         found: What the retrainings prove.
         scores: The ranking.
         scalar: What the scalar of a cell averages, in words.
     """
-    full = change.set_index("removal_set").loc[FULL_SET]
+    full = found.effects.set_index("removal_set").loc[FULL_SET]
     judged = found.judged
-    largest = judged.loc[judged["difference_of_medians"].abs().idxmax(), "sentence"]
+    largest = judged.loc[judged["mean_difference"].abs().idxmax(), "sentence"]
     worst = ", ".join(scores["case_id"].head(3))
     return (
-        f"{_verdict(judged)} With all {int(full['cases_left'])} donors the median Dice of the test cases "
-        f"({scalar}) is {full['median_dice']:.3f}; {largest}. "
+        f"{_verdict(judged)} With all {len(scores)} donors the mean Dice of the test cases "
+        f"({scalar}, as far as the label holds them) is {full['mean_dice']:.3f}; {largest}. "
         f"The donors with the lowest scores are {worst}.{_caution(found)}"
     )
 

@@ -1,7 +1,7 @@
 """The part `reduction`, its networks: retrained on reduced sets, evaluated on the test cases, and compared."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +10,31 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.reduction import differences_to_full_set, median_change, replicate_scalars
-from idal_assets.analysis.removal_sets import CONTROLS, FULL_SET, WORST_CLUSTER
-from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.removal_sets import DRAWN, FULL_SET, WORST_CLUSTER
+from idal_assets.analysis.scores import MEAN, held_by_truth
 from idal_assets.analysis.statistics import mean_dice
 from idal_assets.nnunet.geometry import as_in_file
+from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.training import Weights
 from idal_assets.plots.cases import axial_slice, largest_slice, segmentation_overlays
 from idal_assets.plots.reduction import dice_by_set, difference_map
 from idal_assets.plots.reduction import median_change as median_change_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
+from idal_assets.settings import TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, find_cells, read_scores, rows_before
 from idal_assets.steps.networks import segment_and_score, show_training, slices_of, train_into
 from idal_assets.steps.removal import RemovalPlan, load_plan, load_training_set
 from idal_assets.steps.similarity import load_ranking
+from idal_assets.store.artifacts import PROVENANCE_FILE
 from idal_assets.study.making import Outcome, Task
 
 SEGMENTATIONS = "segmentations"
+STARTS = {"scratch": "from scratch", "pretraining": "from the baseline, which has seen none of them,"}
+"""In words, where a retraining starts."""
+
 CHANGE_FILE = "median_change.csv"
 
 OVERLAY_CASES = 6
@@ -38,19 +45,46 @@ OVERLAY_CASES = 6
 
 
 def train_reduced_model(task: Task) -> Outcome:
-    """Trains from scratch on the cases that a removal set keeps; the row of the table `model`.
+    """Trains on the cases that a removal set keeps; the row of the table `model`.
 
     All sets share their seeds and the number of iterations and train on all their cases: nnU-Net's five folds
-    would be drawn anew when cases leave, which would hide what the removal did.
+    would be drawn anew when cases leave, which would hide what the removal did. Sets of the same donors and seed
+    are trained once.
     """
     seed = _training_seed(task)
-    decided = load_training_set(task.path("training_set", task.key)).iloc[[0]]
-    row = decided[["removal_set", "training_set_version", "plan_version"]].assign(
+    places = load_training_set(task.path("training_set", task.key))
+    row = places.iloc[[0]][["removal_set", "training_set_version", "plan_version"]].assign(
         model_version=task.version, replicate=task.replicate, seed=seed
     )
-    cases = slices_of(task, task.keys("case_slices"))
-    train_into(task, cases, Plans.load(task.path("nnunet_plans")), task.setting("reduced"), seed)
+    settings = task.setting("reduced")
+    initial = load_weights(task.path("baseline_weights")) if settings.start == "pretraining" else None
+    train_on_kept(task, settings, seed, list(places["case_id"]), initial)
     return Outcome(tables={"model": row})
+
+
+def train_on_kept(
+    task: Task, settings: TrainingSettings, seed: int, pool: Sequence[str], initial: Weights | None = None
+) -> None:
+    """Trains a network on the slices that an artifact is made from, or takes over that of its twin.
+
+    Args:
+        task: The artifact in the making.
+        settings: Length, loss and optimiser.
+        seed: Seed of initial weights and draws.
+        pool: All donors, with whom trainings that share a seed share their draws.
+        initial: Weights to start from; None starts from scratch.
+    """
+    twin = task.twin()
+    if twin is not None:
+        take_over(twin, task.folder)
+        return
+    cases = slices_of(task, task.keys("case_slices"))
+    train_into(task, cases, Plans.load(task.path("nnunet_plans")), settings, seed, initial, pool=pool)
+
+
+def take_over(twin: Path, folder: Path) -> None:
+    """Copies the files of a finished artifact, but for its record."""
+    shutil.copytree(twin, folder, ignore=shutil.ignore_patterns(PROVENANCE_FILE), dirs_exist_ok=True)
 
 
 def _training_seed(task: Task) -> int:
@@ -63,6 +97,7 @@ def show_reduced_model(task: Task) -> Mapping[str, Any]:
     return {
         "replicate": task.replicate,
         "seed": _training_seed(task),
+        "start": task.setting("reduced.start"),
         "model_version": task.version,
         "training_set_version": task.inputs.made_from["training_set"],
         **show_training(task),
@@ -73,11 +108,24 @@ def show_reduced_model(task: Task) -> Mapping[str, Any]:
 
 
 def evaluate_reduced_model(task: Task) -> None:
-    """Segments with a retrained network every test case that the evaluation before has no cell of.
+    """Segments the test cases with a retrained network."""
+    evaluate(task, "reduced_model")
 
-    Writes the segmentations, and `evaluation.parquet` with one row a test case and region: `removal_set`,
-    `case_id`, `region`, `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
+
+def evaluate(task: Task, model_asset: str) -> None:
+    """Segments with a network every test case that the evaluation before has no cell of.
+
+    Writes the segmentations, and `evaluation.parquet` with one row a test case and region: `case_id`, `region`,
+    `dice`, `iou`, `hd95`, `tp`, `fp`, `fn`, `model_version`, `receiver_version`.
+
+    Args:
+        task: The artifact in the making.
+        model_asset: The asset whose network of the same key segments.
     """
+    twin = task.twin()
+    if twin is not None:
+        take_over(twin, task.folder)
+        return
     anatomy, tests = task.cohort.anatomy, task.keys("case_slices")
     target = task.folder / SEGMENTATIONS
     target.mkdir()
@@ -89,20 +137,22 @@ def evaluate_reduced_model(task: Task) -> None:
     measured = tests if task.setting("inference.surface_distances") else ()
     # The versions are read before the files, so that a case that changes meanwhile is not taken for the new one.
     versions = {name: task.upstream_version("case_slices", name) for name in tests}
-    model_version = task.upstream_version("reduced_model", task.key)
+    model_version = task.upstream_version(model_asset, task.key)
     cells = find_cells(before, "case_id", model_version, versions, anatomy.version, measured)
     for name in cells.present:
         shutil.copyfile(_segmentation(earlier, name), _segmentation(task.folder, name))
-    model = task.path("reduced_model", task.key)
+    model = task.path(model_asset, task.key)
     plans = Plans.load(model)
     computed = []
-    segmented = segment_and_score(task, model, cells.missing, anatomy, f"segment with {task.key}", measured)
+    mirror = task.setting("inference.mirror_retrained")
+    segmented = segment_and_score(
+        task, model, cells.missing, anatomy, f"segment with {task.key}", measured, mirror
+    )
     for name, scores, (case, predicted) in segmented:
         computed.append(scores.assign(case_id=name))
         affine = np.asarray(case.properties["affine"])
         nib.save(nib.Nifti1Image(as_in_file(predicted, plans), affine), _segmentation(task.folder, name))
-    rows = cells.complete(computed, task.folder).assign(removal_set=task.key)
-    rows.to_parquet(task.folder / EVALUATION_FILE, index=False)
+    cells.complete(computed, task.folder).to_parquet(task.folder / EVALUATION_FILE, index=False)
 
 
 def _segmentation(folder: Path, name: str) -> Path:
@@ -114,11 +164,13 @@ def load_evaluation(folder: Path, scalar_regions: tuple[str, ...]) -> pd.DataFra
     return read_scores(folder / EVALUATION_FILE, scalar_regions)
 
 
-def load_evaluations(task: Task) -> pd.DataFrame:
-    """Scores of every test case under every training."""
+def load_evaluations(task: Task, asset: str = "reduced_evaluation") -> pd.DataFrame:
+    """Scores of every test case under every training, which the column `removal_set` names."""
     regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
-    folders = [task.path("reduced_evaluation", name) for name in task.keys("reduced_evaluation")]
-    return pd.concat([load_evaluation(folder, regions) for folder in folders], ignore_index=True)
+    tables = [
+        load_evaluation(task.path(asset, name), regions).assign(removal_set=name) for name in task.keys(asset)
+    ]
+    return pd.concat(tables, ignore_index=True)
 
 
 def show_evaluation(task: Task) -> Mapping[str, Any]:
@@ -129,6 +181,7 @@ def show_evaluation(task: Task) -> Mapping[str, Any]:
     return {
         "model_version": str(rows["model_version"].iloc[0]),
         "test_cases": len(by_case),
+        "mean_dice": float(by_case[MEAN].mean()),
         "median_dice": float(by_case[MEAN].median()),
         **_median_distance(rows, anatomy.composites[0]),
         "dice_by_case": by_case.reset_index()[["case_id", MEAN, *anatomy.regions, "receiver_version"]],
@@ -137,8 +190,13 @@ def show_evaluation(task: Task) -> Mapping[str, Any]:
 
 def _median_distance(rows: pd.DataFrame, region: str) -> Mapping[str, float]:
     """Nothing where no distance was measured."""
-    distances = rows.loc[rows["region"] == region, "hd95"]
-    return {f"median_hd95_{region}_mm": float(distances.median())} if distances.notna().any() else {}
+    of_region = rows[rows["region"] == region]
+    distances = of_region["hd95"].dropna()
+    if distances.empty:
+        return {}
+    # where only truth or segmentation has voxels there is no distance, and the penalty of BraTS stands for it
+    missed = held_by_truth(of_region) != (of_region["tp"] + of_region["fp"] > 0)
+    return {f"median_hd95_{region}_mm": float(distances.median()), f"missed_{region}": int(missed.sum())}
 
 
 # --- report of the thesis ---
@@ -152,8 +210,8 @@ def make_reduction_report(task: Task) -> Outcome:
     plan = load_plan(task.path("removal_plan"))
     evaluation = load_evaluations(task)
     trained = replicate_scalars(evaluation, plan.sets)
-    scalars = mean_dice(trained[~trained["kind"].isin(CONTROLS)])
-    change = median_change(scalars, plan.removed, len(task.cohort.donors))
+    scalars = mean_dice(trained[~trained["kind"].isin(DRAWN)])
+    change = median_change(scalars, plan.of_base, len(task.cohort.donors))
     change.to_csv(task.folder / CHANGE_FILE, index=False)
     figures = {
         "figure_3_6a": dice_by_set(scalars.stack(future_stack=True).rename("dice").reset_index()),
@@ -186,6 +244,7 @@ def show_reduction_report(task: Task) -> Mapping[str, Any]:
 
 def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
     """The retrainings on reduced sets, as the thesis shows them."""
+    start = task.setting("reduced.start")
     folder = task.path("reduction_report")
     changes = ReportTable(
         "Change of the median Dice (thesis table 3.3)",
@@ -207,7 +266,7 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
     return ReportSection(
         "Reductions",
         "reductions",
-        "Each set of donors was used to train a network from scratch, which then segmented the test cases.",
+        f"Each set of donors was used to train a network {STARTS[start]}, which then segmented the test cases.",
         [changes, removed],
         [
             picture_of(
@@ -226,7 +285,7 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
 
 
 def _removed_cases(plan: RemovalPlan, scores: pd.DataFrame) -> ReportTable:
-    removed = {name: plan.removed[name] for name in plan.chosen}
+    removed = {name: plan.of_base[name] for name in plan.chosen}
     rows = [
         [row.rank, row.case_id, *(REMOVED if row.case_id in cases else KEPT for cases in removed.values())]
         for row in scores.itertuples()

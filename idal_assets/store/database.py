@@ -78,7 +78,7 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "removal_plan": TableSchema(
         {"removal_set": "VARCHAR", "kind": "VARCHAR", "base_set": "VARCHAR", "replicate": "INTEGER"}
-        | {"control_of": "VARCHAR", "removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
+        | {"removed": "VARCHAR[]", "plan_version": "VARCHAR", **_DECIDED_FROM},
         version=("plan_version",),
         key=("removal_set",),
     ),
@@ -105,34 +105,52 @@ TABLES: Mapping[str, TableSchema] = {
         key=("removal_set", "case_id", "region"),
     ),
     "effect": TableSchema(
-        {"removal_set": "VARCHAR", "removed": "INTEGER", "replicates": "INTEGER", "median_dice": "DOUBLE"}
-        | {"difference_of_medians": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
+        {"removal_set": "VARCHAR", "removed": "INTEGER", "replicates": "INTEGER", "cases": "INTEGER"}
+        | {"mean_dice": "DOUBLE", "mean_difference": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
+        | {"controls": "INTEGER", "expected_difference": "DOUBLE"}
+        | {f"{corrected}{side}_p": "DOUBLE" for corrected in ("", "holm_") for side in ("better", "worse")}
+        | {"smallest_p": "DOUBLE", "seed_p": "DOUBLE", "median_dice": "DOUBLE"}
+        | {f"difference_of_medians{end}": "DOUBLE" for end in ("", "_low", "_high")}
         | {f"median_of_differences{end}": "DOUBLE" for end in ("", "_low", "_high")}
-        | {"mean_difference": "DOUBLE", "wilcoxon_p": "DOUBLE", "holm_p": "DOUBLE"}
-        | {"controls": "INTEGER", "control_gain_median": "DOUBLE", "control_p": "DOUBLE"}
-        | {"smallest_control_p": "DOUBLE", "probability_false": "DOUBLE", "level": "DOUBLE"}
-        | {
-            "worst_tenth_difference": "DOUBLE",
-            "gain": "BOOLEAN",
-            "harm": "BOOLEAN",
-            "sentence": "VARCHAR",
-            **_EVIDENCE,
-        },
+        | {"wilcoxon_p": "DOUBLE", "level": "DOUBLE", "worst_tenth_cases": "INTEGER"}
+        | {f"worst_tenth_difference{end}": "DOUBLE" for end in ("", "_low", "_high")}
+        | {"gain": "BOOLEAN", "harm": "BOOLEAN", "sentence": "VARCHAR", **_EVIDENCE},
         version=("evidence_version",),
         key=("removal_set",),
     ),
     "control": TableSchema(
-        {"removal_set": "VARCHAR", "control": "VARCHAR", "kind": "VARCHAR", "difference_of_medians": "DOUBLE"}
-        | _EVIDENCE,
+        {"control": "VARCHAR", "removed": "INTEGER", "mean_difference": "DOUBLE", **_EVIDENCE},
         version=("evidence_version",),
         key=("control",),
         may_be_empty=True,
     ),
     "subgroup": TableSchema(
         {"removal_set": "VARCHAR", "kind": "VARCHAR", "subgroup": "VARCHAR", "cases": "INTEGER"}
-        | {"median_of_differences": "DOUBLE", "worst_difference": "DOUBLE", **_EVIDENCE},
+        | {"mean_difference": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "worst_difference": "DOUBLE"}
+        | _EVIDENCE,
         version=("evidence_version",),
         key=("removal_set", "kind", "subgroup"),
+    ),
+    "false_volume": TableSchema(
+        {"removal_set": "VARCHAR", "region": "VARCHAR", "cases": "INTEGER", "segmented": "DOUBLE"}
+        | {"millilitres": "DOUBLE", **_EVIDENCE},
+        version=("evidence_version",),
+        key=("removal_set", "region"),
+        may_be_empty=True,
+    ),
+    "case_effect": TableSchema(
+        {"case_id": "VARCHAR", "effect": "DOUBLE", "standard_error": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
+        | {"pairs": "INTEGER", "verdict": "VARCHAR", "plan_version": "VARCHAR", "effect_version": "VARCHAR"},
+        version=("effect_version",),
+        key=("case_id",),
+    ),
+    "confirmation": TableSchema(
+        {"removal_set": "VARCHAR", "removed": "VARCHAR[]", "replicates": "INTEGER", "cases": "INTEGER"}
+        | {"mean_dice": "DOUBLE", "mean_difference": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
+        | {"sentence": "VARCHAR", "confirmation_version": "VARCHAR"},
+        version=("confirmation_version",),
+        key=("removal_set",),
+        may_be_empty=True,
     ),
     "convergence": TableSchema(
         {"share": "DOUBLE", "correlation": "DOUBLE", "seconds": "DOUBLE", "convergence_version": "VARCHAR"},

@@ -175,8 +175,13 @@ def choose_cohort(
 
 def label_millilitres(facts: CaseFacts) -> dict[int, float]:
     """Volume of each label in ml, by its value."""
-    voxel = facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
+    voxel = voxel_millilitres(facts)
     return {int(value): round(count * voxel, 2) for value, count in facts.label_voxels.items()}
+
+
+def voxel_millilitres(facts: CaseFacts) -> float:
+    """Volume of one voxel in ml."""
+    return facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
 
 
 def read_scanners(raw_dir: Path) -> dict[str, str]:

@@ -220,6 +220,19 @@ class Task:
         alike = record and (record.inputs.code, record.inputs.settings) == (now.code, now.settings)
         return self.before if alike else None
 
+    def twin(self) -> Path | None:
+        """Folder of a finished artifact of this asset that has the same inputs under another key, if there is one.
+
+        What it holds is what this one would hold, so nothing need be computed again.
+        """
+        inputs_hash = self._inputs.hash()
+        for key in self._node.keys(self._study):
+            folder = self._study.path(self.asset, key)
+            record = read_provenance(folder) if key != self._key else None
+            if record is not None and record.inputs_hash == inputs_hash:
+                return folder
+        return None
+
 
 class _SomeSettings:
     """A section of the profile of which a row names only some settings."""

@@ -67,7 +67,7 @@ ROLES: tuple[Role, ...] = (
     # segmented by every model, decides nothing
     Role("test", "test_cases", "test", "test_share", least=2),
     # trains the baseline
-    Role("pretraining", "pretraining_cases", "pretraining"),
+    Role("pretraining", "pretraining_cases", "pretraining", "pretraining_share", least=2),
     # segmented by every model to judge which donors may leave
     Role("validation", "validation_cases", "validation", "validation_share", least=1),
     # a model is fine-tuned on it

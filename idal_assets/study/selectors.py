@@ -26,6 +26,9 @@ COMPARISON_FILE = "comparison.json"
 KEPT_FILE = "kept.json"
 """Which cases a training set keeps."""
 
+CHOICE_FILE = "choice.json"
+"""Which of the chosen sets is the best, and the donors that it removes."""
+
 
 def whole(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifact, which has no partitions."""
@@ -191,6 +194,36 @@ def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
     return json.loads((study.path(asset) / COMPARISON_FILE).read_text())["best_2d"]
 
 
+def baseline_as_start(study: Study, asset: str, key: str | None) -> Versions:
+    """The baseline, where retrainings start from it; else nothing."""
+    return study.version(asset) if study.profile.reduced.start == "pretraining" else {}
+
+
+def chosen_removal(study: Study, asset: str, key: str | None) -> Versions:
+    """Only the donors that the best set removes, for the training that confirms it; nothing for the full set."""
+    study.version(asset)
+    removed = json.loads((study.path(asset) / CHOICE_FILE).read_text())["removed"]
+    return content_hash(sorted(removed)) if _is_chosen(study, key) else {}
+
+
+def confirmed_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all donors, for the chosen set without those that it removes."""
+    removed: Collection[str] = ()
+    if _is_chosen(study, key):
+        study.version("evidence")
+        removed = json.loads((study.path("evidence") / CHOICE_FILE).read_text())["removed"]
+    return _of(study, asset, [case for case in study.cohort.donors if case not in removed])
+
+
+def _is_chosen(study: Study, key: str | None) -> bool:
+    return study.confirmations[str(key)].kind == "chosen"
+
+
+def of_confirmations(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all trainings that confirm."""
+    return _of(study, asset, study.confirmations)
+
+
 def deciding_cells(study: Study, asset: str, key: str | None) -> Versions:
     """The cells of the matrix that decide, those of donors and validation cases: a hash of what determines them.
 
@@ -245,3 +278,8 @@ def in_own_dimensions(study: Study, key: str | None, settings: Settings) -> Sett
 def with_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
     """Those of the asset, and which of the seeds the removal set is trained with."""
     return {**settings, "replicate": study.removal_sets[str(key)].replicate}
+
+
+def with_confirming_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
+    """The same for a training that confirms."""
+    return {**settings, "replicate": study.confirmations[str(key)].replicate}

@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
+from idal_assets.analysis.removal_sets import RemovalSet, confirmations, removal_sets
 from idal_assets.profile import Profile, load_profile, with_changes
 from idal_assets.store.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.store.layout import DataFolder
@@ -162,6 +162,11 @@ class Study:
     def removal_sets(self) -> dict[str, RemovalSet]:
         """The removal sets that the profile asks for, by name."""
         return removal_sets(self.profile.removal, self.profile.controls)
+
+    @cached_property
+    def confirmations(self) -> dict[str, RemovalSet]:
+        """The trainings that confirm the best set from scratch, by name."""
+        return confirmations(self.profile.confirmation.seeds)
 
     @property
     def candidates(self) -> list[str]:
