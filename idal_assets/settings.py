@@ -448,19 +448,19 @@ class EvidenceSettings(Section):
         resamples: Bootstrap samples of an interval.
         rare_share: A subgroup is rare up to this share of the donors.
         fewest_cases: Of a subgroup with fewer test cases no interval is given.
-        expected_seed_sd: Spread of a training's mean Dice between seeds by which the power of the design is told
-            before anything is trained.
-        expected_case_sd: Likewise the spread of the differences between test cases.
-        expected_removal_sd: Likewise the spread of the mean Dice between random removals.
+        expected_seed_sd: Spread between seeds of a training's mean difference to the full set, by which the power
+            of the design is told before anything is trained.
+        expected_case_sd: Likewise its spread between test cases.
+        expected_removal_sd: Likewise that of the true difference between random removals.
     """
 
     level: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(10_000, ge=100)
     rare_share: float = Field(0.25, gt=0, lt=1)
     fewest_cases: int = Field(5, ge=2)
-    expected_seed_sd: float = Field(0.01, gt=0)
-    expected_case_sd: float = Field(0.05, gt=0)
-    expected_removal_sd: float = Field(0.005, gt=0)
+    expected_seed_sd: float = Field(0.006, gt=0)
+    expected_case_sd: float = Field(0.04, gt=0)
+    expected_removal_sd: float = Field(0.003, gt=0)
 
 
 class ComputeSettings(Section):

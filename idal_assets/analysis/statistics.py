@@ -183,10 +183,6 @@ class SeedSpread:
 def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
     """Pools the variance of the mean difference between the replicates of each set over all sets.
 
-    All sets are compared with the same networks of the full set, whose luck is a part of every difference: where
-    its share is a half, the estimates of two sets correlate by a quarter, and k of them count as
-    k / (1 + (k - 1) / 4) (variance of a mean of correlated values).
-
     Args:
         differences: Of each set, shape (replicates, cases).
     """
@@ -199,7 +195,21 @@ def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
             sets += 1
     if not degrees:
         return SeedSpread(_NAN, 0)
-    return SeedSpread(squares / degrees, degrees / (1 + (sets - 1) / 4))
+    return SeedSpread(squares / degrees, pooled_degrees(sets, 1 + degrees / sets))
+
+
+def pooled_degrees(sets: int, replicates: float) -> float:
+    """Degrees of freedom of a variance between replicates that is pooled over sets.
+
+    All sets are compared with the same networks of the full set, whose luck is a half of every difference. So the
+    estimates of two sets correlate by a quarter, and k of them count as k / (1 + (k - 1) / 4): the variance of a
+    mean of correlated values.
+
+    Args:
+        sets: How many sets have two replicates or more.
+        replicates: How many each has, on average.
+    """
+    return sets * (replicates - 1) / (1 + (sets - 1) / 4)
 
 
 def mean_interval(differences: Floats, spread: SeedSpread, level: float = LEVEL) -> Interval:

@@ -5,11 +5,13 @@ What is current is left alone, so a second run makes only what is missing or out
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 import dagster as dg
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
+from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.assets import artifact_definitions
 from idal_assets.orchestration.checks import check_of
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
@@ -111,8 +113,15 @@ class Runner:
                 self._run_chain(chain, key, known, result, total)
             if chain[-1].names_partitions:
                 register_partitions(self._study, self._instance)
+                self._say_what_to_expect()
                 self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
         return result
+
+    def _say_what_to_expect(self) -> None:
+        cohort = self._study.cohort
+        setting = partial(getattr, self._study.profile)
+        for line in forecast(setting, len(cohort.donors), len(cohort.tests)):
+            self._bars.console.print(line, highlight=False)
 
     def _run_chain(
         self,

@@ -8,6 +8,7 @@ from typing import Any
 
 import pandas as pd
 
+from idal_assets.analysis.reach import forecast
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts, inspect_folder
 from idal_assets.imaging.phantom import write_phantom
@@ -114,6 +115,7 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
         "test_cases": len(found.tests),
         "validation_cases": len(found.validation),
         "pretraining_cases": len(found.pretraining),
+        "forecast": forecast(task.setting, len(found.donors), len(found.tests)),
         "cases": cohort_table(found),
         "refused": refused_table(found.refused),
     }

@@ -190,6 +190,10 @@ def _setting(settings: Mapping[str, Any], path: str) -> object:
 STEPS = "idal_assets.steps"
 SCORED = ("similarity.scalar",)
 DECIDED = ("similarity.mode", "similarity.scalar")
+FORECAST = (
+    *("baseline", "candidates", "case_model", "out_of_fold", "removal", "controls", "reduced", "confirmation"),
+    "evidence",
+)
 CLUSTERED = (*DECIDED, "similarity.distance", "similarity.linkage")
 
 _NODES = (
@@ -202,6 +206,7 @@ _NODES = (
         {RAW_FOLDER: folder_signature},
         settings=("anatomy", "cohort", "out_of_fold.folds", "removal.sizes", *SCORED),
         shows=f"{STEPS}.cohort:show_cohort",
+        shown_with=FORECAST,
         kinds=("nifti", "duckdb"),
         tables=("cohort", "case_label"),
         before=f"{STEPS}.cohort:begin",
