@@ -14,12 +14,13 @@ def effects_table(**changes) -> pd.DataFrame:
     columns = {
         "removal_set": ["worst_5", "worst_7", "worst_cluster"],
         "removed": [5, 7, 3],
-        "difference_of_medians": [0.012, 0.048, -0.052],
+        "mean_difference": [0.012, 0.048, -0.052],
         "low": [-0.003, 0.02, -0.08],
         "high": [0.027, 0.081, -0.02],
         "controls": [20, 20, 20],
-        "control_p": [0.2143, 0.0476, 0.0476],
-        "smallest_control_p": [1 / 21] * 3,
+        "holm_better_p": [0.2143, 0.0476, 1.0],
+        "holm_worse_p": [0.8, 1.0, 0.0476],
+        "smallest_p": [1 / 21] * 3,
         "gain": [False, True, False],
         "harm": [False, False, True],
     }
@@ -27,11 +28,11 @@ def effects_table(**changes) -> pd.DataFrame:
 
 
 def controls_table(rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["removal_set", "control", "kind", "difference_of_medians"])
+    return pd.DataFrame(rows, columns=["control", "removed", "mean_difference"])
 
 
 def subgroups_table(rows) -> pd.DataFrame:
-    return pd.DataFrame(rows, columns=["removal_set", "kind", "subgroup", "cases", "median_of_differences"])
+    return pd.DataFrame(rows, columns=["removal_set", "kind", "subgroup", "cases", "mean_difference"])
 
 
 def ranked(count: int, faults: dict[int, str] | None = None, rare: tuple[int, ...] = ()):
@@ -93,71 +94,69 @@ def test_forest_colours_only_what_is_claimed():
             "+0.048 (+0.020 to +0.081)",
             "−0.052 (−0.080 to −0.020)",
         ],
-        "against random removal": ["p = 0.21", "p = 0.048 · gain", "p = 0.048 · harm"],
+        "against random removal": ["better, p = 0.21", "better, p = 0.048 · gain", "worse, p = 0.048 · harm"],
     }
     assert axes.get_ylim() == beside.get_ylim() == (2.5, -0.5)
     assert axes.get_xlim()[0] == -axes.get_xlim()[1]
     assert axes.get_xlim()[1] > 0.081
 
 
-def test_forest_says_where_controls_are_too_few():
+def test_forest_says_where_random_removals_are_too_few():
     table = effects_table(
         controls=[3, 1, 0],
-        control_p=[0.25, 0.5, np.nan],
-        smallest_control_p=[0.25, 0.5, 1.0],
+        holm_better_p=[0.25, 0.5, np.nan],
+        holm_worse_p=[1.0, 1.0, np.nan],
+        smallest_p=[0.25, 0.5, np.nan],
         gain=False,
         harm=False,
     )
     _, beside = evidence.forest_plot(table).axes
     assert columns_of_text(beside)["against random removal"] == [
-        "3 controls: cannot tell",
-        "1 control: cannot tell",
-        "no controls: cannot tell",
+        "3 random removals: cannot tell",
+        "1 random removal: cannot tell",
+        "no random removals: cannot tell",
     ]
     _, beside = evidence.forest_plot(table, significance=0.3).axes
-    assert columns_of_text(beside)["against random removal"][0] == "p = 0.25"
+    assert columns_of_text(beside)["against random removal"][0] == "better, p = 0.25"
 
 
 def test_forest_says_what_is_not_defined():
     table = effects_table(
-        difference_of_medians=[0.012, np.nan, -0.0001],
+        mean_difference=[0.012, np.nan, -0.0001],
         low=[np.nan, np.nan, -0.001],
-        control_p=[0.0004, np.nan, 1.0],
+        holm_better_p=[0.0004, np.nan, 1.0],
+        holm_worse_p=[1.0, np.nan, 1.0],
     )
     figure = evidence.forest_plot(table)
     texts = columns_of_text(figure.axes[1])
     assert texts["change (interval)"] == ["+0.012 (no interval)", "not defined", "+0.000 (−0.001 to −0.020)"]
     assert [x.split(" · ")[0] for x in texts["against random removal"]] == [
-        "p < 0.001",
-        "20 controls: cannot tell",
-        "p = 1.00",
+        "better, p < 0.001",
+        "20 random removals: cannot tell",
+        "better, p = 1.00",
     ]
     assert fits_the_page(figure)
 
 
-def test_controls_stand_in_the_row_of_the_set_that_they_control():
-    rows = [("worst_7", f"r{i}", "random", x) for i, x in enumerate([0.01, 0.02, 0.06])]
-    rows += [("worst_5", "r", "random", 0.0), ("worst_7", "m", "matched", 0.03)]
+def test_random_removals_stand_in_the_row_of_every_set_of_about_their_size():
+    rows = [("r7", 7, 0.01), ("r8", 8, 0.06), ("r2", 2, 0.0), ("r40", 40, 0.02)]
     figure = evidence.control_distribution(controls_table(rows), effects_table())
     axes, beside = figure.axes
-    random, matched, chosen = axes.collections
+    *random, chosen = axes.collections
     assert chosen.get_offsets().tolist() == [[0.012, 0], [0.048, 1], [-0.052, 2]]
-    assert sorted((x, round(y)) for x, y in random.get_offsets()) == [(0.0, 0), (0.01, 1), (0.02, 1), (0.06, 1)]
-    assert [(x, round(y)) for x, y in matched.get_offsets()] == [(0.03, 1)]
-    assert random.get_paths()[0].vertices.shape != matched.get_paths()[0].vertices.shape
-    assert min(chosen.get_sizes()) > 3 * max(random.get_sizes())
-    assert columns_of_text(beside) == {
-        "above random controls": ["1 of 1", "2 of 3", "none"],
-        "above matched controls": ["none", "1 of 1", "none"],
-    }
+    drawn = sorted((round(y), x) for group in random for x, y in group.get_offsets())
+    # 5 is held against 7 and 8, 7 against 7 and 8, 3 against 2; 40 against none
+    assert drawn == [(0, 0.01), (0, 0.06), (1, 0.01), (1, 0.06), (2, 0.0)]
+    assert min(chosen.get_sizes()) > 3 * max(random[0].get_sizes())
+    assert columns_of_text(beside) == {"above random removals": ["1 of 2", "1 of 2", "0 of 1"]}
     legend = next(x for x in figure.get_children() if isinstance(x, Legend))
-    assert [x.get_text() for x in legend.get_texts()] == ["chosen set", "matched control", "random control"]
+    assert [x.get_text() for x in legend.get_texts()] == ["chosen set", "random removal"]
 
 
-def test_controls_that_are_alike_stay_apart_the_same_way_each_time():
-    table = controls_table([("worst_7", f"r{i}", "random", 0.01) for i in range(20)])
+def test_random_removals_that_are_alike_stay_apart_the_same_way_each_time():
+    table = controls_table([(f"r{i}", 14, 0.01) for i in range(20)])
     heights = [
-        evidence.control_distribution(table, effects_table()).axes[0].collections[0].get_offsets()[:, 1]
+        evidence.control_distribution(table, effects_table()).axes[0].collections[1].get_offsets()[:, 1]
         for _ in range(2)
     ]
     np.testing.assert_array_equal(*heights)
@@ -165,28 +164,38 @@ def test_controls_that_are_alike_stay_apart_the_same_way_each_time():
     assert np.abs(heights[0] - 1).max() <= 0.25
 
 
-def test_control_that_is_not_defined_is_counted_and_not_drawn():
-    table = controls_table([("worst_5", "a", "random", np.nan), ("worst_5", "b", "random", 0.0)])
+def test_random_removal_that_is_not_defined_is_counted_and_not_drawn():
+    table = controls_table([("a", 5, np.nan), ("b", 5, 0.0)])
     axes, beside = evidence.control_distribution(table, effects_table()).axes
     assert len(axes.collections[0].get_offsets()) == 1
-    assert columns_of_text(beside)["above random controls"][0] == "1 of 2 (1 undefined)"
+    assert columns_of_text(beside)["above random removals"][0] == "1 of 2 (1 undefined)"
 
 
-def test_sets_without_any_control_are_drawn_alone():
+def test_sets_without_any_random_removal_are_drawn_alone():
     figure = evidence.control_distribution(controls_table([]), effects_table().iloc[:1])
     axes, beside = figure.axes
-    assert [x.get_offsets().tolist() for x in axes.collections] == [[[0.012, 0]]]
-    assert columns_of_text(beside) == {"above random controls": ["none"]}
+    assert [[0.012, 0]] in [x.get_offsets().tolist() for x in axes.collections]
+    assert columns_of_text(beside) == {"above random removals": ["none to compare"]}
     assert fits_the_page(figure)
 
 
-@pytest.mark.parametrize(
-    ("removal_set", "kind", "named"), [("worst_9", "random", "worst_9"), ("worst_5", "odd", "odd")]
-)
-def test_control_of_an_unknown_set_or_kind_is_refused(removal_set, kind, named):
-    table = controls_table([(removal_set, "a", kind, 0.0)])
-    with pytest.raises(ValueError, match=named):
-        evidence.control_distribution(table, effects_table())
+def test_effects_of_cases_colour_only_what_is_told():
+    table = pd.DataFrame(
+        {
+            "case_id": ["a", "b", "c", "d"],
+            "effect": [-0.02, 0.001, 0.03, np.nan],
+            "low": [-0.03, -0.01, 0.01, np.nan],
+            "high": [-0.01, 0.012, 0.05, np.nan],
+            "verdict": ["harms", "cannot be said", "helps", "cannot be said"],
+        }
+    )
+    figure = evidence.case_effects(table)
+    axes, beside = figure.axes
+    assert tick_labels(axes.yaxis) == ["a", "b", "c", "d"]
+    assert [colour for _, _, colour in points(axes)] == [evidence.WORSE, style.MUTED, evidence.BETTER]
+    assert columns_of_text(beside)["with it minus without"][0] == "−0.020 (−0.030 to −0.010)"
+    assert columns_of_text(beside)["with it minus without"][3] == "not defined"
+    assert fits_the_page(figure)
 
 
 def test_subgroups_are_rows_under_what_divides_them():

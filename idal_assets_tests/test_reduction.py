@@ -10,7 +10,8 @@ import pytest
 
 from idal_assets.analysis.reduction import (
     differences_to_full_set,
-    draw_controls,
+    draw_removals,
+    false_volumes,
     median_change,
     plan_removals,
     replicate_scalars,
@@ -43,8 +44,8 @@ LEAVES = list("acebfd")
 CHOSEN = ("all", "worst_1", "worst_2", "worst_cluster")
 
 
-def sets_of(sizes, **controls):
-    return removal_sets(RemovalSettings(sizes=sizes), ControlSettings(**controls))
+def sets_of(sizes, best=(), **controls):
+    return removal_sets(RemovalSettings(sizes=sizes, best=best), ControlSettings(**controls))
 
 
 def plan(**settings):
@@ -54,17 +55,31 @@ def plan(**settings):
 
 
 def test_names_say_what_a_set_is():
-    sets = sets_of((2, 4), random=2, matched=1, seeds=2)
-    assert list(sets)[:4] == ["all", "worst_2", "worst_4", "worst_cluster"]
+    sets = sets_of((2, 4), best=(4,), random=2, halves=2, seeds=2)
     first = list(sets)[: len(sets) // 2]
-    assert first[4:7] == ["random_2_r01", "random_2_r02", "matched_2_r01"]
-    assert first[-1] == "matched_cluster_r01"
+    assert first[:5] == ["all", "worst_2", "worst_4", "best_4", "worst_cluster"]
+    assert first[5:] == [
+        *(f"random_{size}_r0{draw}" for size in (2, 4) for draw in (1, 2)),
+        "half_r01",
+        "half_r02",
+    ]
     assert list(sets)[len(first) :] == [f"{name}_s2" for name in first]
     assert sets["random_4_r02_s2"] == RemovalSet(
-        "random_4_r02_s2", "random", "random_4_r02", replicate=2, size=4, controls="worst_4", draw=2
+        "random_4_r02_s2", "random", "random_4_r02", replicate=2, size=4, draw=2
     )
-    assert sets["matched_cluster_r01"].controls == "worst_cluster"
-    assert not any(one.controls == "all" for one in sets.values())
+    assert [name for name, one in sets.items() if one.is_drawn] == [
+        name for name in sets if name.startswith(("random", "half"))
+    ]
+
+
+def test_random_removals_that_are_trained_less_often_take_turns_with_the_seeds():
+    sets = sets_of((2,), random=5, seeds=3, random_seeds=1)
+    seeds = {one.base: one.replicate for one in sets.values() if one.kind == "random"}
+    assert seeds == {f"random_2_r0{draw}": (draw - 1) % 3 + 1 for draw in range(1, 6)}
+    assert [one.replicate for one in sets.values() if one.base == "worst_2"] == [1, 2, 3]
+    twice = sets_of((2,), random=3, seeds=3, random_seeds=2)
+    found = [(one.base[-1], one.replicate) for one in twice.values() if one.kind == "random"]
+    assert sorted(found) == [("1", 1), ("1", 2), ("2", 2), ("2", 3), ("3", 1), ("3", 3)]
 
 
 def test_without_controls_there_are_the_chosen_sets_alone():
@@ -81,6 +96,13 @@ def test_sets_take_the_worst_by_score_and_are_nested():
     }
 
 
+def test_the_best_come_from_the_other_end():
+    found = plan(sizes=(2,), best=(1, 3))
+    assert (found["best_1"], found["best_3"]) == (["c"], ["c", "f", "e"])
+    by_leaves = plan(sizes=(2,), best=(3,), order="leaves")
+    assert by_leaves["best_3"] == ["a", "c", "e"]
+
+
 def test_leaf_order_takes_from_the_bad_end_inwards():
     found = plan(sizes=(1, 3), order="leaves")
     assert found["worst_1"] == ["d"]
@@ -89,65 +111,61 @@ def test_leaf_order_takes_from_the_bad_end_inwards():
     assert found["worst_cluster"] == ["b", "e"]
 
 
-VOLUMES = pd.DataFrame(
-    # oedema, non-enhancing, enhancing in ml; c and f have no enhancing tumour
-    {"a": (20, 5, 5), "b": (40, 10, 11), "c": (30, 10, 0), "d": (41, 10, 10), "e": (80, 20, 20), "f": (90, 20, 0)},
-    index=["L1", "L2", "L3"],
-    dtype=float,
-).T
+DONORS = list("abcdefghij")
 
 
-def drawn(sets, chosen, nearest=1, seed=0, volumes=VOLUMES):
-    return draw_controls(sets.values(), chosen, volumes, nearest, seed)
+def drawn(sets, chosen, seed=0, donors=DONORS):
+    return draw_removals(sets.values(), chosen, donors, seed)
 
 
-def test_random_controls_have_the_size_of_what_they_control():
-    sets = sets_of((1, 3), random=4)
-    found = drawn(sets, {"worst_1": ["d"], "worst_3": ["d", "b", "a"], "worst_cluster": []})
-    assert {name: len(removed) for name, removed in found.items()} == {
-        name: {"worst_1": 1, "worst_3": 3, "worst_cluster": 0}[one.controls]
-        for name, one in sets.items()
-        if one.is_control
-    }
-    assert all(
-        len(set(removed)) == len(removed) and set(removed) <= set(VOLUMES.index) for removed in found.values()
-    )
+def test_random_removals_have_their_size_and_differ_from_each_other_and_the_chosen():
+    chosen = {"all": [], "worst_1": ["d"], "worst_3": ["d", "b", "a"], "worst_cluster": ["e"]}
+    found = drawn(sets_of((1, 3), random=8), chosen)
+    for size, others in ((1, 2), (3, 1)):
+        removed = [frozenset(donors) for name, donors in found.items() if name.startswith(f"random_{size}_")]
+        of_size = {frozenset(donors) for donors in chosen.values() if len(donors) == size}
+        assert {len(donors) for donors in removed} == {size}
+        assert len(of_size) == others
+        # all eight differ, and none of them is chosen
+        assert len({*removed, *of_size}) == 8 + others
 
 
-def test_random_controls_are_drawn_from_all_donors_and_differ_by_name_and_seed():
-    sets = sets_of((1,), random=200)
-    first, second = (drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, seed=seed) for seed in (0, 1))
-    counts = pd.Series([first[name][0] for name in first if name.startswith("random_1_")]).value_counts()
-    # 200 draws of 6 donors: 33 each; five standard deviations of a binomial are 26
-    assert set(counts.index) == set(VOLUMES.index)
-    assert counts.between(33 - 26, 33 + 26).all()
-    assert first != second
+def test_where_too_few_differ_the_last_repeat_the_first():
+    found = drawn(sets_of((1,), random=12), {"worst_1": ["d"], "worst_cluster": ["e"]})
+    removed = [donors[0] for donors in found.values()]
+    assert sorted(removed[:8]) == sorted(set(DONORS) - {"d", "e"})
+    assert removed[8:] == removed[:4]
 
 
-def test_a_donor_that_leaves_changes_only_the_random_controls_that_had_it():
-    sets = sets_of((2,), random=30)
-    chosen = {"worst_2": ["d", "b"], "worst_cluster": []}
-    before, after = drawn(sets, chosen), drawn(sets, chosen, volumes=VOLUMES.drop("a"))
+def test_each_donor_is_drawn_as_often_as_another():
+    sets = sets_of((2,), random=40)
+    counts = pd.Series(0, index=DONORS)
+    for seed in range(25):
+        found = drawn(sets, {"worst_2": ["d", "b"]}, seed=seed)
+        counts += pd.Series([donor for donors in found.values() for donor in donors]).value_counts()
+    # 40 of the 44 sets without {d, b}: b and d are in 8 of these, the others in 9; five standard deviations
+    expected = pd.Series(2000 * 9 / 88, index=DONORS)
+    expected[["b", "d"]] = 2000 * 8 / 88
+    assert (counts - expected).abs().max() < 5 * np.sqrt(expected.max())
+
+
+def test_a_donor_that_leaves_changes_only_the_random_removals_that_had_it():
+    sets = sets_of((3,), random=10)
+    chosen = {"worst_3": ["d", "b", "c"], "worst_cluster": []}
+    before, after = drawn(sets, chosen), drawn(sets, chosen, donors=[name for name in DONORS if name != "a"])
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {name for name in before if "a" in before[name]} != set()
 
 
-def test_a_match_has_the_same_labels_and_the_nearest_volume():
-    sets = sets_of((1, 2, 3), matched=1)
-    chosen = {"worst_1": ["d"], "worst_2": ["c", "d"], "worst_3": ["c", "f", "a"], "worst_cluster": []}
-    found = drawn(sets, chosen)
-    assert found["matched_1_r01"] == ["b"]  # 61 and 61 ml
-    # f is the only other one without enhancing tumour, although d is nearer in volume
-    assert found["matched_2_r01"] == ["f", "b"]
-    # c and f are each other's only likes but both are chosen: a donor with other labels comes before a chosen one
-    assert set(found["matched_3_r01"]) & {"c", "f", "a"} == set()
-
-
-def test_a_match_is_drawn_from_the_nearest():
-    sets = sets_of((1,), matched=60)
-    found = drawn(sets, {"worst_1": ["d"], "worst_cluster": []}, nearest=2)
-    # with enhancing tumour: b (61 ml), then a or e by ratio: 61/30 = 2.03, 120/61 = 1.97
-    assert {found[name][0] for name in found if name.startswith("matched_1_")} == {"b", "e"}
+@pytest.mark.parametrize("donors", [DONORS, DONORS[:7]])
+def test_halves_come_in_pairs_that_keep_what_the_other_removes(donors):
+    found = drawn(sets_of((1,), halves=6), {"worst_1": ["d"]}, donors=donors)
+    names = list(found)
+    assert names == [f"half_r0{draw}" for draw in range(1, 7)]
+    for one, other in zip(names[::2], names[1::2], strict=True):
+        assert sorted([*found[one], *found[other]]) == donors
+        assert len(found[one]) == len(donors) // 2
+    assert len({frozenset(removed) for removed in found.values()}) > 2
 
 
 def reasons(name, removed, **controls):
@@ -173,10 +191,10 @@ def test_the_full_set_keeps_all_and_the_others_say_why():
     lost = reasons("worst_cluster", ["b", "e"]).set_index("case_id")
     assert lost.index[~lost["kept"]].tolist() == ["b", "e"]
     assert lost.loc["e", "reason"] == "in the worst cluster, rank 4 of 6"
-    control = reasons("random_3_r01_s2", ["f"], random=1, seeds=2).set_index("case_id")
-    assert control.loc["f", "reason"] == "drawn at random as a control of worst_3, rank 5 of 6"
-    match = reasons("matched_3_r01", ["f"], matched=1).set_index("case_id")
-    assert match.loc["f", "reason"] == "drawn as a match for a case of worst_3, rank 5 of 6"
+    random = reasons("random_3_r01_s2", ["f"], random=1, seeds=2).set_index("case_id")
+    assert random.loc["f", "reason"] == "drawn at random as one of 3, rank 5 of 6"
+    half = reasons("half_r02", ["f"], halves=2).set_index("case_id")
+    assert half.loc["f", "reason"] == "drawn at random as one of half of the donors, rank 5 of 6"
 
 
 def evaluation(**dice_by_set):
@@ -193,6 +211,21 @@ def evaluation(**dice_by_set):
         for region in ("WT", "mean")
     ]
     return pd.DataFrame(rows)
+
+
+def test_what_is_segmented_where_it_is_not_is_told_in_ml():
+    # t1 lacks ET, t2 holds it; of the two trainings of a set one finds some in t1
+    counts = {"all": 0, "all_s2": 30, "worst_1": 10, "worst_1_s2": 20, "random_1_r01": 99}
+    rows = [
+        {"removal_set": name, "case_id": case, "region": region, "tp": 0, "fp": fp, "fn": fn}
+        for name, fp in counts.items()
+        for case, region, fn in (("t1", "ET", 0), ("t2", "ET", 5), ("t1", "WT", 5), ("t2", "mean", 0))
+    ]
+    found = false_volumes(pd.DataFrame(rows), sets_of((1,), random=1, seeds=2), {"t1": 0.5, "t2": 1.0})
+    assert found.to_dict("records") == [
+        {"removal_set": "all", "region": "ET", "cases": 1, "segmented": 0.5, "millilitres": 7.5},
+        {"removal_set": "worst_1", "region": "ET", "cases": 1, "segmented": 1.0, "millilitres": 7.5},
+    ]
 
 
 SETS = {"all": [], "worst_2": ["a", "b"], "worst_1": ["a"]}
@@ -324,7 +357,10 @@ def test_the_plan_follows_from_the_matrix(decided):
     plan = load_plan(decided.path("removal_plan"))
     assert plan.sets == decided.removal_sets
     assert plan.chosen == list(CHOSEN)
-    assert plan.controls_of("worst_2", "random") == ["random_2_r01"]
+    assert list(plan.random) == ["random_1_r01", "random_2_r01"]
+    assert not {frozenset(removed) for removed in plan.random.values()} & {
+        frozenset(plan.removed[name]) for name in CHOSEN
+    }
     found = plan.removed
     assert list(found) == list(decided.removal_sets)
     assert list(found)[:4] == list(CHOSEN)
@@ -350,7 +386,7 @@ def test_the_tables_of_the_database_say_the_same(decided):
     query = """
         SELECT t.removal_set, count(*) FILTER (t.kept), string_agg(t.case_id, ',') FILTER (NOT t.kept)
         FROM training_set t JOIN case_score s USING (case_id, rank) JOIN removal_plan p USING (removal_set)
-        WHERE p.control_of IS NULL GROUP BY ALL ORDER BY ALL
+        WHERE p.kind NOT IN ('random', 'half') GROUP BY ALL ORDER BY ALL
     """
     with duckdb.connect(str(decided.folder.database), read_only=True) as connection:
         found = connection.execute(query).fetchall()
@@ -492,7 +528,7 @@ def test_an_earlier_plan_can_still_be_asked_for(decided, tmp_path):
     decide(study)
     current = read_table(study.folder.database, "training_set")
     chosen = {"all", "worst_3", "worst_cluster"}
-    assert set(current["removal_set"]) == {*chosen, "random_3_r01", "random_cluster_r01"}
+    assert set(current["removal_set"]) == {*chosen, "random_3_r01", *(f"half_r0{draw}" for draw in range(1, 5))}
     assert set(current["plan_version"]) == {study.version("removal_plan")}
     decisions = """
         SELECT removal_set, plan_version, matrix_version, ranking_version, plan_version = ? AS earlier
@@ -557,4 +593,4 @@ def test_the_plan_is_readable_json(decided):
     stored = json.loads((decided.path("removal_plan") / "plan.json").read_text())
     removed = {name: one["removed"] for name, one in stored.items()}
     assert removed == load_plan(decided.path("removal_plan")).removed
-    assert stored["random_2_r01"]["controls"] == "worst_2"
+    assert (stored["random_2_r01"]["kind"], stored["random_2_r01"]["size"]) == ("random", 2)

@@ -5,7 +5,9 @@ import itertools
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
+from idal_assets.analysis.statistics import SeedSpread
 from idal_assets.analysis.subgroups import (
     rare_subtype_warning,
     subgroup_changes,
@@ -131,37 +133,68 @@ MEMBERSHIPS = pd.DataFrame(
 )
 
 
+# one training of each set
+NO_SEEDS = SeedSpread(NAN, 0)
+DIFFERENCES = {name: (DICE.loc[[name]] - DICE.loc["all"]) for name in ("worst_1", "worst_2")}
+
+
+def changes_in(differences, spread=NO_SEEDS, fewest_cases=3):
+    return subgroup_changes(differences, MEMBERSHIPS, spread, 0.9, fewest_cases)
+
+
 def test_changes_of_each_subgroup_by_hand():
+    # -0.1, 0.1 and -0.3 of t0, t1 and t2; Student's t with two degrees of freedom
+    reach = stats.t.ppf(0.95, 2) * 0.2 / np.sqrt(3)
     expected = pd.DataFrame(
         [
-            ("worst_1", "scanner", "scanner A", 3, -0.1, -0.3),
-            ("worst_1", "scanner", "scanner B", 1, 0.2, 0.2),
-            ("worst_1", "volume", "small tumour", 1, 0.1, 0.1),
-            ("worst_2", "scanner", "scanner A", 2, 0.05, 0.0),
-            ("worst_2", "scanner", "scanner B", 1, 0.0, 0.0),
-            ("worst_2", "volume", "small tumour", 0, NAN, NAN),
+            ("worst_1", "scanner", "scanner A", 3, -0.1, -0.1 - reach, -0.1 + reach, -0.3),
+            ("worst_1", "scanner", "scanner B", 1, 0.2, NAN, NAN, 0.2),
+            ("worst_1", "volume", "small tumour", 1, 0.1, NAN, NAN, 0.1),
+            ("worst_2", "scanner", "scanner A", 2, 0.05, NAN, NAN, 0.0),
+            ("worst_2", "scanner", "scanner B", 1, 0.0, NAN, NAN, 0.0),
+            ("worst_2", "volume", "small tumour", 0, NAN, NAN, NAN, NAN),
         ],
-        columns=["removal_set", "kind", "subgroup", "cases", "median_of_differences", "worst_difference"],
+        columns=[
+            *("removal_set", "kind", "subgroup", "cases", "mean_difference", "low", "high", "worst_difference")
+        ],
     )
-    pd.testing.assert_frame_equal(
-        subgroup_changes(DICE, MEMBERSHIPS), expected, check_dtype=False, rtol=0, atol=ROUND_OFF
-    )
+    pd.testing.assert_frame_equal(changes_in(DIFFERENCES), expected, check_dtype=False, rtol=0, atol=ROUND_OFF)
+
+
+def test_the_interval_of_a_subgroup_holds_the_seeds_too():
+    twice = {"worst_1": pd.concat([DIFFERENCES["worst_1"]] * 2)}
+    still, moved = (changes_in(twice, SeedSpread(variance, 4)).iloc[0] for variance in (0.0, 0.1))
+    assert moved["low"] < still["low"] < still["high"] < moved["high"]
+
+
+def worst_tenth(dice, resamples=200, fewest_cases=1):
+    return worst_tenth_changes(dice, np.random.default_rng(0), 0.95, resamples, fewest_cases)
 
 
 def test_the_worst_tenth_by_hand():
-    found = worst_tenth_changes(DICE)
-    # worst_1: 0.2 of t2 against 0.4 of t3; worst_2: 0.4 against 0.4, t1 left out
+    found = worst_tenth(DICE, fewest_cases=2)
+    # worst_1: 0.2 of t2 against 0.4 of t3; worst_2: 0.4 against 0.4, t1 left out; one case is too few
     expected = pd.DataFrame(
-        [("worst_1", 1, 0.2, -0.2), ("worst_2", 1, 0.4, 0.0)],
-        columns=["removal_set", "cases", "mean_dice", "difference"],
+        [("worst_1", 1, 0.2, -0.2, NAN, NAN), ("worst_2", 1, 0.4, 0.0, NAN, NAN)],
+        columns=["removal_set", "cases", "mean_dice", "difference", "low", "high"],
     )
     pd.testing.assert_frame_equal(found, expected, check_dtype=False, rtol=0, atol=ROUND_OFF)
+
+
+def test_the_interval_of_the_worst_tenth_is_over_other_test_cases():
+    old = np.linspace(0.3, 0.9, 40)
+    found = worst_tenth(pd.DataFrame([old, old + 0.05], index=["all", "worst_1"])).iloc[0]
+    # whichever cases are drawn, all gain alike
+    assert (found["low"], found["high"]) == (pytest.approx(0.05), pytest.approx(0.05))
+    noise = np.random.default_rng(1).normal(0, 0.05, 40)
+    found = worst_tenth(pd.DataFrame([old, old + noise], index=["all", "worst_1"])).iloc[0]
+    assert found["low"] < found["difference"] < found["high"]
 
 
 @pytest.mark.parametrize(("cases", "tenth"), [(1, 1), (9, 1), (19, 1), (20, 2), (35, 3)])
 def test_the_worst_tenth_is_a_tenth_rounded_down_and_at_least_one(cases, tenth):
     dice = np.random.default_rng(cases).random((2, cases))
-    found = worst_tenth_changes(pd.DataFrame(dice, index=["all", "worst_1"])).iloc[0]
+    found = worst_tenth(pd.DataFrame(dice, index=["all", "worst_1"])).iloc[0]
     old, new = np.sort(dice, axis=1)[:, :tenth].mean(axis=1)
     assert found["cases"] == tenth
     assert found["mean_dice"] == pytest.approx(new, abs=ROUND_OFF)
@@ -169,7 +202,7 @@ def test_the_worst_tenth_is_a_tenth_rounded_down_and_at_least_one(cases, tenth):
 
 
 def test_a_set_without_a_defined_case_has_no_worst_tenth():
-    found = worst_tenth_changes(pd.DataFrame([[0.5], [NAN]], index=["all", "worst_1"])).iloc[0]
+    found = worst_tenth(pd.DataFrame([[0.5], [NAN]], index=["all", "worst_1"])).iloc[0]
     assert found["cases"] == 0
     assert np.isnan(found["difference"])
 
@@ -180,7 +213,7 @@ def test_the_worst_tenth_does_not_gain_by_chance():
     changes, regressed = [], []
     for _ in range(200):
         old, new = random.normal(0.7, 0.1, (2, 50))
-        changes.append(worst_tenth_changes(pd.DataFrame([old, new], index=["all", "worst_1"]))["difference"][0])
+        changes.append(worst_tenth(pd.DataFrame([old, new], index=["all", "worst_1"]))["difference"][0])
         regressed.append((new - old)[np.argsort(old)[:5]].mean())
     # the mean of five spreads by about 0.04 in each set; four standard deviations of the mean of 200 differences
     assert np.mean(changes) == pytest.approx(0, abs=4 * 0.04 * np.sqrt(2 / 200))
@@ -200,8 +233,8 @@ def memberships_of(size, kind="scanner", subgroup="scanner B"):
 
 
 def changes_of(change, kind="scanner", subgroup="scanner B", removal_set="worst_5"):
-    row = (removal_set, kind, subgroup, 3, change, change)
-    columns = ["removal_set", "kind", "subgroup", "cases", "median_of_differences", "worst_difference"]
+    row = (removal_set, kind, subgroup, 3, change, change - 0.01, change + 0.01, change)
+    columns = ["removal_set", "kind", "subgroup", "cases", "mean_difference", "low", "high", "worst_difference"]
     return pd.DataFrame([row], columns=columns)
 
 
@@ -220,7 +253,7 @@ def test_a_rare_subgroup_that_is_removed_and_loses_is_warned_of():
     assert warning() == (
         "worst_5 may remove a rare but valid subtype: it takes 3 of the 4 donors of the subgroup 'scanner B' "
         f"(as many by chance: p = {chance_by_enumeration(4, 3, 5):.2g}), and the 3 test cases "
-        "of this subgroup lose 0.020 of Dice in the median"
+        "of this subgroup lose 0.020 of Dice on average (interval -0.030 to -0.010)"
     )
 
 
@@ -281,11 +314,10 @@ def test_from_cases_to_the_warning():
     donors = case_table(np.arange(20.0), **{ENHANCING: [0] * 3 + [9] * 17}).assign(case_id=DONORS)
     tests = case_table(np.arange(6.0), **{ENHANCING: [0, 0, 9, 9, 9, 9]})
     memberships = subgroups_of(pd.concat([donors, tests], ignore_index=True), BRAIN_TUMOUR)
-    old = pd.Series(0.8, index=tests["case_id"])
-    new = old + np.array([-0.2, -0.1, 0.01, 0.01, 0.01, 0.01])
-    changes = subgroup_changes(pd.DataFrame({"all": old, "worst_3": new}).T, memberships)
+    difference = pd.DataFrame([[-0.2, -0.1, 0.15, 0.15, 0.15, 0.15]], columns=tests["case_id"])
+    changes = subgroup_changes({"worst_3": difference}, memberships, NO_SEEDS, 0.95, 5)
     found = rare_subtype_warning("worst_3", DONORS[:3], DONORS, memberships, changes)
     assert found.count("may remove") == 1
     assert "it takes 3 of the 3 donors of the subgroup 'without enhancing tumour'" in found
-    assert "2 test cases of this subgroup lose 0.150" in found
+    assert "2 test cases of this subgroup lose 0.150 of Dice on average (too few for an interval)" in found
     assert rare_subtype_warning("worst_3", DONORS[10:13], DONORS, memberships, changes) is None

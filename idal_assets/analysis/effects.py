@@ -288,7 +288,8 @@ def _conclusion(row: pd.Series) -> str:
     if row["replicates"] == 1:
         return f"but with one training of a set {luck}"
     if row["smallest_p"] >= limit:
-        return f"but with only {row['controls']} random removal{'s' * (row['controls'] != 1)} {luck}"
+        removals = "removal" if row["controls"] == 1 else "removals"
+        return f"but with only {row['controls']} random {removals} {luck}"
     if row["holm_better_p"] < limit:
         return f"{better}, but perhaps no better than with all cases"
     if row["holm_worse_p"] < limit:
