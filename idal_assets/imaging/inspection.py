@@ -62,7 +62,7 @@ class CaseFacts(BaseModel):
     affine: tuple[tuple[float, float, float, float], ...]
     orientation: str
     label_voxels: dict[str, int]
-    warnings: tuple[str, ...] = ()
+    warnings: tuple[Problem, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -90,22 +90,36 @@ class FolderReport:
         ids = sorted({problem.case_id for problem in errors if problem.case_id is not None})
         return {case_id: [problem for problem in errors if problem.case_id == case_id] for case_id in ids}
 
+    @property
+    def warnings(self) -> tuple[Problem, ...]:
+        """What is odd about the folder and about the cases that can be used, by case id, the folder first."""
+        of_names = [problem for problem in self.problems if problem.severity == "warning"]
+        of_content = [warning for facts in self.facts.values() for warning in facts.warnings]
+        usable = [
+            warning
+            for warning in (*of_names, *of_content)
+            if warning.case_id is None or warning.case_id in self.facts
+        ]
+        return tuple(sorted(usable, key=lambda warning: warning.case_id or ""))
+
     def lines(self) -> list[str]:
         """Return the report as text: what concerns the folder first, then a line for each case."""
         lines = [f"{problem.severity.upper()} {problem}" for problem in self.problems if problem.case_id is None]
         refused = self.refused
+        warnings: dict[str | None, list[Problem]] = defaultdict(list)
+        for warning in self.warnings:
+            warnings[warning.case_id].append(warning)
         for case_id in sorted({*self.facts, *refused}):
             if case_id in refused:
                 lines.append(f"{case_id}  REFUSED: {' | '.join(map(str, refused[case_id]))}")
             else:
-                lines.append(self._ok_line(self.facts[case_id]))
+                lines.append(self._ok_line(self.facts[case_id], warnings.get(case_id, [])))
         return lines
 
-    def _ok_line(self, facts: CaseFacts) -> str:
-        warnings = [str(problem) for problem in self.problems if problem.case_id == facts.case_id]
+    def _ok_line(self, facts: CaseFacts, warnings: Iterable[Problem]) -> str:
         shape = " x ".join(map(str, facts.shape))
         spacing = " x ".join(f"{size:g}" for size in facts.spacing)
-        notes = "".join(f"; warning: {warning}" for warning in (*facts.warnings, *warnings))
+        notes = "".join(f"; warning: {warning.sentence}" for warning in warnings)
         return f"{facts.case_id}  ok ({shape} voxels, {spacing} mm, {facts.orientation}){notes}"
 
 
@@ -299,8 +313,13 @@ def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label
         affine=tuple(map(tuple, image.affine.tolist())),
         orientation="".join(nib.aff2axcodes(image.affine)),
         label_voxels={str(value): int((data == value).sum()) for data in voxels for value in files.anatomy.labels},
-        warnings=tuple(f"channel {name} is constant" for name in constant),
+        warnings=tuple(_constant_channel(files, name) for name in constant),
     )
+
+
+def _constant_channel(files: CaseFiles, channel: str) -> Problem:
+    what, remedy = f"channel {channel} is constant", "export it again or remove the case"
+    return Problem(files.case_id, None, what, remedy, "warning", "constant channel")
 
 
 def _hash(*arrays: NDArray[np.generic], prefix: str = "") -> str:

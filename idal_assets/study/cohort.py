@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
+from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
@@ -48,6 +49,7 @@ class Cohort(BaseModel):
         cases: The cases that take part, by name.
         left_over: Verified cases without a role.
         refused: Refused cases with their reasons.
+        warnings: What is odd about the folder and its cases without being an error.
         known: Facts of every verified case, so that a later look reads only what changed.
         scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
         truth: What was planted in each case, as far as the raw folder's `truth.json` says.
@@ -62,6 +64,7 @@ class Cohort(BaseModel):
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
+    warnings: tuple[Problem, ...] = ()
     scanners: Mapping[str, str] = {}
     truth: Mapping[str, CaseTruth] = {}
 
@@ -168,6 +171,7 @@ def choose_cohort(
         left_over=tuple(case for case in sorted(report.facts) if case not in roles),
         refused=refused,
         known=report.facts,
+        warnings=report.warnings,
         scanners=read_scanners(report.raw_dir),
         truth=read_truth(report.raw_dir),
     )
