@@ -22,6 +22,16 @@ from idal_assets.imaging.nifti import Volume, mismatches, read_volume
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, RawFolder
 
+LABEL_ROUNDING = 1e-3
+"""How far a label value in a file of floats may be off a whole number.
+
+Arithmetic on the way leaves 1e-6 in float32. A label that was interpolated is still refused: it has values all
+over, so that some are further off.
+"""
+
+UNKNOWN_VALUE = "label value outside the convention"
+"""Kind of the problem that a label file has other values than its folder's convention."""
+
 
 def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
     """List the cases of a raw data folder by the names of its files; no voxel is read.
@@ -128,7 +138,7 @@ def read_label(files: CaseFiles) -> Volume | None:
     if files.label is None:
         return None
     volume = read_volume(files.case_id, files.label, channels=1, dtype=None)
-    raw = volume.data[0]
+    raw = _whole(volume)
     label = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
     for value, target in files.label_values.items():
@@ -139,8 +149,22 @@ def read_label(files: CaseFiles) -> Volume | None:
         what = _unknown_values(raw[~known])
         expected = ", ".join(map(str, files.label_values))
         remedy = f"relabel it to the values of {files.layout.value} ({expected}) or remove the case"
-        raise CaseProblems([Problem(files.case_id, files.label, what, remedy)])
+        raise CaseProblems([Problem(files.case_id, files.label, what, remedy, kind=UNKNOWN_VALUE)])
     return Volume(label, volume.affine, volume.spacing)
+
+
+def _whole(volume: Volume) -> NDArray[Any]:
+    """Return the values of a label, rounded where they are off a whole number by no more than the file rounds.
+
+    Where a file scales whole numbers, as nibabel does when it saves floats as such, a 3 comes back as the nearest
+    multiple of the scale factor: off by half of it at most.
+    """
+    raw = volume.data[0]
+    if raw.dtype.kind != "f":
+        return raw
+    rounded = np.round(raw)
+    tolerance = min(max(LABEL_ROUNDING, volume.step / 2 * (1 + LABEL_ROUNDING)), 0.25)
+    return np.where(np.isclose(raw, rounded, rtol=0, atol=tolerance), rounded, raw)
 
 
 def _unknown_values(unknown: NDArray[Any]) -> str:
