@@ -1,22 +1,33 @@
 """Input that reads well and means something else: read where that is safe, refused or warned of where not."""
 
 import gzip
+import json
 from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from idal_assets.imaging.inspection import inspect_folder
+from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, POST_TREATMENT
+from idal_assets.imaging.brats_labels import CONVENTIONS
+from idal_assets.imaging.case import CaseError
+from idal_assets.imaging.inspection import folder_signature, inspect_folder
+from idal_assets.imaging.raw_folder import Layout
 from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.store.layout import DataFolder
 from idal_assets_tests.raw_folders import (
     AFFINE,
     SHAPE,
     SPACING,
     make_case,
     make_cases,
+    read_json,
+    save,
     write_brats_2018,
+    write_brats_2023,
+    write_json,
     write_msd,
+    write_nnunet,
 )
 
 pytestmark = pytest.mark.unit
@@ -172,3 +183,258 @@ def test_an_interpolated_label_is_still_refused(tmp_path):
     smooth = np.clip(case.label + np.linspace(0, 0.4, case.label.size).reshape(SHAPE), 0, 3)
     nib.save(nib.Nifti1Image(smooth, AFFINE), tmp_path / "labelsTr" / "A.nii.gz", dtype=np.uint8)
     assert "no whole numbers" in only_refusal(tmp_path).what
+
+
+# whose label values they are
+
+CHILDREN = CONVENTIONS["BraTS 2024, children"]
+CHILDREN_2023 = CONVENTIONS["BraTS 2023, all challenges"]
+
+
+def write_values(folder, case_id, values):
+    """A case in names of 2023; oedema, non-enhancing and enhancing tumour have these values in its label."""
+    case = make_case(case_id)
+    write_brats_2023(folder, [case])
+    path = folder / case_id / f"{case_id}-seg.nii.gz"
+    save(path, np.array([0, *values], np.uint8)[case.label])
+    return case
+
+
+def voxels(case):
+    return [int((case.label == value).sum()) for value in (1, 2, 3)]
+
+
+@pytest.mark.parametrize("name", ["BraTS-PED-00001-000", "brats_peds_0001", "BraTS2024-PED-0001-000"])
+def test_values_of_children_are_asked_for(tmp_path, name):
+    write_values(tmp_path, name, (2, 3, 1))
+    with pytest.raises(CaseError, match=r"of children.*say which are meant: write a dataset\.json") as caught:
+        scan_raw_folder(tmp_path)
+    assert "remove" not in str(caught.value)
+    assert json.dumps({"labels": CHILDREN}) in str(caught.value)
+
+
+@pytest.mark.parametrize(("stated", "values"), [(CHILDREN, (4, 3, 1)), (CHILDREN_2023, (2, 1, 3))])
+def test_values_of_children_are_read_as_their_owner_says(tmp_path, stated, values):
+    case = write_values(tmp_path, "BraTS-PED-00001-000", values)
+    write_json(tmp_path, {"labels": stated})
+    scanned = scan_raw_folder(tmp_path)
+    assert (scanned.layout, scanned.anatomy, scanned.problems) == (Layout.BRATS_2023, BRAIN_TUMOUR, ())
+    np.testing.assert_array_equal(read_only(tmp_path).label, case.label)
+
+
+def test_children_and_adults_are_not_read_by_one_convention(tmp_path):
+    write_values(tmp_path, "BraTS-PED-00001-000", (4, 3, 1))
+    write_values(tmp_path, "BraTS-GLI-00001-000", (2, 1, 3))
+    write_json(tmp_path, {"labels": CHILDREN})
+    with pytest.raises(CaseError, match="a raw folder of its own"):
+        scan_raw_folder(tmp_path)
+    write_json(tmp_path, {"labels": CHILDREN_2023})
+    assert scan_raw_folder(tmp_path).anatomy == BRAIN_TUMOUR
+
+
+def test_stated_labels_that_are_none_of_a_brain_tumour(tmp_path):
+    write_values(tmp_path, "A", (2, 1, 3))
+    write_json(tmp_path, {"labels": {"liver": 1}})
+    with pytest.raises(CaseError, match=r"dataset\.json: 'labels' are not those of a brain tumour"):
+        scan_raw_folder(tmp_path)
+
+
+def test_children_with_the_values_of_adults_in_a_described_folder_are_a_warning(tmp_path):
+    labels = {"background": 0, "NCR": 1, "ED": 2, "ET": 3}
+    write_nnunet(tmp_path, make_cases("BraTS-PED-00001-000"), labels=labels)
+    (problem,) = scan_raw_folder(tmp_path).problems
+    assert (problem.severity, problem.kind) == ("warning", "assumed label values")
+
+
+def test_adults_after_treatment_have_a_label_for_the_cavity(tmp_path):
+    case = write_values(tmp_path, "BraTS-GLI-00005-100", (2, 1, 3))
+    values = np.array([0, 2, 1, 3], np.uint8)[case.label]
+    values[5, 4, :3] = 4
+    save(tmp_path / case.case_id / f"{case.case_id}-seg.nii.gz", values)
+    scanned = scan_raw_folder(tmp_path)
+    assert (scanned.anatomy, scanned.problems) == (POST_TREATMENT, ())
+    read = read_only(tmp_path)
+    assert voxels(read) == [6, 4, 2]
+    assert (read.label == 4).sum() == 3
+    assert POST_TREATMENT.regions["WT"] == (1, 2, 3)
+    POST_TREATMENT._ensure_sound()
+
+
+@pytest.mark.parametrize(("challenge", "warned"), [("GLI", 0), ("MET", 1), ("SSA", 1), ("MEN", 1)])
+def test_a_reading_that_rests_on_the_name_is_a_warning(tmp_path, challenge, warned):
+    write_values(tmp_path, f"BraTS-{challenge}-00001-000", (2, 1, 3))
+    report = inspect_folder(tmp_path)
+    assert [warning.kind for warning in report.warnings] == warned * ["assumed label values"]
+    assert len(report.facts) == 1
+
+
+@pytest.mark.parametrize(
+    ("write", "odd", "unnamed"), [(write_brats_2023, (2, 1, 4), "B"), (write_brats_2018, (2, 1, 3), "B")]
+)
+def test_values_of_another_convention_put_the_whole_folder_in_doubt(tmp_path, write, odd, unnamed):
+    cases = make_cases("A", unnamed)
+    write(tmp_path, cases)
+    (path,) = (tmp_path / unnamed).glob("*seg*")
+    save(path, np.array([0, *odd], np.uint8)[cases[1].label])
+    report = inspect_folder(tmp_path)
+    (refused,) = report.refused[unnamed]
+    (of_folder,) = [problem for problem in report.problems if problem.case_id is None]
+    assert (of_folder.severity, of_folder.kind) == ("error", "label values of another convention")
+    assert "1 of 2 cases (B)" in of_folder.what
+    assert "dataset.json" in of_folder.remedy
+    assert not any("remove" in problem.remedy for problem in (refused, of_folder))
+
+
+def test_a_value_of_no_convention_concerns_its_case_only(tmp_path):
+    cases = make_cases("A", "B")
+    write_brats_2023(tmp_path, cases)
+    save(tmp_path / "B" / "B-seg.nii.gz", np.full(SHAPE, 9, np.uint8))
+    assert {problem.case_id for problem in inspect_folder(tmp_path).problems} == {"B"}
+
+
+# words for what does not enhance
+
+WITHOUT = [
+    *(
+        "non-contrast-enhancing tumor",
+        "Non-Contrast-Enhancing Tumor Core",
+        "not enhancing tumor",
+        "unenhanced tumor",
+    ),
+    *(
+        "tumor without enhancement",
+        "tumour without any contrast enhancement",
+        "non-gadolinium-enhancing",
+        "NonEnh",
+    ),
+    *(f"non{dash}enhancing" for dash in "\u2010\u2011\u2012\u2013\u2014\u2015\u2212"),
+    *("cystic component", "no contrast enhancement", "enhancement-negative tumor"),
+]
+
+
+@pytest.mark.parametrize("word", WITHOUT)
+def test_words_for_what_does_not_enhance(tmp_path, word):
+    four = {"background": 0, "necrosis": 1, "edema": 2, word: 3, "contrast-enhancing tumor": 4}
+    write_nnunet(tmp_path / "four", [make_case("A")], labels=four)
+    assert scan_raw_folder(tmp_path / "four").cases[0].label_values == {0: 0, 1: 2, 2: 1, 3: 2, 4: 3}
+    three = {"background": 0, "SNFH": 1, word: 2, "Enhanced tumor": 3}
+    write_nnunet(tmp_path / "three", [make_case("A")], labels=three)
+    assert scan_raw_folder(tmp_path / "three").cases[0].label_values == {0: 0, 1: 1, 2: 2, 3: 3}
+
+
+@pytest.mark.parametrize("word", ["enhancing and non-enhancing tumor", "non-enhancing edema"])
+def test_a_word_that_could_be_two_labels_is_no_guess(tmp_path, word):
+    write_nnunet(tmp_path, [make_case("A")], labels={"background": 0, "necrosis": 1, "edema": 2, word: 3})
+    assert scan_raw_folder(tmp_path).anatomy != BRAIN_TUMOUR
+
+
+def test_a_flair_hyperintensity_that_does_not_enhance_is_oedema(tmp_path):
+    oedema = "Surrounding Non-enhancing FLAIR Hyperintensity"
+    labels = {"background": 0, "NETC": 1, oedema: 2, "ET": 3, "RC": 4}
+    write_nnunet(tmp_path, [make_case("A")], labels=labels)
+    scanned = scan_raw_folder(tmp_path)
+    assert (scanned.anatomy, scanned.cases[0].label_values) == (POST_TREATMENT, {0: 0, 1: 2, 2: 1, 3: 3, 4: 4})
+
+
+# folders
+
+
+@pytest.mark.parametrize("file", ["MANIFEST.tsv", "x.zip", "x-t1n.nii.gz.crdownload", "x.mha", "dicom/1.dcm"])
+def test_a_case_folder_without_an_image_is_refused(tmp_path, file):
+    write_brats_2023(tmp_path, make_cases("X-001-000", "X-002-000"))
+    path = tmp_path / "X-003-000" / file
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"no nifti")
+    report = inspect_folder(tmp_path)
+    assert list(report.refused) == ["X-003-000"]
+    (problem,) = report.refused["X-003-000"]
+    assert f"only {Path(file).parts[0]}" in problem.what
+    assert "download it again" in problem.remedy
+
+
+def test_a_folder_that_is_no_case_is_left_out_with_a_warning(tmp_path):
+    write_brats_2023(tmp_path / "train", make_cases("X-001-000"))
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "readme.txt").write_text("about the data")
+    (problem,) = scan_raw_folder(tmp_path).problems
+    assert (problem.severity, problem.case_id, problem.file) == ("warning", None, tmp_path / "docs")
+
+
+@pytest.mark.parametrize("name", ["__MACOSX", "lost+found", "$RECYCLE.BIN", "System Volume Information", "@eaDir"])
+def test_folders_of_the_system_are_no_data(tmp_path, name):
+    write_brats_2018(tmp_path, make_cases("A"))
+    before = folder_signature(tmp_path)
+    write_brats_2018(tmp_path / name, make_cases("A"))
+    scanned = scan_raw_folder(tmp_path)
+    assert (len(scanned.cases), scanned.problems) == (1, ())
+    assert folder_signature(tmp_path) == before
+
+
+def test_a_data_folder_inside_the_raw_folder_is_left_out(tmp_path):
+    write_brats_2018(tmp_path, make_cases("A"))
+    before = folder_signature(tmp_path)
+    own = DataFolder(tmp_path / "data")
+    own.dagster_home.mkdir(parents=True)
+    own.study_file.write_text("{}")
+    save(own.artifact("reduced_evaluation", "all") / "segmentations" / "A.nii.gz", np.ones(SHAPE, np.uint8))
+    scanned = scan_raw_folder(tmp_path)
+    assert (len(scanned.cases), scanned.problems) == (1, ())
+    assert folder_signature(tmp_path) == before
+
+
+def move_into_folders_of_their_names(files):
+    """As 7-Zip does: CASE_flair.nii becomes a folder, with the file under another name."""
+    for number, file in enumerate(files):
+        content = gzip.decompress(file.read_bytes())
+        file.unlink()
+        folder = file.with_suffix("")
+        folder.mkdir()
+        (folder / f"{number:08d}_brain.nii").write_bytes(content)
+
+
+def test_brats_files_in_folders_of_their_names_are_read(tmp_path):
+    expected = make_case("A")
+    write_brats_2018(tmp_path, [expected])
+    move_into_folders_of_their_names(sorted((tmp_path / "A").iterdir()))
+    assert scan_raw_folder(tmp_path).problems == ()
+    case = read_only(tmp_path)
+    np.testing.assert_array_equal(case.image, expected.image)
+    np.testing.assert_array_equal(case.label, expected.label)
+    assert list(inspect_folder(tmp_path).facts) == ["A"]
+
+
+def test_nnunet_files_in_folders_of_their_names_are_read(tmp_path):
+    expected = make_case("A")
+    write_nnunet(tmp_path, [expected])
+    move_into_folders_of_their_names(sorted(tmp_path.glob("*Tr/*.nii.gz")))
+    assert scan_raw_folder(tmp_path).problems == ()
+    case = read_only(tmp_path)
+    np.testing.assert_array_equal(case.image, expected.image)
+    np.testing.assert_array_equal(case.label, expected.label)
+
+
+@pytest.mark.parametrize("more", [{}, {"file_ending": ".nii.gz"}])
+def test_nnunet_v1_is_read_as_nnunet(tmp_path, more):
+    expected = make_case("A")
+    write_nnunet(tmp_path, [expected])
+    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "AB"]
+    modality = {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}
+    labels = {"0": "background", "1": "edema", "2": "non-enhancing", "3": "enhancing"}
+    write_json(tmp_path, {"modality": modality, "labels": labels, "training": training, "numTraining": 1, **more})
+    scanned = scan_raw_folder(tmp_path)
+    assert scanned.layout is Layout.NNUNET
+    np.testing.assert_array_equal(read_only(tmp_path).image, expected.image)
+    (problem,) = scanned.problems
+    assert (problem.case_id, problem.severity) == ("B", "error")
+    assert "none of its files is there" in problem.what
+
+
+@pytest.mark.parametrize("write", [write_msd, write_nnunet])
+def test_another_number_of_cases_than_said_is_a_warning(tmp_path, write):
+    write(tmp_path, make_cases("A", "B"))
+    write_json(tmp_path, read_json(tmp_path) | {"numTraining": 12})
+    (problem,) = scan_raw_folder(tmp_path).problems
+    assert (problem.severity, problem.kind) == ("warning", "number of cases")
+    assert problem.what == "'numTraining' is 12 and 2 cases are there"
+    write_json(tmp_path, read_json(tmp_path) | {"numTraining": "2"})
+    assert scan_raw_folder(tmp_path).problems == ()

@@ -17,12 +17,20 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brats_labels import doubt
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import CaseFiles, Layout
-from idal_assets.imaging.readers import attempt, geometry_problems, read_image, read_label, scan_raw_folder
+from idal_assets.imaging.readers import (
+    OTHER_CONVENTION,
+    attempt,
+    geometry_problems,
+    read_image,
+    read_label,
+    scan_raw_folder,
+)
 from idal_assets.progress import Track, silently
 
 AFFINE_DECIMALS = 3
@@ -198,6 +206,9 @@ def inspect_folder(
             facts[files.case_id] = earlier
         except CaseProblems as error:
             problems += error.problems
+    other = {problem.case_id for problem in problems if problem.kind == OTHER_CONVENTION and problem.case_id}
+    if other:
+        problems.append(doubt(raw_dir, other, len(folder.cases)))
     same = _same_image_problems(facts, raw_dir)
     twice = {problem.case_id for problem in same}
     usable = {case_id: fact for case_id, fact in facts.items() if case_id not in twice}

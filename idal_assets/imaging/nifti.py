@@ -158,7 +158,7 @@ def _voxel_size(affine: NDArray[np.float64]) -> tuple[float, float, float]:
 
 
 def _step(image: nib.Nifti1Image) -> float:
-    slope = image.dataobj.slope
+    slope = getattr(image.dataobj, "slope", 1.0)
     return abs(float(slope)) if slope != 1 and image.get_data_dtype().kind in "iu" else 0.0
 
 

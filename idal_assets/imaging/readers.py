@@ -17,10 +17,10 @@ from numpy.typing import NDArray
 
 from idal_assets.imaging.brats_layouts import scan_brats
 from idal_assets.imaging.case import Case, CaseError
-from idal_assets.imaging.dataset_layouts import scan_described
+from idal_assets.imaging.dataset_layouts import only_labels, read_description, scan_described
 from idal_assets.imaging.nifti import Volume, mismatches, read_volume
 from idal_assets.imaging.problems import CaseProblems, Problem
-from idal_assets.imaging.raw_folder import CaseFiles, RawFolder
+from idal_assets.imaging.raw_folder import CaseFiles, Layout, RawFolder
 
 LABEL_ROUNDING = 1e-3
 """How far a label value in a file of floats may be off a whole number.
@@ -31,6 +31,13 @@ over, so that some are further off.
 
 UNKNOWN_VALUE = "label value outside the convention"
 """Kind of the problem that a label file has other values than its folder's convention."""
+
+OTHER_CONVENTION = "label value of another convention"
+"""Kind of the problem that a label file has values that another challenge of BraTS gives a meaning."""
+
+BRATS_LAYOUTS = (Layout.BRATS_2018, Layout.BRATS_2023)
+BRATS_VALUES = (1, 2, 3, 4)
+"""What any challenge of BraTS has in its label files."""
 
 
 def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
@@ -48,8 +55,10 @@ def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
     raw_dir = Path(raw_dir)
     if not raw_dir.is_dir():
         raise CaseError(f"{raw_dir}: no such folder; give the raw data folder")
-    if (raw_dir / "dataset.json").exists():
-        return scan_described(raw_dir, labelled)
+    description = raw_dir / "dataset.json"
+    if description.exists():
+        stated = only_labels(read_description(description))
+        return scan_described(raw_dir, labelled) if stated is None else scan_brats(raw_dir, labelled, stated)
     for name in ("imagesTr",) if labelled else ("imagesTr", "imagesTs"):
         if (raw_dir / name).is_dir():
             raise CaseError(
@@ -146,10 +155,7 @@ def read_label(files: CaseFiles) -> Volume | None:
         label[here] = target
         known |= here
     if not known.all():
-        what = _unknown_values(raw[~known])
-        expected = ", ".join(map(str, files.label_values))
-        remedy = f"relabel it to the values of {files.layout.value} ({expected}) or remove the case"
-        raise CaseProblems([Problem(files.case_id, files.label, what, remedy, kind=UNKNOWN_VALUE)])
+        raise CaseProblems([_unknown_value_problem(files, raw[~known])])
     return Volume(label, volume.affine, volume.spacing)
 
 
@@ -165,6 +171,16 @@ def _whole(volume: Volume) -> NDArray[Any]:
     rounded = np.round(raw)
     tolerance = min(max(LABEL_ROUNDING, volume.step / 2 * (1 + LABEL_ROUNDING)), 0.25)
     return np.where(np.isclose(raw, rounded, rtol=0, atol=tolerance), rounded, raw)
+
+
+def _unknown_value_problem(files: CaseFiles, unknown: NDArray[Any]) -> Problem:
+    what = _unknown_values(unknown)
+    expected = f"{files.layout.value} ({', '.join(map(str, files.label_values))})"
+    if files.layout in BRATS_LAYOUTS and np.isin(unknown, BRATS_VALUES).all():
+        remedy = f"find out which convention this and the other cases follow; {expected} was taken for granted"
+        return Problem(files.case_id, files.label, what, remedy, kind=OTHER_CONVENTION)
+    remedy = f"relabel it to the values of {expected} or remove the case"
+    return Problem(files.case_id, files.label, what, remedy, kind=UNKNOWN_VALUE)
 
 
 def _unknown_values(unknown: NDArray[Any]) -> str:

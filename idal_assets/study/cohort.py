@@ -254,6 +254,8 @@ def read_unchanged_case(raw_dir: Path, facts: CaseFacts) -> Case:
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
-    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if report.refused else ""
+    # what is wrong with the folder as a whole is not mended by leaving out the cases that show it
+    of_cases_only = all(problem.case_id for problem in report.problems if problem.severity == "error")
+    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if of_cases_only else ""
     head = f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained."
     return f"{head}\n{problems}\nMend the folder{way_on}."
