@@ -1,5 +1,6 @@
 """Input that reads well and means something else: read where that is safe, refused or warned of where not."""
 
+import dataclasses
 import gzip
 import json
 from pathlib import Path
@@ -11,9 +12,9 @@ import pytest
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, POST_TREATMENT
 from idal_assets.imaging.brats_labels import CONVENTIONS
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.inspection import folder_signature, inspect_folder
+from idal_assets.imaging.inspection import are_there, folder_signature, inspect_folder
 from idal_assets.imaging.raw_folder import Layout
-from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.imaging.readers import find_case, read_case, scan_raw_folder
 from idal_assets.store.layout import DataFolder
 from idal_assets_tests.raw_folders import (
     AFFINE,
@@ -438,3 +439,181 @@ def test_another_number_of_cases_than_said_is_a_warning(tmp_path, write):
     assert problem.what == "'numTraining' is 12 and 2 cases are there"
     write_json(tmp_path, read_json(tmp_path) | {"numTraining": "2"})
     assert scan_raw_folder(tmp_path).problems == ()
+
+
+# intensities
+
+BRAIN = (slice(3, 21), slice(3, 17), slice(2, 10))
+
+
+def make_head(case_id, seed=0):
+    """A brain in a background of 0, large enough for percentiles to mean something, with a lesion inside."""
+    rng = np.random.default_rng(seed)
+    image = np.zeros((4, 24, 20, 12), np.float32)
+    image[(slice(None), *BRAIN)] = rng.normal(500, 60, (4, 18, 14, 8)).round()
+    label = np.zeros(image.shape[1:], np.uint8)
+    label[8:12, 8:12, 4:7], label[9:11, 9:11, 5], label[9, 9, 5] = 1, 2, 3
+    return dataclasses.replace(make_case(case_id), image=image, label=label)
+
+
+def make_heads(*case_ids):
+    return [make_head(case_id, seed) for seed, case_id in enumerate(case_ids)]
+
+
+def inspect_one(folder, case):
+    names = ("Flair", "T1", "T1ce", "T2")
+    write_nnunet(folder, [dataclasses.replace(case, image=np.zeros_like(case.image))], names)
+    for place, channel in enumerate(case.image):
+        save(folder / "imagesTr" / f"{case.case_id}_{place:04d}.nii.gz", channel, case.affine)
+    return inspect_folder(folder)
+
+
+def kinds(report, case_id="A"):
+    return [warning.kind for warning in report.warnings if warning.case_id == case_id]
+
+
+def test_a_sound_head_has_no_warning(tmp_path):
+    report = inspect_one(tmp_path, make_head("A"))
+    assert (list(report.facts), report.problems, kinds(report)) == (["A"], (), [])
+
+
+@pytest.mark.parametrize("value", [1e12, 65535, -32768])
+def test_a_spike_is_a_warning(tmp_path, value):
+    case = make_head("A")
+    case.image[0, 10, 10, 5] = value
+    report = inspect_one(tmp_path, case)
+    assert kinds(report) == ["spike"]
+    assert "channel FLAIR has a spike" in report.warnings[0].what
+
+
+@pytest.mark.parametrize("scale", [(1, 0), (2.5, 7)])
+def test_a_copied_channel_is_a_warning(tmp_path, scale):
+    case = make_head("A")
+    case.image[2] = np.where(case.image[1] > 0, case.image[1] * scale[0] + scale[1], 0)
+    report = inspect_one(tmp_path, case)
+    assert [warning.what for warning in report.warnings] == ["channel T1gd is a copy of T1w"]
+
+
+def test_a_channel_that_lacks_slices_is_a_warning(tmp_path):
+    case = make_head("A")
+    case.image[3, :, :, 6:] = 0
+    report = inspect_one(tmp_path, case)
+    assert [warning.what for warning in report.warnings] == ["channel T2w is 0 in 50% of the image"]
+
+
+@pytest.mark.parametrize("value", [0, 7])
+def test_a_case_without_any_image_is_refused(tmp_path, value):
+    case = make_head("A")
+    case.image[:] = value
+    report = inspect_one(tmp_path, case)
+    assert [problem.kind for problem in report.refused["A"]] == ["no image"]
+
+
+@pytest.mark.parametrize(("shift", "refused", "warned"), [(14, True, 0), (12, False, 1), (0, False, 0)])
+def test_a_label_beside_the_image(tmp_path, shift, refused, warned):
+    case = make_head("A")
+    case.label[:] = 0
+    case.label[7 + shift : 10 + shift, 8:12, 4:7] = 1
+    case.label[7, 8, 5] = 3
+    report = inspect_one(tmp_path, case)
+    assert [problem.kind for problem in report.refused.get("A", [])] == refused * ["label beside the image"]
+    assert kinds(report) == warned * ["label beside the image"]
+
+
+def test_a_hole_in_the_brain_may_be_labelled(tmp_path):
+    """A necrosis may be 0 in all channels."""
+    case = make_head("A")
+    case.image[:, case.label > 0] = 0
+    report = inspect_one(tmp_path, case)
+    assert (list(report.facts), kinds(report)) == (["A"], [])
+
+
+def test_air_that_is_labelled_is_a_warning_only(tmp_path):
+    case = make_head("A")
+    case.image[case.image == 0] = -1000
+    case.label[:] = 0
+    case.label[:3, :, :] = 1
+    report = inspect_one(tmp_path, case)
+    assert (report.refused, kinds(report)) == ({}, ["label beside the image"])
+
+
+# one case among others
+
+
+def test_another_background_than_in_the_others_is_a_warning(tmp_path):
+    cases = make_heads(*"ABCD")
+    cases[1].image[cases[1].image == 0] = -9
+    report = inspect_folder(write_msd(tmp_path, cases))
+    assert [(warning.case_id, warning.kind) for warning in report.warnings] == [("B", "another background")]
+
+
+def reoriented(case, axes):
+    image = nib.Nifti1Image(np.moveaxis(case.image, 0, 3), np.diag([-1.0, -2.0, 3.0, 1.0]))
+    label = nib.Nifti1Image(case.label, image.affine)
+    turn = nib.orientations.ornt_transform(
+        nib.orientations.axcodes2ornt("LPS"), nib.orientations.axcodes2ornt(axes)
+    )
+    image, label = image.as_reoriented(turn), label.as_reoriented(turn)
+    x, y, z = nib.affines.voxel_sizes(image.affine)
+    return dataclasses.replace(
+        case,
+        image=np.moveaxis(np.asarray(image.dataobj), 3, 0),
+        label=np.asarray(label.dataobj),
+        affine=image.affine,
+        spacing=(x, y, z),
+    )
+
+
+@pytest.mark.parametrize(("axes", "refused"), [("SLP", True), ("LSP", True), ("RAS", False), ("LAS", False)])
+def test_a_case_stored_along_other_axes(tmp_path, axes, refused):
+    cases = [reoriented(case, "LPS" if case.case_id != "C" else axes) for case in make_heads(*"ABCD")]
+    report = inspect_folder(write_msd(tmp_path, cases))
+    assert ("C" in report.refused) == refused
+    (problem,) = [problem for problem in report.problems if problem.case_id == "C"]
+    assert "3 of 4 cases are LPS" in problem.what
+    assert "to LPS" in problem.remedy
+    assert problem.kind == ("other slice planes" if refused else "mirrored axes")
+
+
+def test_where_no_orientation_is_usual_nobody_is_refused(tmp_path):
+    cases = [reoriented(case, axes) for case, axes in zip(make_heads(*"AB"), ("LPS", "SLP"), strict=True)]
+    report = inspect_folder(write_msd(tmp_path, cases))
+    assert report.refused == {}
+    assert [warning.kind for warning in report.warnings] == ["several orientations"]
+
+
+@pytest.mark.parametrize(("voxels", "refused", "warned"), [(1, 1, 0), (4, 0, 1), (40, 0, 0)])
+def test_a_lesion_that_resampling_would_lose(tmp_path, voxels, refused, warned):
+    cases = [reoriented(case, "LPS") for case in make_heads(*"ABC")]
+    cases[1].label[:] = 0
+    cases[1].label[5:9, 4:14, 5].flat[:voxels] = 3
+    half = np.diag([0.5, 0.5, 0.5, 1])
+    cases[1] = dataclasses.replace(cases[1], affine=cases[1].affine @ half)
+    report = inspect_folder(write_msd(tmp_path, cases))
+    assert [problem.kind for problem in report.refused.get("B", [])] == refused * ["lesion below a voxel"]
+    assert kinds(report, "B") == warned * ["lesion below a voxel"]
+
+
+# one look at the folder
+
+
+def test_a_folder_is_listed_once_for_all_of_its_cases(tmp_path, monkeypatch):
+    from idal_assets.imaging import readers
+
+    looks = []
+    scan = readers.scan_brats
+    monkeypatch.setattr(readers, "scan_brats", lambda *given: looks.append(given) or scan(*given))
+    names = [f"case_{number}" for number in range(6)]
+    write_brats_2018(tmp_path, make_cases(*names))
+    found = [find_case(tmp_path, name, are_there) for name in names]
+    assert [files.case_id for files in found] == names
+    assert len(looks) == 1
+    # what came, moved or changed its meaning since is found all the same
+    write_brats_2018(tmp_path, make_cases("new"))
+    assert find_case(tmp_path, "new", are_there).case_id == "new"
+    (tmp_path / "HGG").mkdir()
+    (tmp_path / "new").rename(tmp_path / "HGG" / "new")
+    assert find_case(tmp_path, "new", are_there).label == tmp_path / "HGG" / "new" / "new_seg.nii.gz"
+    write_json(tmp_path, {"labels": {"necrosis": 1, "edema": 4, "enhancing": 2}})
+    assert find_case(tmp_path, "new", are_there).label_values == {0: 0, 1: 2, 4: 1, 2: 3}
+    assert find_case(tmp_path, "never", are_there) is None

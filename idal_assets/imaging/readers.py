@@ -9,6 +9,7 @@ in common in `raw_folder`, and the reading of a single file in `nifti`.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +67,46 @@ def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
                 " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
             )
     return scan_brats(raw_dir, labelled)
+
+
+def find_case(raw_dir: Path, case_id: str, fits: Callable[[CaseFiles], bool]) -> CaseFiles | None:
+    """Find one labelled case without listing the folder anew for each.
+
+    What an earlier look found is taken where it fits; otherwise the case may have come or moved since, and the
+    folder is listed once more.
+
+    Args:
+        raw_dir: The raw folder.
+        case_id: Name of the case.
+        fits: Whether its files are those that are wanted; it must ask the disk.
+
+    Returns:
+        Where it is, None where there is no such case or it does not fit.
+
+    Raises:
+        CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
+    """
+    for _ in range(2):
+        files = _listed(Path(raw_dir), _age(Path(raw_dir) / "dataset.json")).get(case_id)
+        if files is not None and fits(files):
+            return files
+        _listed.cache_clear()
+    return None
+
+
+@lru_cache(maxsize=4)
+def _listed(raw_dir: Path, description: tuple[int, int] | None) -> dict[str, CaseFiles]:
+    """Return the labelled cases of a folder by name; another `description` may give its files another meaning."""
+    return {files.case_id: files for files in scan_raw_folder(raw_dir).cases}
+
+
+def _age(path: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file, None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def read_case(files: CaseFiles) -> Case:

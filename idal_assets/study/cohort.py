@@ -11,7 +11,7 @@ from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.problems import Problem
-from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.imaging.readers import find_case, read_case
 from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
@@ -243,13 +243,13 @@ def read_unchanged_case(raw_dir: Path, facts: CaseFacts) -> Case:
     Raises:
         CaseError: The files are gone, unreadable or changed.
     """
-    found = [files for files in scan_raw_folder(raw_dir).cases if files.case_id == facts.case_id]
-    if not found or case_signature(found[0], raw_dir) != facts.signature:
+    found = find_case(raw_dir, facts.case_id, lambda files: case_signature(files, raw_dir) == facts.signature)
+    if found is None:
         raise CaseError(
             f"{facts.case_id}: its files in {raw_dir} changed or went away since the cohort was made; "
             "materialize cohort again"
         )
-    return read_case(found[0])
+    return read_case(found)
 
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
