@@ -587,7 +587,7 @@ def test_a_lesion_that_resampling_would_lose(tmp_path, voxels, refused, warned):
     cases = [reoriented(case, "LPS") for case in make_heads(*"ABC")]
     cases[1].label[:] = 0
     cases[1].label[5:9, 4:14, 5].flat[:voxels] = 3
-    half = np.diag([0.5, 0.5, 0.5, 1])
+    half = np.diag([0.5, 0.5, 1, 1])
     cases[1] = dataclasses.replace(cases[1], affine=cases[1].affine @ half)
     report = inspect_folder(write_msd(tmp_path, cases))
     assert [problem.kind for problem in report.refused.get("B", [])] == refused * ["lesion below a voxel"]

@@ -108,12 +108,13 @@ def _vanishing(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Prob
     if not facts:
         return
     usual = np.median([fact.spacing for fact in facts.values()], axis=0)
+    # nnU-Net slices along the axis of the largest voxels, the last of equal ones in a file, and keeps it as it is
+    across = 2 - int(np.argmax(usual[::-1]))
     for case_id, fact in facts.items():
         voxels = sum(fact.label_voxels.values())
-        # two of the axes are resampled, and before the plans nothing says which, so the two that leave most
-        shares = np.sort(np.array(fact.spacing) / usual)[1:]
-        pixels = voxels * float(shares.prod())
-        if not voxels or shares.prod() >= 1 or pixels >= MAYBE_GONE:
+        share = float(np.delete(np.array(fact.spacing) / usual, across).prod())
+        pixels = voxels * share
+        if not voxels or share >= 1 or pixels >= MAYBE_GONE:
             continue
         gone = pixels < SURELY_GONE
         size = " x ".join(f"{edge:g}" for edge in fact.spacing)

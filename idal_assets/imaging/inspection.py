@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -23,7 +24,7 @@ from idal_assets.imaging.comparison import compare
 from idal_assets.imaging.content import image_problems, label_problems
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
-from idal_assets.imaging.problems import CaseProblems, Problem
+from idal_assets.imaging.problems import CaseProblems, Problem, by_kind
 from idal_assets.imaging.raw_folder import CaseFiles, Layout
 from idal_assets.imaging.readers import (
     OTHER_CONVENTION,
@@ -37,6 +38,9 @@ from idal_assets.progress import Track, silently
 
 VERIFICATION = 2
 """Raised when more is verified, so that facts from before do not hold any longer."""
+
+NAMED = 10
+"""Up to as many cases are named where a kind of warning is counted."""
 
 AFFINE_DECIMALS = 3
 """Decimals of an affine, in mm, that count for the content of a case; more depend on how it was written."""
@@ -106,6 +110,11 @@ class FolderReport:
         return {case_id: [problem for problem in errors if problem.case_id == case_id] for case_id in ids}
 
     @property
+    def has_errors(self) -> bool:
+        """Whether the folder or any of its cases is refused."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+    @property
     def warnings(self) -> tuple[Problem, ...]:
         """What is odd about the folder and about the cases that can be used, by case id, the folder first."""
         of_names = [problem for problem in self.problems if problem.severity == "warning"]
@@ -131,11 +140,68 @@ class FolderReport:
                 lines.append(self._ok_line(self.facts[case_id], warnings.get(case_id, [])))
         return lines
 
+    def summary(self) -> list[str]:
+        """Return in words: kinds of warnings with their cases, how many cases there are, and what they hold."""
+        kinds = [f"  {_counted(kind, alike)}" for kind, alike in by_kind(self.warnings).items()]
+        counts = f"{len(self.facts)} cases can be used, {len(self.refused)} are refused."
+        # a misspelt name makes a dataset of its own out of a known one, which should be seen
+        channels, labels = ", ".join(self.anatomy.channels), ", ".join(self.anatomy.labels.values())
+        return [
+            *(["Warnings:", *kinds] if kinds else []),
+            f"{self.layout.value}: {counts}",
+            f"Channels: {channels}. Labels: {labels}.",
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for a script: all that is said of a problem, and the facts of each case."""
+        shown = ("shape", "spacing", "orientation", "label_voxels")
+        return {
+            "raw_folder": str(self.raw_dir),
+            "layout": self.layout.value,
+            "channels": list(self.anatomy.channels),
+            "labels": {str(value): name for value, name in self.anatomy.labels.items()},
+            "cases": {
+                case_id: facts.model_dump(mode="json", include=set(shown)) for case_id, facts in self.facts.items()
+            },
+            "refused": sorted(self.refused),
+            "errors": _as_json(problem for problem in self.problems if problem.severity == "error"),
+            "warnings": _as_json(self.warnings),
+        }
+
     def _ok_line(self, facts: CaseFacts, warnings: Iterable[Problem]) -> str:
         shape = " x ".join(map(str, facts.shape))
         spacing = " x ".join(f"{size:g}" for size in facts.spacing)
         notes = "".join(f"; warning: {warning.sentence}" for warning in warnings)
         return f"{facts.case_id}  ok ({shape} voxels, {spacing} mm, {facts.orientation}){notes}"
+
+
+def _counted(kind: str, alike: Iterable[Problem]) -> str:
+    """Return one kind of warning in words, with the cases that have it."""
+    cases = list(dict.fromkeys(warning.case_id for warning in alike if warning.case_id is not None))
+    if not cases:
+        return f"{kind}: the folder"
+    shown = ", ".join(cases[:NAMED]) + (f" and {len(cases) - NAMED} more" if len(cases) > NAMED else "")
+    return f"{kind}: {len(cases)} {'case' if len(cases) == 1 else 'cases'} ({shown})"
+
+
+def _as_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Return kinds with their cases and all that is said of each."""
+    return [
+        {
+            "kind": kind,
+            "cases": list(dict.fromkeys(problem.case_id for problem in alike if problem.case_id is not None)),
+            "problems": [
+                {
+                    "case": problem.case_id,
+                    "file": None if problem.file is None else str(problem.file),
+                    "what": problem.what,
+                    "remedy": problem.remedy,
+                }
+                for problem in alike
+            ],
+        }
+        for kind, alike in by_kind(problems).items()
+    ]
 
 
 @dataclass(frozen=True)
