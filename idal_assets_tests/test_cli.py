@@ -125,6 +125,14 @@ def test_a_raw_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+def test_results_do_not_go_among_the_raw_cases(tmp_path: Path) -> None:
+    raw = write_msd(tmp_path / "raw", make_cases("A"))
+    code, output = call("run", "--profile", "tiny", "--raw", raw, "--data-dir", raw)
+    assert code == 1
+    assert "--data-dir" in output
+    assert {path.name for path in raw.iterdir()} == {"dataset.json", "imagesTr", "labelsTr"}
+
+
 def test_a_profile_without_phantom_asks_for_the_raw_folder(tmp_path: Path) -> None:
     code, output = call("run", "--profile", "thesis", "--data-dir", tmp_path / "data")
     assert code == 1
