@@ -617,3 +617,30 @@ def test_a_folder_is_listed_once_for_all_of_its_cases(tmp_path, monkeypatch):
     write_json(tmp_path, {"labels": {"necrosis": 1, "edema": 4, "enhancing": 2}})
     assert find_case(tmp_path, "new", are_there).label_values == {0: 0, 1: 2, 4: 1, 2: 3}
     assert find_case(tmp_path, "never", are_there) is None
+
+
+def test_a_volume_of_another_size_than_the_others_is_a_warning(tmp_path):
+    cases = make_heads(*"ABCD")
+    cases[2].label[5:15, 5:15, 4:8] = 1
+    in_centimetres = np.diag([0.1, 0.1, 0.1, 1])
+    cases[2] = dataclasses.replace(cases[2], affine=in_centimetres @ cases[2].affine)
+    report = inspect_folder(write_msd(tmp_path, cases))
+    assert "another size" in kinds(report, "C")
+    assert [kinds(report, case_id) for case_id in "ABD"] == [[], [], []]
+
+
+@pytest.mark.parametrize(("values", "warned"), [((2, 1, 3), 0), ((2, 3, 1), 1), ((3, 1, 2), 1)])
+def test_an_enhancing_tumour_that_does_not_enhance_is_seen_without_any_name(tmp_path, values, warned):
+    """As of children whose files were renamed: what their label calls 1 enhances."""
+    cases = make_heads("X1", "X2", "X3")
+    for case in cases:
+        for value in (1, 2, 3):
+            case.label[6:12, 6:12, 3 + value] = value
+        case.image[2, 6:12, 6:12, 6] += 300
+    write_brats_2023(tmp_path, cases)
+    for case in cases:
+        path = tmp_path / case.case_id / f"{case.case_id}-seg.nii.gz"
+        save(path, np.array([0, *values], np.uint8)[case.label], case.affine)
+    report = inspect_folder(tmp_path)
+    assert [warning.kind for warning in report.warnings] == warned * ["enhancing tumour that does not enhance"]
+    assert all("3 of 3 cases" in warning.what for warning in report.warnings)

@@ -21,6 +21,9 @@ that is not may change from case to case."""
 FEW_TO_COMPARE = 3
 """With fewer cases none can be called the odd one."""
 
+ANOTHER_SIZE = 4
+"""A volume so many times as long as the others, or shorter, is of another body part or has another unit."""
+
 CUT_OUT, NOT_CUT_OUT = 0.05, 0.01
 """Shares of voxels with 0 in all channels, above and below which a background was and was not set to 0."""
 
@@ -38,7 +41,26 @@ def compare(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> list[Problem]:
         facts: Facts by case id of all cases that nothing else is wrong with.
         raw_dir: Their folder.
     """
-    return [*_orientations(facts, raw_dir), *_backgrounds(facts), *_vanishing(facts, raw_dir)]
+    return [
+        *_label_meaning(facts, raw_dir),
+        *_orientations(facts, raw_dir),
+        *_backgrounds(facts),
+        *_sizes(facts),
+        *_vanishing(facts, raw_dir),
+    ]
+
+
+def _label_meaning(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:
+    """Warn where the labels of most cases say enhancing of what does not enhance, whatever names them."""
+    found = [fact.enhancement for fact in facts.values() if fact.enhancement is not None]
+    if len(found) < FEW_TO_COMPARE or np.median(found) >= 0:
+        return
+    what = (
+        f"in {sum(value < 0 for value in found)} of {len(found)} cases another label takes up more contrast than"
+        " the enhancing tumour, so its value, or the channels before and after contrast, may mean something else"
+    )
+    remedy = "look at the labels over T1gd, and correct the names in dataset.json or the label values"
+    yield Problem(None, raw_dir, what, remedy, "warning", "enhancing tumour that does not enhance")
 
 
 def _orientations(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:
@@ -98,6 +120,19 @@ def _backgrounds(facts: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
         what = f"all channels are 0 in {share:.0%} of the voxels, in the others in {usual:.0%} (median)"
         remedy = "prepare it as the others, such as by setting its background to 0"
         yield Problem(case_id, None, what, remedy, "warning", "another background")
+
+
+def _sizes(facts: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
+    """Warn of a volume several times as large or small as the others, as where its unit is not that said."""
+    if len(facts) < FEW_TO_COMPARE:
+        return
+    edges = {case_id: max(np.multiply(fact.shape, fact.spacing)) for case_id, fact in facts.items()}
+    usual = float(np.median(list(edges.values())))
+    for case_id, edge in edges.items():
+        if not usual / ANOTHER_SIZE <= edge <= usual * ANOTHER_SIZE:
+            what = f"longest edge is {edge:.3g} mm, that of the others {usual:.3g} mm (median)"
+            remedy = "correct the voxel size in its header if it is of the same body part"
+            yield Problem(case_id, None, what, remedy, "warning", "another size")
 
 
 def _vanishing(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:

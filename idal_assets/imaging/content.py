@@ -7,6 +7,14 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import binary_fill_holes
 
+from idal_assets.imaging.brain_tumour import (
+    BRAIN_TUMOUR,
+    CHANNELS,
+    ENHANCING,
+    NON_ENHANCING,
+    OEDEMA,
+    POST_TREATMENT,
+)
 from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import Problem, Severity
 from idal_assets.imaging.raw_folder import CaseFiles
@@ -19,6 +27,9 @@ The largest of the cases of BraTS and of MSD's hippocampus that were measured is
 
 COPY = 0.9999
 """Correlation from which one channel is a copy of another, rescaled or not; those of one head stay below 0.9."""
+
+ENOUGH_OF_A_LABEL = 20
+"""Voxels of a label whose mean brightness means something."""
 
 ENOUGH_VOXELS = 200_000
 """Of so many, evenly spread, percentiles and correlations are taken; extremes are those of all voxels."""
@@ -84,6 +95,38 @@ def label_problems(files: CaseFiles, image: Volume | None, label: Volume | None)
     # nnU-Net learns nothing where all channels are 0; another background may be meant to be labelled, as air is
     severity: Severity = "error" if of_zeros and share > MOSTLY_BESIDE else "warning"
     return [Problem(files.case_id, files.label, what, remedy, severity, "label beside the image")]
+
+
+def enhancement(files: CaseFiles, image: Volume, label: Volume | None) -> float | None:
+    """Return how much more the enhancing tumour takes up contrast than the rest of the tumour.
+
+    Args:
+        files: Where the case is.
+        image: Its channels.
+        label: Its label, of the same shape; None where it has none.
+
+    Returns:
+        Difference of the brightness after and before contrast, each in standard deviations of its channel, in the
+        enhancing tumour, minus that in the brighter of oedema and non-enhancing tumour. None where the anatomy is
+        another or there is too little of one of them.
+    """
+    if label is None or files.anatomy not in (BRAIN_TUMOUR, POST_TREATMENT):
+        return None
+    before, after = (_standardised(image.data[CHANNELS.index(name)]) for name in ("T1w", "T1gd"))
+    parts = {value: label.data == value for value in (OEDEMA, NON_ENHANCING, ENHANCING)}
+    uptake = {
+        value: float((after[part] - before[part]).mean())
+        for value, part in parts.items()
+        if part.sum() >= ENOUGH_OF_A_LABEL
+    }
+    enhancing = uptake.pop(ENHANCING, None)
+    return None if enhancing is None or not uptake else round(enhancing - max(uptake.values()), 3)
+
+
+def _standardised(channel: NDArray[np.float32]) -> NDArray[np.float32]:
+    inside = channel[channel != 0]
+    spread = float(inside.std(dtype=np.float64)) if inside.size else 0.0
+    return (channel - inside.mean(dtype=np.float64)) / spread if spread else np.zeros_like(channel)
 
 
 def _not_finite(files: CaseFiles, image: Volume) -> Iterator[Problem]:

@@ -99,7 +99,7 @@ def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
 
 
 def _is_numbered(raw_dir: Path, meta: dict[str, Any]) -> bool:
-    """Whether the images are numbered by channel although 'training' lists them without, as nnU-Net v1 has it."""
+    """Whether the images are numbered by channel, as those of nnU-Net v1 are, which 'training' lists without."""
     images = raw_dir / "imagesTr"
     names = {nifti_stem(image) for image in nifti_files(*list_folder(images))} if images.is_dir() else set()
     listed = _listed_cases(meta)

@@ -21,7 +21,7 @@ from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brats_labels import doubt
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.comparison import compare
-from idal_assets.imaging.content import image_problems, label_problems
+from idal_assets.imaging.content import enhancement, image_problems, label_problems
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import CaseProblems, Problem, by_kind
@@ -63,6 +63,7 @@ class CaseFacts(BaseModel):
         orientation: World directions that X, Y and Z point to, such as "RAS".
         label_voxels: Number of voxels of each label of the anatomy by its value, keys "1", "2", ...; empty where
             the case has no label.
+        enhancement: How much more the enhancing tumour takes up contrast than the rest, see `content.enhancement`.
         zero_share: Share of the voxels in which all channels are 0, as outside a brain that was cut out.
         warnings: What is odd about the case without being an error.
     """
@@ -81,6 +82,7 @@ class CaseFacts(BaseModel):
     orientation: str
     label_voxels: dict[str, int]
     zero_share: float
+    enhancement: float | None
     warnings: tuple[Problem, ...] = ()
 
 
@@ -383,6 +385,7 @@ def _facts(
         orientation="".join(nib.aff2axcodes(image.affine)),
         label_voxels={str(value): int((data == value).sum()) for data in voxels for value in files.anatomy.labels},
         zero_share=float((~image.data.any(axis=0)).mean()),
+        enhancement=enhancement(files, image, label),
         warnings=tuple(warnings),
     )
 
