@@ -414,11 +414,12 @@ def test_nnunet_files_in_folders_of_their_names_are_read(tmp_path):
     np.testing.assert_array_equal(case.label, expected.label)
 
 
-@pytest.mark.parametrize("more", [{}, {"file_ending": ".nii.gz"}])
-def test_nnunet_v1_is_read_as_nnunet(tmp_path, more):
+@pytest.mark.parametrize(("more", "number"), [({}, ""), ({}, "_0000"), ({"file_ending": ".nii.gz"}, "")])
+def test_nnunet_v1_is_read_as_nnunet(tmp_path, more, number):
     expected = make_case("A")
     write_nnunet(tmp_path, [expected])
-    training = [{"image": f"./imagesTr/{name}.nii.gz", "label": f"./labelsTr/{name}.nii.gz"} for name in "AB"]
+    images = {name: f"./imagesTr/{name}{number}.nii.gz" for name in "AB"}
+    training = [{"image": image, "label": f"./labelsTr/{name}.nii.gz"} for name, image in images.items()]
     modality = {"0": "T1", "1": "T1ce", "2": "T2", "3": "FLAIR"}
     labels = {"0": "background", "1": "edema", "2": "non-enhancing", "3": "enhancing"}
     write_json(tmp_path, {"modality": modality, "labels": labels, "training": training, "numTraining": 1, **more})
@@ -428,6 +429,11 @@ def test_nnunet_v1_is_read_as_nnunet(tmp_path, more):
     (problem,) = scanned.problems
     assert (problem.case_id, problem.severity) == ("B", "error")
     assert "none of its files is there" in problem.what
+
+
+def test_msd_cases_with_numbers_of_four_digits_are_no_channels(tmp_path):
+    scanned = scan_raw_folder(write_msd(tmp_path, make_cases("BRATS_0000", "BRATS_0001")))
+    assert (scanned.layout, len(scanned.cases), scanned.problems) == (Layout.MSD, 2, ())
 
 
 @pytest.mark.parametrize("write", [write_msd, write_nnunet])

@@ -107,12 +107,19 @@ def _is_numbered(raw_dir: Path, meta: dict[str, Any]) -> bool:
 
 
 def _listed_cases(meta: dict[str, Any]) -> set[str]:
-    """Return the case ids in 'training', as far as its entries can be understood."""
+    """Return the case ids in 'training', as far as its entries can be understood.
+
+    Where there are several channels, an entry may name the file of the first.
+    """
     entries = meta.get("training")
     images = (
         [entry.get("image") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
     )
-    return {stem for image in images if isinstance(image, str) and (stem := nifti_stem(Path(image)))}
+    stems = {stem for image in images if isinstance(image, str) and (stem := nifti_stem(Path(image)))}
+    channels = meta.get("modality") or meta.get("channel_names")
+    if not isinstance(channels, dict) or len(channels) < 2:
+        return stems
+    return {stem.removesuffix("_0000") for stem in stems}
 
 
 def _number_problems(path: Path, meta: dict[str, Any], found: int) -> list[Problem]:
