@@ -214,7 +214,12 @@ def test_values_of_children_are_asked_for(tmp_path, name):
     assert json.dumps({"labels": CHILDREN}) in str(caught.value)
 
 
-@pytest.mark.parametrize(("stated", "values"), [(CHILDREN, (4, 3, 1)), (CHILDREN_2023, (2, 1, 3))])
+IN_SHORT = {"ET": 1, "NET": 2, "CC": 3, "ED": 4}
+
+
+@pytest.mark.parametrize(
+    ("stated", "values"), [(CHILDREN, (4, 3, 1)), (IN_SHORT, (4, 3, 1)), (CHILDREN_2023, (2, 1, 3))]
+)
 def test_values_of_children_are_read_as_their_owner_says(tmp_path, stated, values):
     case = write_values(tmp_path, "BraTS-PED-00001-000", values)
     write_json(tmp_path, {"labels": stated})

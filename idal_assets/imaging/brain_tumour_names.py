@@ -29,7 +29,7 @@ CHANNEL_SYNONYMS = {
 
 LABEL_PATTERNS = {
     OEDEMA: re.compile(r"edema|peritumou?ral|^(surrounding )?(t2 )?flair hyperintens|\bsnfh\b|^ed$"),
-    NON_ENHANCING: re.compile(r"necro|cyst|\bncr\b|\bnetc?\b|nonenhanc"),
+    NON_ENHANCING: re.compile(r"necro|cyst|^cc$|\bncr\b|\bnetc?\b|nonenhanc"),
     ENHANCING: re.compile(r"(?<!non)enhanc|^et$"),
     CAVITY: re.compile(r"resection|\brc\b"),
 }
