@@ -108,23 +108,21 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("raw_dir", type=click.Path(path_type=Path))
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
-def check(raw_dir: Path) -> None:
-    """Reads a folder of raw cases and lists every problem, one line a case."""
+def check(raw_dir: Path, as_json: bool) -> None:
+    """Reads a folder of raw cases and lists every problem, one line a case, then the warnings by kind."""
     from idal_assets.imaging.inspection import inspect_folder
-    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.progress import bar, silently, terminal_bars
 
     with terminal_bars() as bars:
-        report = inspect_folder(raw_dir, track=bar(bars))
-    for line in report.lines():
-        click.echo(line)
-    refused = any(problem.severity == "error" for problem in report.problems)
-    click.echo(f"{report.layout.value}: {len(report.facts)} cases can be used, {len(report.refused)} are refused.")
-    # a misspelt name makes a dataset of its own out of a known one, which should be seen
-    click.echo(
-        f"Channels: {', '.join(report.anatomy.channels)}. Labels: {', '.join(report.anatomy.labels.values())}."
-    )
-    sys.exit(1 if refused else 0)
+        report = inspect_folder(raw_dir, track=silently if as_json else bar(bars))
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        for line in (*report.lines(), *report.summary()):
+            click.echo(line)
+    sys.exit(1 if report.has_errors else 0)
 
 
 @main.command()

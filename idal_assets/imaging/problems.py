@@ -7,6 +7,8 @@ from typing import Literal
 
 from idal_assets.imaging.case import CaseError
 
+Severity = Literal["error", "warning"]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -18,18 +20,39 @@ class Problem:
         what: What is wrong.
         remedy: What to do.
         severity: An error refuses the case, a warning does not.
+        kind: Short name of what is wrong, alike for all cases that have it; a summary counts by it. Where none is
+            given, it is what is wrong.
     """
 
     case_id: str | None
     file: Path | None
     what: str
     remedy: str
-    severity: Literal["error", "warning"] = "error"
+    severity: Severity = "error"
+    kind: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.kind:
+            object.__setattr__(self, "kind", self.what)
 
     def __str__(self) -> str:
-        place = [str(part) for part in (self.case_id, self.file) if part is not None]
-        text = f"{', '.join(place) or 'folder'}: {self.what}; {self.remedy}"
-        return " ".join(text.split())
+        if self.case_id is None:
+            return self.sentence if self.file else f"folder: {self.sentence}"
+        return f"{self.case_id}, {self.sentence}" if self.file else f"{self.case_id}: {self.sentence}"
+
+    @property
+    def sentence(self) -> str:
+        """The problem on one line, for a place that names the case already."""
+        place = f"{self.file}: " if self.file else ""
+        return " ".join(f"{place}{self.what}; {self.remedy}".split())
+
+
+def by_kind(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+    """Sort problems by their kind, in the order in which the kinds come first."""
+    kinds: dict[str, list[Problem]] = {}
+    for problem in problems:
+        kinds.setdefault(problem.kind, []).append(problem)
+    return kinds
 
 
 class CaseProblems(CaseError):

@@ -1,7 +1,8 @@
 """The part `cohort`: what is in the raw folder, who takes part, and the tables that say so."""
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from idal_assets.analysis.reach import forecast
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts, inspect_folder
 from idal_assets.imaging.phantom import write_phantom
+from idal_assets.imaging.problems import Problem, by_kind
 from idal_assets.imaging.truth import TRUTH_FILE
 from idal_assets.plots.cases import case_overview
 from idal_assets.plots.style import png_bytes
@@ -118,11 +120,15 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
         "forecast": forecast(task.setting, len(found.donors), len(found.tests)),
         "cases": cohort_table(found),
         "refused": refused_table(found.refused),
+        "warnings": warning_table(found.warnings),
     }
 
 
 def cohort_table(cohort: Cohort) -> pd.DataFrame:
     """The cases for a person to read: role, shape, spacing, label volumes in ml, warnings."""
+    warnings = defaultdict(list)
+    for warning in cohort.warnings:
+        warnings[warning.case_id].append(warning.what)
     rows = [
         {
             "case_id": case.case_id,
@@ -130,7 +136,7 @@ def cohort_table(cohort: Cohort) -> pd.DataFrame:
             "shape": " × ".join(map(str, case.facts.shape)),
             "spacing (mm)": " × ".join(f"{size:g}" for size in case.facts.spacing),
             **{f"{name} (ml)": volume for name, volume in _volumes(case.facts, cohort.anatomy).items()},
-            "warnings": "; ".join(case.facts.warnings),
+            "warnings": "; ".join(warnings[case.case_id]),
         }
         for case in cohort.cases
     ]
@@ -186,6 +192,20 @@ def refused_table(refused: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["case_id", "reason"])
 
 
+def warning_table(warnings: Iterable[Problem]) -> pd.DataFrame:
+    """One row a kind of warning, with the cases that have it and what is said of the first."""
+    rows = [
+        {
+            "warning": kind,
+            "cases": len({warning.case_id for warning in alike if warning.case_id}),
+            "which": ", ".join(dict.fromkeys(warning.case_id for warning in alike if warning.case_id)),
+            "for example": alike[0].sentence,
+        }
+        for kind, alike in by_kind(warnings).items()
+    ]
+    return pd.DataFrame(rows, columns=["warning", "cases", "which", "for example"])
+
+
 # --- one case ---
 
 
@@ -210,7 +230,7 @@ def show_case(task: Task) -> Mapping[str, Any]:
         "orientation": case.facts.orientation,
         "content_hash": case.facts.content_hash,
         "label_volumes": pd.DataFrame({"label": list(labels), "millilitres": list(labels.values())}),
-        "warnings": "; ".join(case.facts.warnings) or "none",
+        "warnings": "; ".join(warning.what for warning in case.facts.warnings) or "none",
     }
 
 
@@ -224,6 +244,9 @@ def cohort_section(cohort: Cohort) -> ReportSection:
     if cohort.refused:
         rows = [[case, reason] for case, reasons in cohort.refused.items() for reason in reasons]
         tables.append(ReportTable("Refused cases", ["case", "reason"], rows))
+    if cohort.warnings:
+        warnings = warning_table(cohort.warnings)
+        tables.append(ReportTable("Warnings", list(warnings.columns), warnings.to_numpy().tolist()))
     if cohort.left_over:
         rows = [[case] for case in cohort.left_over]
         tables.append(ReportTable("Cases that the profile did not need", ["case"], rows))

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
-from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.imaging.problems import Problem
+from idal_assets.imaging.readers import find_case, read_case
 from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
@@ -48,6 +49,7 @@ class Cohort(BaseModel):
         cases: The cases that take part, by name.
         left_over: Verified cases without a role.
         refused: Refused cases with their reasons.
+        warnings: What is odd about the folder and its cases without being an error.
         known: Facts of every verified case, so that a later look reads only what changed.
         scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
         truth: What was planted in each case, as far as the raw folder's `truth.json` says.
@@ -62,6 +64,7 @@ class Cohort(BaseModel):
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
+    warnings: tuple[Problem, ...] = ()
     scanners: Mapping[str, str] = {}
     truth: Mapping[str, CaseTruth] = {}
 
@@ -168,6 +171,7 @@ def choose_cohort(
         left_over=tuple(case for case in sorted(report.facts) if case not in roles),
         refused=refused,
         known=report.facts,
+        warnings=report.warnings,
         scanners=read_scanners(report.raw_dir),
         truth=read_truth(report.raw_dir),
     )
@@ -244,17 +248,19 @@ def read_unchanged_case(raw_dir: Path, facts: CaseFacts) -> Case:
     Raises:
         CaseError: The files are gone, unreadable or changed.
     """
-    found = [files for files in scan_raw_folder(raw_dir).cases if files.case_id == facts.case_id]
-    if not found or case_signature(found[0], raw_dir) != facts.signature:
+    found = find_case(raw_dir, facts.case_id, lambda files: case_signature(files, raw_dir) == facts.signature)
+    if found is None:
         raise CaseError(
             f"{facts.case_id}: its files in {raw_dir} changed or went away since the cohort was made; "
             "materialize cohort again"
         )
-    return read_case(found[0])
+    return read_case(found)
 
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
-    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if report.refused else ""
+    # what is wrong with the folder as a whole is not mended by leaving out the cases that show it
+    of_cases_only = all(problem.case_id for problem in report.problems if problem.severity == "error")
+    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if of_cases_only else ""
     head = f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained."
     return f"{head}\n{problems}\nMend the folder{way_on}."

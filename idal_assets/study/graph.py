@@ -211,7 +211,7 @@ _NODES = (
         tables=("cohort", "case_label"),
         before=f"{STEPS}.cohort:begin",
         names_partitions=True,
-        code="4",
+        code="5",
     ),
     Node(
         "raw_case",
@@ -223,7 +223,7 @@ _NODES = (
         shows=f"{STEPS}.cohort:show_case",
         kinds=("nifti",),
         check=Check("verified_content", "The files still hold, voxel for voxel, what the cohort verified."),
-        code="2",
+        code="3",
     ),
     Node(
         "nnunet_plans",
