@@ -108,11 +108,20 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("raw_dir", type=click.Path(path_type=Path))
+@profile_option
 @_plainly
-def check(raw_dir: Path) -> None:
-    """Reads a folder of raw cases and lists every problem, one line a case."""
+def check(raw_dir: Path, profile: str | None) -> None:
+    """Reads a folder of raw cases and lists every problem, one line a case.
+
+    Of the profile only cohort.patient_pattern matters, which says of what patient each case is.
+    """
     from idal_assets.imaging.inspection import inspect_folder
+    from idal_assets.profile import load_profile
     from idal_assets.progress import bar, terminal_bars
+    from idal_assets.study.cohort import patients_of_folder
+    from idal_assets.study.patients import in_words
+
+    pattern = load_profile(profile).cohort.patient_pattern if profile else None
 
     with terminal_bars() as bars:
         report = inspect_folder(raw_dir, track=bar(bars))
@@ -120,6 +129,8 @@ def check(raw_dir: Path) -> None:
         click.echo(line)
     refused = any(problem.severity == "error" for problem in report.problems)
     click.echo(f"{report.layout.value}: {len(report.facts)} cases can be used, {len(report.refused)} are refused.")
+    if report.facts:
+        click.echo(f"{in_words(patients_of_folder(report, pattern))}.")
     # a misspelt name makes a dataset of its own out of a known one, which should be seen
     click.echo(
         f"Channels: {', '.join(report.anatomy.channels)}. Labels: {', '.join(report.anatomy.labels.values())}."
