@@ -9,7 +9,7 @@ from click.testing import CliRunner
 from idal_assets.cli import main
 from idal_assets.profile import profile_names
 from idal_assets.study.study import Study
-from idal_assets_tests.raw_folders import real_data
+from idal_assets_tests.raw_folders import make_cases, read_json, real_data, write_json, write_msd
 
 pytestmark = pytest.mark.unit
 
@@ -51,6 +51,44 @@ def test_check_lists_every_bad_case_on_a_line_of_its_own(phantom: Path, tmp_path
     assert "5 cases can be used, 2 are refused" in output
 
 
+def with_odd_cases(folder: Path) -> Path:
+    """Two cases with a constant channel, one that is damaged, and a number of cases that does not fit."""
+    names = [f"case_{number:02d}" for number in range(4)]
+    cases = make_cases(*names)
+    for case in cases[:2]:
+        case.image[3] = 7
+    write_msd(folder, cases)
+    write_json(folder, read_json(folder) | {"numTraining": 12})
+    (folder / "labelsTr" / "case_03.nii.gz").write_bytes(b"no nifti")
+    return folder
+
+
+def test_check_counts_warnings_by_kind_and_names_their_cases(tmp_path: Path) -> None:
+    code, output = call("check", with_odd_cases(tmp_path))
+    assert code == 1
+    lines = output.splitlines()
+    start = lines.index("Warnings:")
+    assert lines[start + 1 : start + 3] == [
+        "  number of cases: the folder",
+        "  constant channel: 2 cases (case_00, case_01)",
+    ]
+
+
+def test_check_says_the_same_as_json(tmp_path: Path) -> None:
+    code, output = call("check", "--json", with_odd_cases(tmp_path))
+    found = json.loads(output)
+    assert code == 1
+    assert (found["layout"], found["channels"][0], found["labels"]["1"]) == ("MSD", "FLAIR", "oedema")
+    assert list(found["cases"]) == ["case_00", "case_01", "case_02"]
+    assert found["cases"]["case_02"]["label_voxels"] == {"1": 6, "2": 4, "3": 2}
+    assert found["refused"] == ["case_03"]
+    assert [(kind["kind"], kind["cases"]) for kind in found["errors"]] == [("damaged file", ["case_03"])]
+    (of_folder, constant) = found["warnings"]
+    assert (of_folder["kind"], of_folder["cases"]) == ("number of cases", [])
+    assert (constant["kind"], constant["cases"]) == ("constant channel", ["case_00", "case_01"])
+    assert set(constant["problems"][0]) == {"case", "file", "what", "remedy"}
+
+
 @pytest.mark.real
 def test_check_reads_real_cases() -> None:
     code, output = call("check", real_data("brats_mini"))
@@ -85,6 +123,14 @@ def test_a_raw_folder_that_is_not_there_is_refused(tmp_path: Path) -> None:
     assert code == 1
     assert "There is no folder" in output
     assert not (tmp_path / "data").exists()
+
+
+def test_results_do_not_go_among_the_raw_cases(tmp_path: Path) -> None:
+    raw = write_msd(tmp_path / "raw", make_cases("A"))
+    code, output = call("run", "--profile", "tiny", "--raw", raw, "--data-dir", raw)
+    assert code == 1
+    assert "--data-dir" in output
+    assert {path.name for path in raw.iterdir()} == {"dataset.json", "imagesTr", "labelsTr"}
 
 
 def test_a_profile_without_phantom_asks_for_the_raw_folder(tmp_path: Path) -> None:

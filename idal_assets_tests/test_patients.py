@@ -1,5 +1,6 @@
 """Several sessions of one patient: told by table, pattern or name, and never apart in roles, folds or halves."""
 
+import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
@@ -304,6 +305,8 @@ def test_the_page_and_the_table_say_whose_a_case_is(study: Study) -> None:
 def test_check_says_how_many_patients_there_are(study: Study, tmp_path: Path) -> None:
     output = CliRunner().invoke(main, ["check", str(study.raw)]).output
     assert "8 cases of 4 patients, 4 of whom have several" in output
+    as_json = json.loads(CliRunner().invoke(main, ["check", str(study.raw), "--json"]).output)
+    assert set(as_json["patients"].values()) == {f"BraTS-GLI-{number:05d}" for number in range(4)}
     msd = write_msd(tmp_path / "msd", make_cases("P1_a", "P1_b", "P2_a"))
     assert "3 cases, each taken for a patient of its own. Ids such as those of MSD" in (
         CliRunner().invoke(main, ["check", str(msd)]).output

@@ -676,8 +676,7 @@ def test_nnunet_label_without_images(tmp_path):
     save(tmp_path / "labelsTr" / "B.nii.gz", make_case("B").label)
     scanned = scan_raw_folder(tmp_path)
     assert ids(scanned) == ["A"]
-    assert {problem.case_id for problem in scanned.problems} == {"B"}
-    assert len(scanned.problems) == 4
+    assert [problem.case_id for problem in scanned.problems if problem.severity == "error"] == 4 * ["B"]
 
 
 @pytest.mark.parametrize(
@@ -734,16 +733,25 @@ def test_brats_file_missing(tmp_path, write, name, role):
     assert ids(scanned) == ["A"]
 
 
-def test_brats_label_of_another_name_is_missing_and_the_stray_file_is_named(tmp_path):
+def test_brats_label_of_another_name_is_read_with_a_warning(tmp_path):
     """BraTS 2020 was handed out with the label of case 355 as W39_1998.09.19_Segm.nii."""
     write_brats_2018(tmp_path, make_cases("A", "B"))
-    (tmp_path / "B" / "B_seg.nii.gz").rename(tmp_path / "B" / "W39_1998.09.19_Segm.nii.gz")
+    renamed = (tmp_path / "B" / "B_seg.nii.gz").rename(tmp_path / "B" / "W39_1998.09.19_Segm.nii.gz")
     scanned = scan_raw_folder(tmp_path)
-    assert [(problem.severity, problem.file.name) for problem in scanned.problems] == [
-        ("warning", "W39_1998.09.19_Segm.nii.gz"),
-        ("error", "B_seg.nii.gz"),
-    ]
-    assert ids(scanned) == ["A"]
+    (problem,) = scanned.problems
+    assert (problem.severity, problem.case_id, problem.file) == ("warning", "B", renamed)
+    assert [case.label for case in scanned.cases] == [tmp_path / "A" / "A_seg.nii.gz", renamed]
+
+
+@pytest.mark.parametrize("names", [("brainmask",), ("x_segm", "y_segm"), ("B-seg",)])
+def test_brats_label_is_missing_where_no_single_file_is_called_a_segmentation(tmp_path, names):
+    write_brats_2018(tmp_path, make_cases("A", "B"))
+    (tmp_path / "B" / "B_seg.nii.gz").unlink()
+    for name in names:
+        shutil.copy(tmp_path / "A" / "A_seg.nii.gz", tmp_path / "B" / f"{name}.nii.gz")
+    scanned = scan_raw_folder(tmp_path)
+    assert [case.case_id for case in scanned.cases] == ["A"]
+    assert "label is missing" in [problem.what for problem in scanned.problems if problem.case_id == "B"]
 
 
 def test_brats_case_in_two_places(tmp_path):
@@ -775,7 +783,8 @@ def test_brats_cases_that_would_vanish_are_reported(tmp_path):
     scanned = scan_raw_folder(tmp_path)
     assert (scanned.layout, ids(scanned)) == (Layout.BRATS_2018, ["A", "D"])
     errors = [problem for problem in scanned.problems if problem.severity == "error"]
-    assert [problem.case_id for problem in errors] == [None] + 5 * ["B"] + 5 * ["C"]
+    assert [problem.case_id for problem in errors] == [None, "B"] + 5 * ["C"]
+    assert "no NIfTI file in its folder" in errors[1].what
     assert "outside a folder of its own" in errors[0].what
 
 

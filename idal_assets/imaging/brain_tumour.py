@@ -35,4 +35,17 @@ BRAIN_TUMOUR = Anatomy(
     colours={OEDEMA: "#2f7fff", NON_ENHANCING: "#2ecc40", ENHANCING: "#ff3b30"},
 )
 
+CAVITY = 4
+
+POST_TREATMENT = BRAIN_TUMOUR.model_copy(
+    update={
+        "labels": {**LABELS, CAVITY: "resection cavity"},
+        "regions": {**BRAIN_TUMOUR.regions, f"L{CAVITY}": (CAVITY,)},
+        "singles": (*BRAIN_TUMOUR.singles, f"L{CAVITY}"),
+        "titles": {**BRAIN_TUMOUR.titles, f"L{CAVITY}": "resection cavity"},
+        "colours": {**BRAIN_TUMOUR.colours, CAVITY: "#ffdc00"},
+    }
+)
+"""After an operation, as BraTS 2024 labels adult gliomas: the cavity is a label of its own and no part of WT."""
+
 REGIONS = BRAIN_TUMOUR.regions

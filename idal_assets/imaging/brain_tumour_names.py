@@ -4,9 +4,19 @@ A dataset whose channels or labels are not recognised here has an anatomy of its
 """
 
 import re
+from collections.abc import Mapping
 from typing import Any
 
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brain_tumour import (
+    BRAIN_TUMOUR,
+    CAVITY,
+    CHANNELS,
+    ENHANCING,
+    NON_ENHANCING,
+    OEDEMA,
+    POST_TREATMENT,
+)
 from idal_assets.imaging.raw_folder import Meaning
 
 CHANNEL_SYNONYMS = {
@@ -18,11 +28,24 @@ CHANNEL_SYNONYMS = {
 """Accepted names of each channel, in lower case and without separators."""
 
 LABEL_PATTERNS = {
-    OEDEMA: re.compile(r"edema|peritumou?ral|\bsnfh\b|^ed$"),
-    NON_ENHANCING: re.compile(r"necro|\bncr\b|\bnetc?\b|non ?enhanc"),
-    ENHANCING: re.compile(r"(?<!non)(?<!non )enhanc|^et$"),
+    OEDEMA: re.compile(r"edema|peritumou?ral|^(surrounding )?(t2 )?flair hyperintens|\bsnfh\b|^ed$"),
+    NON_ENHANCING: re.compile(r"necro|cyst|\bncr\b|\bnetc?\b|nonenhanc"),
+    ENHANCING: re.compile(r"(?<!non)enhanc|^et$"),
+    CAVITY: re.compile(r"resection|\brc\b"),
 }
-"""What the name of a label must contain, in lower case and with spaces as separators."""
+"""What the name of a label must contain, as `_plain` writes it."""
+
+_SEPARATORS = re.compile(r"[\s_/\u00ad\u2010-\u2015\u2212\ufe58\ufe63\uff0d-]+")
+"""Blanks, underscores and slashes, and whatever looks like a hyphen."""
+
+_SNFH = re.compile(r"(surrounding )?non ?enhancing (t2 )?flair hyperintensit(y|ies)")
+
+_WITHOUT_ENHANCEMENT = re.compile(
+    # up to two words, such as 'any contrast', may stand between 'without' and 'enhancement'
+    r"\b(non|not|no|without|lack\w*|absen\w+)( \w+){0,2}? enh\w*"
+    r"|\b(non|un)enh\w*"
+    r"|\benhanc\w* (absent|negative)\b"
+)
 
 REGION_NAMES = {
     "WT": ("whole tumor", "whole tumour", "wt"),
@@ -40,11 +63,27 @@ def recognise(channels: dict[str, Any], labels: dict[str, Any]) -> Meaning | Non
 
     Returns:
         The preset, with the order of the channels and the label values; None unless all four channels and all
-        three labels are recognised, each exactly once.
+        labels are recognised.
     """
     order = _channel_order(channels)
+    found = recognise_labels(labels)
+    return Meaning(found[0], order, found[1]) if order and found else None
+
+
+def recognise_labels(labels: dict[str, Any]) -> tuple[Anatomy, Mapping[int, int]] | None:
+    """Return the preset that labels mean, and value in a file -> value of the preset.
+
+    Args:
+        labels: As of `recognise`.
+
+    Returns:
+        None unless oedema, non-enhancing and enhancing tumour, and no other label but a resection cavity, are
+        recognised.
+    """
     values = _label_values(labels)
-    return Meaning(BRAIN_TUMOUR, order, values) if order and values else None
+    presets = {frozenset((0, *preset.labels)): preset for preset in (BRAIN_TUMOUR, POST_TREATMENT)}
+    preset = presets.get(frozenset(values.values())) if values else None
+    return (preset, values) if preset and values else None
 
 
 def _channel_order(names: dict[str, Any]) -> tuple[int, ...] | None:
@@ -57,7 +96,7 @@ def _channel_order(names: dict[str, Any]) -> tuple[int, ...] | None:
 
 def _channel_of(name: str) -> str | None:
     """Return the channel that a name stands for, None if it is not known."""
-    plain = re.sub(r"[\s_-]+", "", name.lower())
+    plain = _SEPARATORS.sub("", name.lower())
     return next((channel for channel, known in CHANNEL_SYNONYMS.items() if plain in known), None)
 
 
@@ -77,16 +116,22 @@ def _label_values(labels: dict[str, Any]) -> dict[int, int] | None:
         if (target == 0) != (value == 0) or (value in values and value != 0):
             return None
         values[value] = target
-    return values if set(values.values()) == {0, OEDEMA, NON_ENHANCING, ENHANCING} else None
+    return values
 
 
 def _label_of(name: str) -> int | None:
     """Return the label of the preset that a name stands for, None if it is none or could be several."""
-    plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
+    plain = _plain(name)
     if plain == "background":
         return 0
     matches = [label for label, pattern in LABEL_PATTERNS.items() if pattern.search(plain)]
     return matches[0] if len(matches) == 1 else None
+
+
+def _plain(name: str) -> str:
+    """Return a name in lower case, with blanks as separators and one word for what does not enhance."""
+    spaced = _SEPARATORS.sub(" ", name.lower()).strip()
+    return _WITHOUT_ENHANCEMENT.sub("nonenhancing", _SNFH.sub("snfh", spaced))
 
 
 def _values_of_regions(labels: dict[str, Any]) -> dict[int, int] | None:
@@ -97,7 +142,7 @@ def _values_of_regions(labels: dict[str, Any]) -> dict[int, int] | None:
     """
     regions: dict[str, set[int]] = {}
     for name, value in labels.items():
-        plain = re.sub(r"[\s_-]+", " ", name.lower()).strip()
+        plain = _plain(name)
         region = next((region for region, known in REGION_NAMES.items() if plain in known), None)
         members = value if isinstance(value, list) else [value]
         if plain == "background" and members == [0]:

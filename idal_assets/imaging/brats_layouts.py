@@ -1,13 +1,16 @@
 """Raw folders as BraTS hands them out: a folder for each case, in two generations of names."""
 
+import re
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR, CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
+from idal_assets.imaging.brats_labels import read_convention
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.listing import nifti_stem, walk
+from idal_assets.imaging.listing import nifti_files, nifti_stem, walk
 from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.raw_folder import (
     KNOWN_LAYOUTS,
@@ -58,34 +61,67 @@ _BRATS = (
 )
 
 
-def scan_brats(raw_dir: Path, labelled: bool) -> RawFolder:
+_SEGMENTATION = re.compile(r"(.*[^a-z])?seg(mentation|m)?", re.IGNORECASE)
+"""Name of a label that is not named as its case: BraTS 2020 has a W39_1998.09.19_Segm.nii."""
+
+
+@dataclass(frozen=True)
+class _Folder:
+    """A folder and what is in it.
+
+    Attributes:
+        path: The folder.
+        images: Its NIfTI files, by the path that says what they are, see `listing.nifti_files`.
+        others: What else is in it.
+    """
+
+    path: Path
+    images: Mapping[Path, Path]
+    others: tuple[Path, ...]
+
+
+def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = None) -> RawFolder:
     """Scan folders of BraTS, one for each case, at any depth below the raw folder.
 
     Args:
         raw_dir: The raw folder.
         labelled: Whether to look for cases with a label, or for those without.
+        stated: What its owner says that the label values are, as in a dataset.json; None where nobody does.
 
     Raises:
-        CaseError: No file is named as in BraTS, or a folder cannot be listed.
+        CaseError: No file is named as in BraTS, a folder cannot be listed, or the names do not tell what the label
+            values mean.
     """
-    folders = list(walk(raw_dir))
-    names = _brats_generation(raw_dir, [file for _, inside, _ in folders for file in inside])
+    folders = _folders(raw_dir)
+    names = _brats_generation(raw_dir, [file for folder in folders for file in folder.images])
     candidates = []
     problems: list[Problem] = []
-    for folder, inside, subfolders in folders:
-        images = [file for file in inside if nifti_stem(file)]
-        if folder == raw_dir:
+    for folder in folders:
+        if folder.path == raw_dir:
             what = "file of a case outside a folder of its own"
             remedy = "move it into a folder named after its case, or give the folder above"
-            problems += [Problem(None, file, what, remedy) for file in images]
-        # a folder with nothing in it is a case that was not unpacked, so it is reported with all files missing
-        elif images or not (inside or subfolders):
-            candidate, of_candidate = _brats_candidate(folder, images, names, labelled)
+            problems += [Problem(None, file, what, remedy) for file in folder.images]
+        elif folder.images:
+            candidate, of_candidate = _brats_candidate(folder, names, labelled)
             if labelled or LABEL_ROLE not in candidate.found:
                 candidates.append(candidate)
                 problems += of_candidate
-    meaning = Meaning(BRAIN_TUMOUR, tuple(range(len(CHANNELS))), names.label_values)
-    return check_cases(raw_dir, names.layout, meaning, candidates, problems, labelled=labelled)
+    case_ids = [candidate.case_id for candidate in candidates]
+    problems += _without_image(folders, raw_dir, case_ids)
+    anatomy, values, of_names = read_convention(raw_dir, names.label_values, case_ids, stated)
+    meaning = Meaning(anatomy, tuple(range(len(CHANNELS))), values)
+    return check_cases(raw_dir, names.layout, meaning, candidates, [*of_names, *problems], labelled=labelled)
+
+
+def _folders(raw_dir: Path) -> list[_Folder]:
+    """List all folders but those that stand for the one file in them."""
+    found = []
+    for path, files, subfolders in walk(raw_dir):
+        images = nifti_files(files, subfolders)
+        others = tuple(entry for entry in (*files, *subfolders) if entry not in images)
+        found.append(_Folder(path, images, others))
+    stand_for_files = {named for folder in found for named, file in folder.images.items() if named != file}
+    return [folder for folder in found if folder.path not in stand_for_files]
 
 
 def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
@@ -100,27 +136,76 @@ def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
     return _BRATS[counts.index(max(counts))]
 
 
-def _brats_candidate(
-    folder: Path, files: list[Path], names: _BratsNames, labelled: bool
-) -> tuple[FoundCase, list[Problem]]:
+def _brats_candidate(folder: _Folder, names: _BratsNames, labelled: bool) -> tuple[FoundCase, list[Problem]]:
     """Return the case of a folder, and what is wrong with files that do not belong to it."""
-    case_id = folder.name
+    case_id = folder.path.name
     problems = []
     roles = dict(zip(names.suffixes, (*CHANNELS, LABEL_ROLE), strict=True))
     found: dict[str, list[Path]] = defaultdict(list)
-    for file in files:
-        parts = names.split(file)
+    strays = []
+    for named, file in folder.images.items():
+        parts = names.split(named)
         if parts is None:
-            what = f"not named as a file of {names.layout.value}, left out"
-            problems.append(Problem(case_id, file, what, "rename it or move it elsewhere", "warning"))
+            strays.append(file)
         elif parts[0] != case_id:
             remedy = f"move it to a folder {parts[0]}, or rename the file or the folder"
             problems.append(Problem(case_id, file, f"file of another case ({parts[0]})", remedy))
         else:
             found[roles[parts[1]]].append(file)
-    ending = ".nii" if files and files[0].suffix == ".nii" else ".nii.gz"
+    segmentations = [file for file in strays if _is_segmentation(file)]
+    if LABEL_ROLE not in found and len(segmentations) == 1:
+        found[LABEL_ROLE] = segmentations
+        strays.remove(segmentations[0])
+        what = "taken for the label, as no other file of the case is called a segmentation"
+        remedy = "rename it after its case"
+        problems.append(Problem(case_id, segmentations[0], what, remedy, "warning", "label of another name"))
+    for file in strays:
+        what = f"not named as a file of {names.layout.value}, left out"
+        problems.append(Problem(case_id, file, what, "rename it or move it elsewhere", "warning"))
+    first = next(iter(folder.images))
+    ending = ".nii" if first.suffix == ".nii" else ".nii.gz"
     start = f"{case_id}{names.separator}"
-    expected = {role: folder / f"{start}{suffix}{ending}" for suffix, role in roles.items()}
+    expected = {role: folder.path / f"{start}{suffix}{ending}" for suffix, role in roles.items()}
     if not labelled:
         del expected[LABEL_ROLE]
     return FoundCase(case_id, expected, found), problems
+
+
+def _is_segmentation(file: Path) -> bool:
+    """Whether a name says so; that of another generation does not count, as its label values differ."""
+    return bool(_SEGMENTATION.fullmatch(str(nifti_stem(file)))) and not any(names.split(file) for names in _BRATS)
+
+
+def _without_image(folders: Iterable[_Folder], raw_dir: Path, case_ids: Collection[str]) -> list[Problem]:
+    """Report the folders that hold no image at any depth, which would otherwise vanish without a word.
+
+    An empty one, or one that is named as the cases are, is a case that was not unpacked or not all downloaded.
+    """
+    holding = {above for folder in folders if folder.images for above in (folder.path, *folder.path.parents)}
+    patterns = {_pattern(case_id) for case_id in case_ids}
+    problems = []
+    for folder in folders:
+        if folder.path in holding or folder.path == raw_dir or folder.path.parent not in holding | {raw_dir}:
+            continue
+        only = f", only {_some_names(folder.others)}" if folder.others else ""
+        what = f"no NIfTI file in its folder{only}"
+        name = folder.path.name
+        if not folder.others or _pattern(name) in patterns:
+            remedy = "unpack or download it again, convert its images, or remove the folder"
+            problems.append(Problem(name, folder.path, what, remedy, kind="case without any image"))
+        else:
+            remedy = "move it elsewhere, or bring its images if it is a case"
+            problems.append(
+                Problem(None, folder.path, f"{what}, left out", remedy, "warning", "folder without any image")
+            )
+    return problems
+
+
+def _pattern(name: str) -> str:
+    """Return a name with every number as one sign, alike for all cases of a dataset."""
+    return re.sub(r"\d+", "0", name)
+
+
+def _some_names(paths: Collection[Path]) -> str:
+    shown = [path.name for path in list(paths)[:3]]
+    return ", ".join([*shown, "..."] if len(paths) > len(shown) else shown)

@@ -8,9 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from idal_assets.imaging.brats_labels import adult_values_of_children
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.dataset_names import read_meaning
-from idal_assets.imaging.listing import list_folder, nifti_stem
+from idal_assets.imaging.listing import list_folder, nifti_files, nifti_stem, unpacked
 from idal_assets.imaging.problems import CaseProblems, Problem
 from idal_assets.imaging.raw_folder import (
     KNOWN_LAYOUTS,
@@ -46,6 +47,9 @@ def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
         candidates = _msd_candidates(raw_dir, meta, problems)
     else:
         candidates = _msd_unlabelled(raw_dir, meta, problems)
+    if labelled:
+        problems += _number_problems(path, meta, len(candidates))
+        problems += adult_values_of_children(path, meaning, [candidate.case_id for candidate in candidates])
     return check_cases(raw_dir, layout, meaning, candidates, problems, labelled=labelled)
 
 
@@ -64,6 +68,13 @@ def read_description(path: Path) -> dict[str, Any]:
     return meta
 
 
+def only_labels(meta: dict[str, Any]) -> dict[str, Any] | None:
+    """Return the labels of a dataset.json that says nothing of layout and channels, as in a BraTS folder."""
+    labels = meta.get("labels")
+    others = {"channel_names", "modality", "training", "file_ending", "dataset"} & meta.keys()
+    return labels if isinstance(labels, dict) and not others else None
+
+
 def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
     """Return the layout of the folder of a dataset.json, and the key of its channel names."""
     if "dataset" in meta:
@@ -74,13 +85,43 @@ def _layout_of(path: Path, meta: dict[str, Any]) -> tuple[Layout, str]:
     # MSD has 'modality' too, so what only nnU-Net v2 has comes first
     if "channel_names" in meta:
         return Layout.NNUNET, "channel_names"
-    if isinstance(meta.get("training"), list) and "file_ending" not in meta:
+    if (
+        isinstance(meta.get("training"), list)
+        and "file_ending" not in meta
+        and not _is_numbered(path.parent, meta)
+    ):
         return Layout.MSD, "modality"
     if "modality" in meta:
         return Layout.NNUNET, "modality"
     if "file_ending" in meta:
         return Layout.NNUNET, "channel_names"
     raise CaseError(f"{path}: belongs to no known layout; known are: {KNOWN_LAYOUTS}")
+
+
+def _is_numbered(raw_dir: Path, meta: dict[str, Any]) -> bool:
+    """Whether the images are numbered by channel although 'training' lists them without, as nnU-Net v1 has it."""
+    images = raw_dir / "imagesTr"
+    names = {nifti_stem(image) for image in nifti_files(*list_folder(images))} if images.is_dir() else set()
+    listed = _listed_cases(meta)
+    return not listed & names and any(f"{case_id}_0000" in names for case_id in listed)
+
+
+def _listed_cases(meta: dict[str, Any]) -> set[str]:
+    """Return the case ids in 'training', as far as its entries can be understood."""
+    entries = meta.get("training")
+    images = (
+        [entry.get("image") for entry in entries if isinstance(entry, dict)] if isinstance(entries, list) else []
+    )
+    return {stem for image in images if isinstance(image, str) and (stem := nifti_stem(Path(image)))}
+
+
+def _number_problems(path: Path, meta: dict[str, Any], found: int) -> list[Problem]:
+    """Warn where 'numTraining' says another number of cases, as cases may have been lost in a copy."""
+    said = meta.get("numTraining")
+    if said is None or str(said) == str(found):
+        return []
+    what = f"'numTraining' is {said!r} and {found} cases are there"
+    return [Problem(None, path, what, "bring the missing cases, or correct it", "warning", "number of cases")]
 
 
 def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[FoundCase]:
@@ -159,16 +200,17 @@ def _named_candidate(raw_dir: Path, named: dict[str, str]) -> FoundCase:
         if case_id is None or nifti_stem(relative) is None:
             remedy = "write a name that ends in .nii or .nii.gz"
             raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
-    return FoundCase(str(case_id), files, {role: [file] for role, file in files.items()})
+    return FoundCase(str(case_id), files, {role: [unpacked(file) or file] for role, file in files.items()})
 
 
 def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem]) -> list[Path]:
-    """List the NIfTI files in some folders; what else lies there is added to `problems` as a warning."""
-    files = []
+    """List the NIfTI files in some folders by name; what else lies there is added to `problems` as a warning."""
+    files: list[Path] = []
     for folder in (raw_dir / name for name in folders):
         inside, subfolders = list_folder(folder) if folder.is_dir() else ([], [])
-        files += [file for file in inside if nifti_stem(file)]
-        for other in [file for file in inside if not nifti_stem(file)] + subfolders:
+        images = nifti_files(inside, subfolders)
+        files += images
+        for other in (entry for entry in (*inside, *subfolders) if entry not in images):
             problems.append(Problem(None, other, "not a NIfTI file, left out", "move it elsewhere", "warning"))
     return files
 
@@ -189,7 +231,7 @@ def _nnunet_candidates(
         stem = str(nifti_stem(file))
         numbered = _NUMBERED.fullmatch(stem)
         if file.parent.name == "labelsTr":
-            found[stem][LABEL_ROLE].append(file)
+            found[stem][LABEL_ROLE].append(unpacked(file) or file)
         elif numbered is None:
             remedy = f"name it {_range(roles, 'CASE_')} by its channel"
             problems.append(Problem(stem, file, "image without a channel number", remedy))
@@ -198,7 +240,13 @@ def _nnunet_candidates(
             remedy = f"remove it: dataset.json names the channel{plural} {_range(roles)}"
             problems.append(Problem(numbered["case"], file, "file of an extra channel", remedy))
         else:
-            found[numbered["case"]][roles[numbered["channel"]]].append(file)
+            found[numbered["case"]][roles[numbered["channel"]]].append(unpacked(file) or file)
+    if labelled:
+        for case_id in sorted(_listed_cases(meta) - found.keys()):
+            remedy = "restore its files or take it out of 'training'"
+            problems.append(
+                Problem(case_id, raw_dir / "dataset.json", "listed, but none of its files is there", remedy)
+            )
     candidates = []
     for case_id, files in found.items():
         expected = {channel: raw_dir / images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -17,15 +18,31 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.brats_labels import doubt
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.case_table import CaseTable, read_case_table
+from idal_assets.imaging.comparison import compare
+from idal_assets.imaging.content import image_problems, label_problems
 from idal_assets.imaging.fingerprint import Twins, find_twins, fingerprint
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
-from idal_assets.imaging.problems import CaseProblems, Problem
+from idal_assets.imaging.problems import CaseProblems, Problem, by_kind
 from idal_assets.imaging.raw_folder import CaseFiles, Layout
-from idal_assets.imaging.readers import attempt, geometry_problems, read_image, read_label, scan_raw_folder
+from idal_assets.imaging.readers import (
+    OTHER_CONVENTION,
+    attempt,
+    geometry_problems,
+    read_image,
+    read_label,
+    scan_raw_folder,
+)
 from idal_assets.progress import Track, silently
+
+VERIFICATION = 2
+"""Raised when more is verified, so that facts from before do not hold any longer."""
+
+NAMED = 10
+"""Up to as many cases are named where a kind of warning is counted."""
 
 AFFINE_DECIMALS = 3
 """Decimals of an affine, in mm, that count for the content of a case; more depend on how it was written."""
@@ -49,6 +66,7 @@ class CaseFacts(BaseModel):
         orientation: World directions that X, Y and Z point to, such as "RAS".
         label_voxels: Number of voxels of each label of the anatomy by its value, keys "1", "2", ...; empty where
             the case has no label.
+        zero_share: Share of the voxels in which all channels are 0, as outside a brain that was cut out.
         warnings: What is odd about the case without being an error.
     """
 
@@ -66,6 +84,7 @@ class CaseFacts(BaseModel):
     affine: tuple[tuple[float, float, float, float], ...]
     orientation: str
     label_voxels: dict[str, int]
+    zero_share: float
     warnings: tuple[Problem, ...] = ()
 
 
@@ -99,6 +118,11 @@ class FolderReport:
         return {case_id: [problem for problem in errors if problem.case_id == case_id] for case_id in ids}
 
     @property
+    def has_errors(self) -> bool:
+        """Whether the folder or any of its cases is refused."""
+        return any(problem.severity == "error" for problem in self.problems)
+
+    @property
     def warnings(self) -> tuple[Problem, ...]:
         """What is odd about the folder and about the cases that can be used, by case id, the folder first."""
         of_names = [problem for problem in self.problems if problem.severity == "warning"]
@@ -124,11 +148,68 @@ class FolderReport:
                 lines.append(self._ok_line(self.facts[case_id], warnings.get(case_id, [])))
         return lines
 
+    def summary(self) -> list[str]:
+        """Return in words: kinds of warnings with their cases, how many cases there are, and what they hold."""
+        kinds = [f"  {_counted(kind, alike)}" for kind, alike in by_kind(self.warnings).items()]
+        counts = f"{len(self.facts)} cases can be used, {len(self.refused)} are refused."
+        # a misspelt name makes a dataset of its own out of a known one, which should be seen
+        channels, labels = ", ".join(self.anatomy.channels), ", ".join(self.anatomy.labels.values())
+        return [
+            *(["Warnings:", *kinds] if kinds else []),
+            f"{self.layout.value}: {counts}",
+            f"Channels: {channels}. Labels: {labels}.",
+        ]
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for a script: all that is said of a problem, and the facts of each case."""
+        shown = ("shape", "spacing", "orientation", "label_voxels")
+        return {
+            "raw_folder": str(self.raw_dir),
+            "layout": self.layout.value,
+            "channels": list(self.anatomy.channels),
+            "labels": {str(value): name for value, name in self.anatomy.labels.items()},
+            "cases": {
+                case_id: facts.model_dump(mode="json", include=set(shown)) for case_id, facts in self.facts.items()
+            },
+            "refused": sorted(self.refused),
+            "errors": _as_json(problem for problem in self.problems if problem.severity == "error"),
+            "warnings": _as_json(self.warnings),
+        }
+
     def _ok_line(self, facts: CaseFacts, warnings: Iterable[Problem]) -> str:
         shape = " x ".join(map(str, facts.shape))
         spacing = " x ".join(f"{size:g}" for size in facts.spacing)
         notes = "".join(f"; warning: {warning.sentence}" for warning in warnings)
         return f"{facts.case_id}  ok ({shape} voxels, {spacing} mm, {facts.orientation}){notes}"
+
+
+def _counted(kind: str, alike: Iterable[Problem]) -> str:
+    """Return one kind of warning in words, with the cases that have it."""
+    cases = list(dict.fromkeys(warning.case_id for warning in alike if warning.case_id is not None))
+    if not cases:
+        return f"{kind}: the folder"
+    shown = ", ".join(cases[:NAMED]) + (f" and {len(cases) - NAMED} more" if len(cases) > NAMED else "")
+    return f"{kind}: {len(cases)} {'case' if len(cases) == 1 else 'cases'} ({shown})"
+
+
+def _as_json(problems: Iterable[Problem]) -> list[dict[str, Any]]:
+    """Return kinds with their cases and all that is said of each."""
+    return [
+        {
+            "kind": kind,
+            "cases": list(dict.fromkeys(problem.case_id for problem in alike if problem.case_id is not None)),
+            "problems": [
+                {
+                    "case": problem.case_id,
+                    "file": None if problem.file is None else str(problem.file),
+                    "what": problem.what,
+                    "remedy": problem.remedy,
+                }
+                for problem in alike
+            ],
+        }
+        for kind, alike in by_kind(problems).items()
+    ]
 
 
 @dataclass(frozen=True)
@@ -206,14 +287,16 @@ def inspect_folder(
             facts[files.case_id] = earlier
         except CaseProblems as error:
             problems += error.problems
-    same = _same_image_problems(facts, raw_dir)
-    twice = {problem.case_id for problem in same}
-    usable = {case_id: fact for case_id, fact in facts.items() if case_id not in twice}
+    other = {problem.case_id for problem in problems if problem.kind == OTHER_CONVENTION and problem.case_id}
+    if other:
+        problems.append(doubt(raw_dir, other, len(folder.cases)))
+    among = [*_same_image_problems(facts, raw_dir), *compare(facts, raw_dir)]
+    refused = {problem.case_id for problem in among if problem.severity == "error"}
+    usable = {case_id: fact for case_id, fact in facts.items() if case_id not in refused}
     twins = find_twins({case_id: fact.fingerprint for case_id, fact in usable.items()})
-    near = _twin_warnings(twins, folder.anatomy)
     all_cases = {*facts, *(problem.case_id for problem in problems if problem.case_id)}
     table = read_case_table(raw_dir, all_cases) if labelled else CaseTable()
-    problems += [*same, *near, *table.problems]
+    problems += [*among, *_twin_warnings(twins, folder.anatomy), *table.problems]
     return FolderReport(raw_dir, folder.layout, folder.anatomy, usable, tuple(problems), table, tuple(twins))
 
 
@@ -225,26 +308,24 @@ def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:
         raw_dir: The folder that its files are named relative to.
 
     Returns:
-        The facts, with a warning for each constant channel.
+        The facts, with a warning for each thing that is odd, see `content`.
 
     Raises:
-        CaseProblems: The case cannot be read (see `read_case`), has voxels that are NaN or infinite, or an empty
-            label. It lists all that was found.
+        CaseProblems: The case cannot be read (see `read_case`), or nothing can be learned from its content, as
+            where voxels are NaN or its label is empty. It lists all that was found.
     """
     # before the voxels: if a file changes in between, the facts look outdated and are made anew
     signature = case_signature(files, raw_dir)
     image, problems = attempt(read_image, files)
-    label, label_problems = attempt(read_label, files)
-    problems = problems + label_problems
-    if image:
-        problems = problems + _intensity_problems(files, image)
-    if label and not _labelled_voxels(files, label):
-        remedy = f"label the {files.anatomy.foreground} or remove the case"
-        problems.append(Problem(files.case_id, files.label, "label is empty", remedy))
+    label, of_label = attempt(read_label, files)
+    problems = problems + of_label
     problems = problems + geometry_problems(files, image, label)
+    odd = [*image_problems(files, image), *label_problems(files, image, label)]
+    problems = problems + [problem for problem in odd if problem.severity == "error"]
     if problems or image is None:
         raise CaseProblems(problems)
-    return _facts(files, raw_dir, signature, image, label)
+    warnings = [problem for problem in odd if problem.severity == "warning"]
+    return _facts(files, raw_dir, signature, image, label, warnings)
 
 
 def case_signature(files: CaseFiles, raw_dir: Path) -> str:
@@ -256,9 +337,14 @@ def case_signature(files: CaseFiles, raw_dir: Path) -> str:
     anatomy = files.anatomy
     mapping = [
         *(files.layout.value, files.channel_order, sorted(files.label_values.items())),
-        *(anatomy.channels, anatomy.ignore),
+        *(anatomy.channels, anatomy.ignore, VERIFICATION),
     ]
     return _signature(_all_files(files), raw_dir, json.dumps(mapping))
+
+
+def are_there(files: CaseFiles) -> bool:
+    """Whether all files of a case are there, changed or not."""
+    return all(file.is_file() for file in _all_files(files))
 
 
 def _all_files(files: CaseFiles) -> list[Path]:
@@ -282,33 +368,15 @@ def _size_and_time(file: Path) -> tuple[int, int]:
     return stat.st_size, stat.st_mtime_ns
 
 
-def _intensity_problems(files: CaseFiles, image: Volume) -> list[Problem]:
-    """Report each channel that has NaN or infinite voxels."""
-    problems = []
-    for index, channel in enumerate(files.anatomy.channels):
-        data = image.data[index]
-        bad = data.size - int(np.isfinite(data).sum())
-        if bad:
-            nan = int(np.isnan(data).sum())
-            what = f"channel {channel} has {nan} NaN and {bad - nan} infinite voxels of {data.size}"
-            remedy = "export it again or set them to 0 if they are background"
-            problems.append(Problem(files.case_id, _image_file(files, index), what, remedy))
-    return problems
-
-
-def _image_file(files: CaseFiles, channel: int) -> Path:
-    return files.images[channel] if len(files.images) > 1 else files.images[0]
-
-
-def _labelled_voxels(files: CaseFiles, label: Volume) -> int:
-    """Return how many voxels have a label; those that nobody looked at are none."""
-    return int(np.count_nonzero((label.data > 0) & (label.data != (files.anatomy.ignore or 0))))
-
-
-def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label: Volume | None) -> CaseFacts:
+def _facts(
+    files: CaseFiles,
+    raw_dir: Path,
+    signature: str,
+    image: Volume,
+    label: Volume | None,
+    warnings: Iterable[Problem],
+) -> CaseFacts:
     """Collect what is worth knowing of a case that nothing is wrong with."""
-    channels = zip(files.anatomy.channels, image.data, strict=True)
-    constant = [name for name, data in channels if data.min() == data.max()]
     x, y, z = image.data.shape[1:]
     voxels = [label.data] if label else []
     image_hash = _hash(image.data.astype("<f4", copy=False))
@@ -327,13 +395,9 @@ def _facts(files: CaseFiles, raw_dir: Path, signature: str, image: Volume, label
         affine=tuple(map(tuple, image.affine.tolist())),
         orientation="".join(nib.aff2axcodes(image.affine)),
         label_voxels={str(value): int((data == value).sum()) for data in voxels for value in files.anatomy.labels},
-        warnings=tuple(_constant_channel(files, name) for name in constant),
+        zero_share=float((~image.data.any(axis=0)).mean()),
+        warnings=tuple(warnings),
     )
-
-
-def _constant_channel(files: CaseFiles, channel: str) -> Problem:
-    what, remedy = f"channel {channel} is constant", "export it again or remove the case"
-    return Problem(files.case_id, None, what, remedy, "warning", "constant channel")
 
 
 def _hash(*arrays: NDArray[np.generic], prefix: str = "") -> str:

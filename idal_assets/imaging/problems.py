@@ -7,6 +7,8 @@ from typing import Literal
 
 from idal_assets.imaging.case import CaseError
 
+Severity = Literal["error", "warning"]
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -26,7 +28,7 @@ class Problem:
     file: Path | None
     what: str
     remedy: str
-    severity: Literal["error", "warning"] = "error"
+    severity: Severity = "error"
     kind: str = ""
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ in common in `raw_folder`, and the reading of a single file in `nifti`.
 """
 
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,27 @@ from numpy.typing import NDArray
 
 from idal_assets.imaging.brats_layouts import scan_brats
 from idal_assets.imaging.case import Case, CaseError
-from idal_assets.imaging.dataset_layouts import scan_described
+from idal_assets.imaging.dataset_layouts import only_labels, read_description, scan_described
 from idal_assets.imaging.nifti import Volume, mismatches, read_volume
 from idal_assets.imaging.problems import CaseProblems, Problem
-from idal_assets.imaging.raw_folder import CaseFiles, RawFolder
+from idal_assets.imaging.raw_folder import CaseFiles, Layout, RawFolder
+
+LABEL_ROUNDING = 1e-3
+"""How far a label value in a file of floats may be off a whole number.
+
+Arithmetic on the way leaves 1e-6 in float32. A label that was interpolated is still refused: it has values all
+over, so that some are further off.
+"""
+
+UNKNOWN_VALUE = "label value outside the convention"
+"""Kind of the problem that a label file has other values than its folder's convention."""
+
+OTHER_CONVENTION = "label value of another convention"
+"""Kind of the problem that a label file has values that another challenge of BraTS gives a meaning."""
+
+BRATS_LAYOUTS = (Layout.BRATS_2018, Layout.BRATS_2023)
+BRATS_VALUES = (1, 2, 3, 4)
+"""What any challenge of BraTS has in its label files."""
 
 
 def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
@@ -38,8 +56,10 @@ def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
     raw_dir = Path(raw_dir)
     if not raw_dir.is_dir():
         raise CaseError(f"{raw_dir}: no such folder; give the raw data folder")
-    if (raw_dir / "dataset.json").exists():
-        return scan_described(raw_dir, labelled)
+    description = raw_dir / "dataset.json"
+    if description.exists():
+        stated = only_labels(read_description(description))
+        return scan_described(raw_dir, labelled) if stated is None else scan_brats(raw_dir, labelled, stated)
     for name in ("imagesTr",) if labelled else ("imagesTr", "imagesTs"):
         if (raw_dir / name).is_dir():
             raise CaseError(
@@ -47,6 +67,46 @@ def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
                 " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
             )
     return scan_brats(raw_dir, labelled)
+
+
+def find_case(raw_dir: Path, case_id: str, fits: Callable[[CaseFiles], bool]) -> CaseFiles | None:
+    """Find one labelled case without listing the folder anew for each.
+
+    What an earlier look found is taken where it fits; otherwise the case may have come or moved since, and the
+    folder is listed once more.
+
+    Args:
+        raw_dir: The raw folder.
+        case_id: Name of the case.
+        fits: Whether its files are those that are wanted; it must ask the disk.
+
+    Returns:
+        Where it is, None where there is no such case or it does not fit.
+
+    Raises:
+        CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
+    """
+    for _ in range(2):
+        files = _listed(Path(raw_dir), _age(Path(raw_dir) / "dataset.json")).get(case_id)
+        if files is not None and fits(files):
+            return files
+        _listed.cache_clear()
+    return None
+
+
+@lru_cache(maxsize=4)
+def _listed(raw_dir: Path, description: tuple[int, int] | None) -> dict[str, CaseFiles]:
+    """Return the labelled cases of a folder by name; another `description` may give its files another meaning."""
+    return {files.case_id: files for files in scan_raw_folder(raw_dir).cases}
+
+
+def _age(path: Path) -> tuple[int, int] | None:
+    """Return size and time of change of a file, None where there is none."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_size, stat.st_mtime_ns
 
 
 def read_case(files: CaseFiles) -> Case:
@@ -128,7 +188,7 @@ def read_label(files: CaseFiles) -> Volume | None:
     if files.label is None:
         return None
     volume = read_volume(files.case_id, files.label, channels=1, dtype=None)
-    raw = volume.data[0]
+    raw = _whole(volume)
     label = np.zeros(raw.shape, np.uint8)
     known = np.zeros(raw.shape, bool)
     for value, target in files.label_values.items():
@@ -136,11 +196,32 @@ def read_label(files: CaseFiles) -> Volume | None:
         label[here] = target
         known |= here
     if not known.all():
-        what = _unknown_values(raw[~known])
-        expected = ", ".join(map(str, files.label_values))
-        remedy = f"relabel it to the values of {files.layout.value} ({expected}) or remove the case"
-        raise CaseProblems([Problem(files.case_id, files.label, what, remedy)])
+        raise CaseProblems([_unknown_value_problem(files, raw[~known])])
     return Volume(label, volume.affine, volume.spacing)
+
+
+def _whole(volume: Volume) -> NDArray[Any]:
+    """Return the values of a label, rounded where they are off a whole number by no more than the file rounds.
+
+    Where a file scales whole numbers, as nibabel does when it saves floats as such, a 3 comes back as the nearest
+    multiple of the scale factor: off by half of it at most.
+    """
+    raw = volume.data[0]
+    if raw.dtype.kind != "f":
+        return raw
+    rounded = np.round(raw)
+    tolerance = min(max(LABEL_ROUNDING, volume.step / 2 * (1 + LABEL_ROUNDING)), 0.25)
+    return np.where(np.isclose(raw, rounded, rtol=0, atol=tolerance), rounded, raw)
+
+
+def _unknown_value_problem(files: CaseFiles, unknown: NDArray[Any]) -> Problem:
+    what = _unknown_values(unknown)
+    expected = f"{files.layout.value} ({', '.join(map(str, files.label_values))})"
+    if files.layout in BRATS_LAYOUTS and np.isin(unknown, BRATS_VALUES).all():
+        remedy = f"find out which convention this and the other cases follow; {expected} was taken for granted"
+        return Problem(files.case_id, files.label, what, remedy, kind=OTHER_CONVENTION)
+    remedy = f"relabel it to the values of {expected} or remove the case"
+    return Problem(files.case_id, files.label, what, remedy, kind=UNKNOWN_VALUE)
 
 
 def _unknown_values(unknown: NDArray[Any]) -> str:

@@ -15,9 +15,9 @@ import pandas as pd
 
 from idal_assets.analysis.scores import COUNTS, MEASURES, dice, iou
 from idal_assets.anatomy import Anatomy
-from idal_assets.imaging.inspection import inspect_case
+from idal_assets.imaging.inspection import are_there, inspect_case
 from idal_assets.imaging.problems import CaseProblems
-from idal_assets.imaging.readers import scan_raw_folder
+from idal_assets.imaging.readers import find_case
 from idal_assets.study.cohort import read_facts
 from idal_assets.study.study import NotMadeError, Study
 
@@ -60,11 +60,11 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
         recorded = read_facts(study.path(asset, case_id))
     except UNREADABLE as error:
         return Finding((f"facts.json cannot be read ({error}); materialize raw_case again",))
-    files = [files for files in scan_raw_folder(study.raw).cases if files.case_id == case_id]
-    if not files:
+    files = find_case(study.raw, case_id, are_there)
+    if files is None:
         return Finding((f"its files are no longer in {study.raw}; bring them back or materialize cohort again",))
     try:
-        found = inspect_case(files[0], study.raw)
+        found = inspect_case(files, study.raw)
     except CaseProblems as error:
         return Finding(tuple(str(problem) for problem in error.problems))
     problems = []
@@ -126,11 +126,23 @@ def _label_problems(slices: "CaseSlices", anatomy: Anatomy, learned: "Iterable[L
         if unknown:
             problems.append(f"{name} holds the values {unknown}; allowed are {sorted(allowed)}")
         if not np.isin(volume, list(anatomy.labels)).any():
-            problems.append(f"{name} has no voxel of the {anatomy.foreground}")
+            problems.append(f"{name} has no voxel of the {anatomy.foreground}{_way_on(slices, name)}")
     for values in learned:
         if np.isin(label, values).any() and not len(slices.foreground.get(values, ())):
             problems.append(f"label {values} has voxels but no places that a patch could be centred on")
     return problems
+
+
+def _way_on(slices: "CaseSlices", name: str) -> str:
+    """Why a label that the cohort verified may have nothing after preprocessing, and what to do."""
+    lesion = int((slices.require_truth() > 0).sum())
+    if name == "truth" or not lesion:
+        return ""
+    spacing = " x ".join(f"{size:g}" for size in reversed(slices.properties["spacing"]))
+    return (
+        f" although its file has {lesion} voxels of {spacing} mm: they vanished in resampling or lie where all"
+        f" channels are 0; correct the label of {slices.case_id}, or move the case out of the raw folder"
+    )
 
 
 def trained_well(study: Study, asset: str, key: str | None) -> Finding:

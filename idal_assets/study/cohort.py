@@ -11,7 +11,7 @@ from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.problems import Problem
-from idal_assets.imaging.readers import read_case, scan_raw_folder
+from idal_assets.imaging.readers import find_case, read_case
 from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
@@ -209,10 +209,10 @@ def patients_of_folder(report: FolderReport, pattern: str | None) -> dict[str, s
     Raises:
         CohortError: The pattern is found in the name of no case.
     """
-    if pattern and not any(re.search(pattern, case) for case in report.facts):
+    if pattern and report.facts and not any(re.search(pattern, case) for case in report.facts):
         raise CohortError(
             f"{report.raw_dir}: cohort.patient_pattern {pattern!r} is found in the name of no case, such as "
-            f"{min(report.facts, default='none')}; correct it or leave it out"
+            f"{min(report.facts)}; correct it or leave it out"
         )
     return patients_of(report.facts, pattern, report.table.patients)
 
@@ -280,17 +280,19 @@ def read_unchanged_case(raw_dir: Path, facts: CaseFacts) -> Case:
     Raises:
         CaseError: The files are gone, unreadable or changed.
     """
-    found = [files for files in scan_raw_folder(raw_dir).cases if files.case_id == facts.case_id]
-    if not found or case_signature(found[0], raw_dir) != facts.signature:
+    found = find_case(raw_dir, facts.case_id, lambda files: case_signature(files, raw_dir) == facts.signature)
+    if found is None:
         raise CaseError(
             f"{facts.case_id}: its files in {raw_dir} changed or went away since the cohort was made; "
             "materialize cohort again"
         )
-    return read_case(found[0])
+    return read_case(found)
 
 
 def _refusal(report: FolderReport, lines: Sequence[str]) -> str:
     problems = "\n".join(f"  {line}" for line in lines)
-    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if report.refused else ""
+    # what is wrong with the folder as a whole is not mended by leaving out the cases that show it
+    of_cases_only = all(problem.case_id for problem in report.problems if problem.severity == "error")
+    way_on = ", or set cohort.go_on_without_refused to leave the refused cases out" if of_cases_only else ""
     head = f"{report.raw_dir} cannot be used: {len(report.refused)} cases are refused. Nothing was trained."
     return f"{head}\n{problems}\nMend the folder{way_on}."

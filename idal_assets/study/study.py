@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idal_assets.analysis.removal_sets import RemovalSet, removal_sets
-from idal_assets.profile import Profile, load_profile, with_changes
+from idal_assets.profile import Profile, ProfileError, load_profile, with_changes
 from idal_assets.store.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
 from idal_assets.store.layout import DataFolder
 
@@ -89,7 +89,13 @@ class Study:
         return self.profile.model_dump(mode="json")
 
     def remember(self) -> None:
-        """Notes profile and raw folder in the data folder, for the UI and for the next command."""
+        """Notes profile and raw folder in the data folder, for the UI and for the next command.
+
+        Raises:
+            ProfileError: The data folder is the raw folder, so that results would be read as cases.
+        """
+        if self.raw == self.folder.root:
+            raise ProfileError(f"{self.raw} holds the raw cases; give another folder for results with --data-dir")
         write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
 
     def replaces(self) -> str | None:
