@@ -108,19 +108,29 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 
 @main.command()
 @click.argument("raw_dir", type=click.Path(path_type=Path))
+@profile_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
-def check(raw_dir: Path, as_json: bool) -> None:
-    """Reads a folder of raw cases and lists every problem, one line a case, then the warnings by kind."""
-    from idal_assets.imaging.inspection import inspect_folder
-    from idal_assets.progress import bar, silently, terminal_bars
+def check(raw_dir: Path, profile: str | None, as_json: bool) -> None:
+    """Reads a folder of raw cases and lists every problem, one line a case, then the warnings by kind.
 
+    Of the profile only cohort.patient_pattern matters, which says of what patient each case is.
+    """
+    from idal_assets.imaging.inspection import inspect_folder
+    from idal_assets.profile import load_profile
+    from idal_assets.progress import bar, silently, terminal_bars
+    from idal_assets.study.cohort import patients_of_folder
+    from idal_assets.study.patients import in_words
+
+    pattern = load_profile(profile).cohort.patient_pattern if profile else None
     with terminal_bars() as bars:
         report = inspect_folder(raw_dir, track=silently if as_json else bar(bars))
+    patients = patients_of_folder(report, pattern)
     if as_json:
-        click.echo(json.dumps(report.as_json(), indent=1))
+        click.echo(json.dumps({**report.as_json(), "patients": patients}, indent=1))
     else:
-        for line in (*report.lines(), *report.summary()):
+        in_all = [f"{in_words(patients)}."] if patients else []
+        for line in (*report.lines(), *in_all, *report.summary()):
             click.echo(line)
     sys.exit(1 if report.has_errors else 0)
 

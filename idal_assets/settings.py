@@ -4,6 +4,7 @@ A section holds the settings of one step; the graph names the sections that dete
 belongs in the section of the first step that it changes. How a profile is put together and read is in `profile`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
@@ -143,6 +144,8 @@ class CohortSettings(Section):
         test_cases: Test cases by name.
         pretraining_cases: Pretraining cases by name.
         validation_cases: Validation cases by name.
+        patient_pattern: Regular expression that is looked for in the name of each case and whose one group is the
+            patient, such as `^([^_]+)_`. All cases of a patient get the same role.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -160,8 +163,20 @@ class CohortSettings(Section):
     test_cases: tuple[str, ...] = ()
     pretraining_cases: tuple[str, ...] = ()
     validation_cases: tuple[str, ...] = ()
+    patient_pattern: str | None = None
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
+
+    @field_validator("patient_pattern")
+    @classmethod
+    def _with_one_group(cls, pattern: str | None) -> str | None:
+        try:
+            groups = re.compile(pattern).groups if pattern is not None else 1
+        except re.error as error:
+            raise ValueError(f"{pattern!r} is no regular expression ({error})") from error
+        if groups != 1:
+            raise ValueError(f"{pattern!r} has {groups} groups; put the patient, and nothing else, in (...)")
+        return pattern
 
     @property
     def pretrains(self) -> bool:

@@ -21,7 +21,6 @@ from idal_assets.study.cohort import (
     choose_cohort,
     label_millilitres,
     read_cohort,
-    read_scanners,
     read_unchanged_case,
     save_cohort,
 )
@@ -439,20 +438,3 @@ def test_a_given_raw_folder_is_left_alone(tmp_path):
     ensure_raw_folder(study, silently)
     assert not study.raw.exists()
     assert not study.folder.phantom.exists()
-
-
-# --- scanners ---
-
-
-def test_scanners_are_read_where_they_are_known(tmp_path):
-    assert read_scanners(tmp_path) == {}
-    text = "scanner,case_id,site\nA,case_1,Brno\n,case_2,Brno\n3 T B,case_3,\n"
-    # spreadsheets put a mark before the first name
-    (tmp_path / "cases.csv").write_text(text, encoding="utf-8-sig")
-    assert read_scanners(tmp_path) == {"case_1": "A", "case_3": "3 T B"}
-
-
-def test_a_table_of_cases_without_scanners_is_an_error(tmp_path):
-    (tmp_path / "cases.csv").write_text("case_id,age\ncase_1,61\n")
-    with pytest.raises(CohortError, match="needs the columns case_id and scanner"):
-        read_scanners(tmp_path)

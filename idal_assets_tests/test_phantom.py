@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.case_table import read_case_table
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.imaging.phantom import plan_cases, write_phantom
 from idal_assets.imaging.phantom_brain import NO_ENHANCING, RING_ENHANCING, SCANNERS
@@ -20,7 +21,6 @@ from idal_assets.imaging.phantom_faults import BRAIN_FAULTS, ORGAN_FAULTS
 from idal_assets.imaging.phantom_organ import SHORT_POSTERIOR, WHOLE
 from idal_assets.profile import load_profile
 from idal_assets.settings import PhantomSettings
-from idal_assets.study.cohort import read_scanners
 
 pytestmark = pytest.mark.unit
 
@@ -120,7 +120,7 @@ class TestFiles:
     def test_the_table_of_cases_tells_the_scanners_and_nothing_of_the_faults(self, phantom: Path):
         expected = {case: truth["scanner"] for case, truth in read_truth(phantom).items()}
         assert len(set(expected.values())) > 1
-        assert read_scanners(phantom) == expected
+        assert read_case_table(phantom, expected).scanners == expected
         assert (phantom / "cases.csv").read_text().splitlines()[0] == "case_id,scanner"
 
     def test_progress_sees_every_case(self, tmp_path: Path):

@@ -20,8 +20,10 @@ from pydantic import BaseModel, ConfigDict
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brats_labels import doubt
 from idal_assets.imaging.case import CaseError
+from idal_assets.imaging.case_table import CaseTable, read_case_table
 from idal_assets.imaging.comparison import compare
 from idal_assets.imaging.content import enhancement, image_problems, label_problems
+from idal_assets.imaging.fingerprint import Twins, find_twins, fingerprint
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import CaseProblems, Problem, by_kind
@@ -57,6 +59,7 @@ class CaseFacts(BaseModel):
             as it stays the same, the other facts hold.
         content_hash: SHA-256 of voxels, shape and affine as read, the same in every layout and compression.
         image_hash: SHA-256 of voxels and shape of the image alone.
+        fingerprint: What an image that is nearly the same has alike, see `fingerprint`; one text a channel.
         shape: Voxels along X, Y and Z.
         spacing: Voxel size in mm along X, Y and Z.
         affine: Voxel to world transform in mm, 4 rows of 4.
@@ -76,6 +79,7 @@ class CaseFacts(BaseModel):
     signature: str
     content_hash: str
     image_hash: str
+    fingerprint: tuple[str, ...]
     shape: tuple[int, int, int]
     spacing: tuple[float, float, float]
     affine: tuple[tuple[float, float, float, float], ...]
@@ -96,6 +100,8 @@ class FolderReport:
         anatomy: Its channels and labels, as the folder describes them.
         facts: Case id -> facts of each case that can be used, sorted by case id.
         problems: Everything that was found, errors and warnings.
+        table: What the folder's `cases.csv` says.
+        twins: Cases that can be used whose images are nearly alike, in pairs.
     """
 
     raw_dir: Path
@@ -103,6 +109,8 @@ class FolderReport:
     anatomy: Anatomy
     facts: Mapping[str, CaseFacts]
     problems: tuple[Problem, ...]
+    table: CaseTable
+    twins: tuple[Twins, ...]
 
     @property
     def refused(self) -> dict[str, list[Problem]]:
@@ -287,7 +295,11 @@ def inspect_folder(
     among = [*_same_image_problems(facts, raw_dir), *compare(facts, raw_dir)]
     refused = {problem.case_id for problem in among if problem.severity == "error"}
     usable = {case_id: fact for case_id, fact in facts.items() if case_id not in refused}
-    return FolderReport(raw_dir, folder.layout, folder.anatomy, usable, (*problems, *among))
+    twins = find_twins({case_id: fact.fingerprint for case_id, fact in usable.items()})
+    all_cases = {*facts, *(problem.case_id for problem in problems if problem.case_id)}
+    table = read_case_table(raw_dir, all_cases) if labelled else CaseTable()
+    problems += [*among, *_twin_warnings(twins, folder.anatomy), *table.problems]
+    return FolderReport(raw_dir, folder.layout, folder.anatomy, usable, tuple(problems), table, tuple(twins))
 
 
 def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:
@@ -379,6 +391,7 @@ def _facts(
         signature=signature,
         content_hash=_hash(*voxels, affine.astype("<f8", copy=False), prefix=image_hash),
         image_hash=image_hash,
+        fingerprint=fingerprint(image.data, image.affine),
         shape=(x, y, z),
         spacing=image.spacing,
         affine=tuple(map(tuple, image.affine.tolist())),
@@ -411,3 +424,14 @@ def _same_image_problems(facts: Mapping[str, CaseFacts], raw_dir: Path) -> list[
             what = f"image is identical to that of {others}"
             problems.append(Problem(case_id, raw_dir / facts[case_id].files[0], what, "keep one of them"))
     return problems
+
+
+def _twin_warnings(twins: Iterable[Twins], anatomy: Anatomy) -> list[Problem]:
+    """Report cases with nearly the same image; whether that does harm depends on their roles."""
+    remedy = "keep one of them, or see that both have the same patient (column patient of cases.csv)"
+    warnings = []
+    for pair in twins:
+        for case_id, other in (pair.cases, pair.cases[::-1]):
+            what = f"image is nearly that of {other}: {pair.alike(anatomy.channels)}"
+            warnings.append(Problem(case_id, None, what, remedy, "warning", "nearly the same image"))
+    return warnings

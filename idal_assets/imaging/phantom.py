@@ -18,10 +18,11 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from idal_assets.imaging.case_table import CASE_TABLE
 from idal_assets.imaging.phantom_brain import BRAIN_PHANTOM
 from idal_assets.imaging.phantom_organ import organ_phantom
 from idal_assets.imaging.phantom_parts import Image, Label, PhantomKind
-from idal_assets.imaging.truth import CASE_TABLE, TRUTH_FILE, CaseTruth
+from idal_assets.imaging.truth import TRUTH_FILE, CaseTruth
 from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 

@@ -1,4 +1,4 @@
-"""What a raw folder says of its cases beside images and labels: a table of scanners, a phantom's truth."""
+"""What is true of the cases of a raw folder by construction: a phantom's planted faults and subtypes."""
 
 import json
 from dataclasses import dataclass
@@ -7,9 +7,6 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from idal_assets.imaging.case import CaseError
-
-CASE_TABLE = "cases.csv"
-"""What is known of the cases beside their images; optional, in the raw folder."""
 
 TRUTH_FILE = "truth.json"
 """In the raw folder; only a phantom has one."""

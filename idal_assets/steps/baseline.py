@@ -47,7 +47,8 @@ def train_candidate(task: Task) -> None:
     source = "raw_case" if plans.is_3d else "case_slices"
     names = task.keys(source)
     seed = task.setting("seed")
-    held_out = draw_held_out(names, task.setting("candidates.held_out_share"), seed)
+    share, patients = task.setting("candidates.held_out_share"), task.cohort.sessions_learned_from
+    held_out = draw_held_out(names, share, seed, patients)
     learned_from = [case for case in names if case not in held_out]
     training, seed = _training(task), derived_seed(seed, "baseline_candidate")
     if plans.is_3d:

@@ -32,6 +32,7 @@ from idal_assets.study.cohort import (
     save_cohort,
 )
 from idal_assets.study.making import Outcome, Task
+from idal_assets.study.patients import in_words
 from idal_assets.study.study import NotMadeError, Study
 
 # --- raw folder ---
@@ -113,6 +114,7 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
         "channels": ", ".join(anatomy.channels),
         "labels": ", ".join(anatomy.labels.values()),
         "regions": ", ".join(anatomy.regions),
+        "patients": in_words(found.patients),
         "donors": len(found.donors),
         "test_cases": len(found.tests),
         "validation_cases": len(found.validation),
@@ -125,13 +127,14 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
 
 
 def cohort_table(cohort: Cohort) -> pd.DataFrame:
-    """The cases for a person to read: role, shape, spacing, label volumes in ml, warnings."""
+    """The cases for a person to read: role, patient, shape, spacing, label volumes in ml, warnings."""
     warnings = defaultdict(list)
     for warning in cohort.warnings:
         warnings[warning.case_id].append(warning.what)
     rows = [
         {
             "case_id": case.case_id,
+            "patient": cohort.patients[case.case_id],
             "role": case.role,
             "shape": " × ".join(map(str, case.facts.shape)),
             "spacing (mm)": " × ".join(f"{size:g}" for size in case.facts.spacing),
@@ -151,7 +154,10 @@ def _volumes(facts: CaseFacts, anatomy: Anatomy) -> dict[str, float]:
 
 def cohort_rows(cohort: Cohort) -> pd.DataFrame:
     """The rows of the table `cohort`; refused cases and cases without a role are rows with a reason."""
-    rows = [_facts_row(case.case_id, case.role, case.facts, "") for case in cohort.cases]
+    rows = [
+        {**_facts_row(case.case_id, case.role, case.facts, ""), "patient": cohort.patients[case.case_id]}
+        for case in cohort.cases
+    ]
     rows += [
         _facts_row(case, "left over", cohort.known[case], "not needed by the profile") for case in cohort.left_over
     ]
@@ -250,4 +256,4 @@ def cohort_section(cohort: Cohort) -> ReportSection:
     if cohort.left_over:
         rows = [[case] for case in cohort.left_over]
         tables.append(ReportTable("Cases that the profile did not need", ["case"], rows))
-    return ReportSection("Cohort", "cohort", "", tables, [])
+    return ReportSection("Cohort", "cohort", f"{in_words(cohort.patients)}.", tables, [])

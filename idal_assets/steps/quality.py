@@ -57,7 +57,8 @@ def score_labels(task: Task) -> None:
     scores = pd.DataFrame(columns=list(SCORE_COLUMNS))
     names = task.keys("fold_model")
     if names:
-        drawn = draw_folds(task.cohort.donors, task.setting("out_of_fold.folds"), task.setting("seed"))
+        cohort, count, seed = task.cohort, task.setting("out_of_fold.folds"), task.setting("seed")
+        drawn = draw_folds(cohort.donors, count, seed, cohort.sessions_learned_from)
         labels, scores = _judged(task, dict(zip(names, drawn, strict=True)))
         figure = label_quality_figure(labels, scores, task.cohort.anatomy.composites)
         (task.folder / "label_quality.png").write_bytes(png_bytes(figure))

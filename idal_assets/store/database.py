@@ -50,7 +50,8 @@ _EVIDENCE = {"plan_version": "VARCHAR", "evidence_version": "VARCHAR"}
 
 TABLES: Mapping[str, TableSchema] = {
     "cohort": TableSchema(
-        {"case_id": "VARCHAR", "role": "VARCHAR", "content_hash": "VARCHAR", "layout": "VARCHAR"}
+        {"case_id": "VARCHAR", "patient": "VARCHAR", "role": "VARCHAR"}
+        | {"content_hash": "VARCHAR", "layout": "VARCHAR"}
         | {f"shape_{axis}": "INTEGER" for axis in "xyz"}
         | {f"spacing_{axis}": "DOUBLE" for axis in "xyz"}
         | {"reason": "VARCHAR", "cohort_version": "VARCHAR"},

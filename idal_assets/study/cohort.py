@@ -1,6 +1,6 @@
 """The cohort: which cases take part, and in which role."""
 
-import csv
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -12,9 +12,10 @@ from idal_assets.imaging.case import Case, CaseError
 from idal_assets.imaging.inspection import CaseFacts, FolderReport, case_signature
 from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.readers import find_case, read_case
-from idal_assets.imaging.truth import CASE_TABLE, CaseTruth, read_truth
+from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
+from idal_assets.study.patients import patients_of, sessions
 from idal_assets.study.roles import CohortError, RoleName, choose_roles, ensure_enough_donors
 from idal_assets.study.study import NotMadeError
 
@@ -51,6 +52,7 @@ class Cohort(BaseModel):
         refused: Refused cases with their reasons.
         warnings: What is odd about the folder and its cases without being an error.
         known: Facts of every verified case, so that a later look reads only what changed.
+        patients: Patient by case, for all cases that take part; a case of its own patient by its own name.
         scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
         truth: What was planted in each case, as far as the raw folder's `truth.json` says.
     """
@@ -64,6 +66,7 @@ class Cohort(BaseModel):
     left_over: tuple[str, ...]
     refused: Mapping[str, tuple[str, ...]]
     known: Mapping[str, CaseFacts]
+    patients: Mapping[str, str]
     warnings: tuple[Problem, ...] = ()
     scanners: Mapping[str, str] = {}
     truth: Mapping[str, CaseTruth] = {}
@@ -107,6 +110,16 @@ class Cohort(BaseModel):
         return self.donors + self.validation
 
     @property
+    def sessions_learned_from(self) -> dict[str, str]:
+        """Patient of each donor or pretraining case that shares it with another; empty where none does.
+
+        What is drawn among these cases depends on no more of `patients`, so that a test case can come or go
+        without a rerun.
+        """
+        learned_from = sessions([*self.donors, *self.pretraining], self.patients)
+        return {case: patient for patient, own in learned_from.items() if len(own) > 1 for case in own}
+
+    @property
     def planted(self) -> dict[str, list[str | None]]:
         """Fault and subtype of each donor of which they are known; which scanner it has is no part of it."""
         known = {case: self.truth[case] for case in self.donors if case in self.truth}
@@ -125,8 +138,13 @@ class Cohort(BaseModel):
 
     @property
     def version(self) -> str:
-        """Hash of the cases' roles and contents; where they lie and how they are compressed does not count."""
-        return content_hash({case.case_id: [case.role, case.facts.content_hash] for case in self.cases})
+        """Hash of roles, contents and patients; where the files lie and how they are compressed does not count."""
+        return content_hash({case.case_id: self._of_version(case) for case in self.cases})
+
+    def _of_version(self, case: CohortCase) -> list[str]:
+        patient = self.patients[case.case_id]
+        # a patient that says no more than the case leaves the version as it was before there were patients
+        return [case.role, case.facts.content_hash, *([] if patient == case.case_id else [patient])]
 
 
 def choose_cohort(
@@ -149,7 +167,8 @@ def choose_cohort(
         The cohort.
 
     Raises:
-        CohortError: Cases are refused and the profile does not go on without them, or too few are left.
+        CohortError: Cases are refused and the profile does not go on without them, too few are left, or one image
+            has two roles under two names.
         CaseError: The raw folder has a truth that cannot be read.
     """
     refused = {case: tuple(str(problem) for problem in found) for case, found in report.refused.items()}
@@ -159,8 +178,10 @@ def choose_cohort(
     if of_folder or (refused and not settings.go_on_without_refused):
         reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
         raise CohortError(_refusal(report, reasons), refused)
-    roles = choose_roles(sorted(report.facts), settings, report.raw_dir)
-    ensure_enough_donors(roles, settings, removal_sizes, folds, report.raw_dir)
+    patients = patients_of_folder(report, settings.patient_pattern)
+    roles = choose_roles(sorted(report.facts), settings, report.raw_dir, patients)
+    ensure_enough_donors(roles, patients, settings, removal_sizes, folds, report.raw_dir)
+    _ensure_twins_together(report, roles)
     return Cohort(
         raw=report.raw_dir,
         layout=report.layout.value,
@@ -171,10 +192,48 @@ def choose_cohort(
         left_over=tuple(case for case in sorted(report.facts) if case not in roles),
         refused=refused,
         known=report.facts,
+        patients={case: patients[case] for case in sorted(roles)},
         warnings=report.warnings,
-        scanners=read_scanners(report.raw_dir),
+        scanners=report.table.scanners,
         truth=read_truth(report.raw_dir),
     )
+
+
+def patients_of_folder(report: FolderReport, pattern: str | None) -> dict[str, str]:
+    """Says of which patient each case that can be used is, see `patients_of`.
+
+    Args:
+        report: The verified raw folder.
+        pattern: The profile's `cohort.patient_pattern`.
+
+    Raises:
+        CohortError: The pattern is found in the name of no case.
+    """
+    if pattern and report.facts and not any(re.search(pattern, case) for case in report.facts):
+        raise CohortError(
+            f"{report.raw_dir}: cohort.patient_pattern {pattern!r} is found in the name of no case, such as "
+            f"{min(report.facts)}; correct it or leave it out"
+        )
+    return patients_of(report.facts, pattern, report.table.patients)
+
+
+def _ensure_twins_together(report: FolderReport, roles: Mapping[str, RoleName]) -> None:
+    """Refuses nearly the same image in two roles: a network would be judged on what it or its rivals learned from.
+
+    Raises:
+        CohortError: There is such a pair; all are listed.
+    """
+    apart = [pair for pair in report.twins if len({roles.get(case) for case in pair.cases} - {None}) > 1]
+    if apart:
+        lines = "".join(
+            f"\n  {one} ({roles[one]}) and {other} ({roles[other]}): {pair.alike(report.anatomy.channels)}"
+            for pair in apart
+            for one, other in [pair.cases]
+        )
+        raise CohortError(
+            f"{report.raw_dir}: cases with nearly the same image have different roles. Nothing was trained."
+            f"{lines}\nTake one of each pair away, or give both the same patient (column patient of cases.csv)."
+        )
 
 
 def label_millilitres(facts: CaseFacts) -> dict[int, float]:
@@ -186,28 +245,6 @@ def label_millilitres(facts: CaseFacts) -> dict[int, float]:
 def voxel_millilitres(facts: CaseFacts) -> float:
     """Volume of one voxel in ml."""
     return facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
-
-
-def read_scanners(raw_dir: Path) -> dict[str, str]:
-    """Reads which scanner each case comes from, where somebody wrote it down.
-
-    Args:
-        raw_dir: The raw folder; its `cases.csv` has the columns `case_id` and `scanner`, and whatever else.
-
-    Returns:
-        Scanner by case id; empty where there is no such file.
-
-    Raises:
-        CohortError: The file has no such columns.
-    """
-    file = raw_dir / CASE_TABLE
-    if not file.is_file():
-        return {}
-    with file.open(newline="", encoding="utf-8-sig") as lines:
-        rows = csv.DictReader(lines)
-        if not {"case_id", "scanner"} <= set(rows.fieldnames or ()):
-            raise CohortError(f"{file} needs the columns case_id and scanner; add them or rename the file")
-        return {row["case_id"]: row["scanner"] for row in rows if row["scanner"]}
 
 
 def save_cohort(cohort: Cohort, folder: Path) -> None:

@@ -211,7 +211,7 @@ _NODES = (
         tables=("cohort", "case_label"),
         before=f"{STEPS}.cohort:begin",
         names_partitions=True,
-        code="5",
+        code="6",
     ),
     Node(
         "raw_case",
@@ -223,7 +223,7 @@ _NODES = (
         shows=f"{STEPS}.cohort:show_case",
         kinds=("nifti",),
         check=Check("verified_content", "The files still hold, voxel for voxel, what the cohort verified."),
-        code="3",
+        code="4",
     ),
     Node(
         "nnunet_plans",
@@ -260,7 +260,7 @@ _NODES = (
         "on these. Test cases never take part.",
         f"{STEPS}.baseline:train_candidate",
         {
-            "cohort": parts("anatomy"),
+            "cohort": parts("sessions_learned_from", "anatomy"),
             "nnunet_plans": own_configuration,
             "case_slices": of_baseline_cases_in_2d,
             "raw_case": of_baseline_cases_in_3d,
@@ -397,7 +397,11 @@ _NODES = (
         "How well the label of each donor agrees with the network of its fold: Dice out of fold, cleanlab's "
         "softmin. The cheap rivals of the matrix's score; without folds it says nothing.",
         f"{STEPS}.quality:score_labels",
-        {"cohort": parts("donors", "anatomy"), "fold_model": of_folds, "case_slices": of_donors},
+        {
+            "cohort": parts("donors", "sessions_learned_from", "anatomy"),
+            "fold_model": of_folds,
+            "case_slices": of_donors,
+        },
         settings=("out_of_fold.folds", "inference.tile_step", "seed", "compute.precision"),
         shows=f"{STEPS}.quality:show_quality",
         shown_with=SCORED,

@@ -3,14 +3,13 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
-from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
 import pandas as pd
 
-from idal_assets.seeds import in_drawing_order
 from idal_assets.settings import CohortSettings
+from idal_assets.study.patients import divide_whole, draw_whole, patients_of, sessions, waiting_line
 
 RoleName = Literal["donor", "test", "pretraining", "validation"]
 
@@ -76,47 +75,70 @@ ROLES: tuple[Role, ...] = (
 """All roles, in the order in which cases are listed and drawn for them."""
 
 
-def choose_roles(names: Sequence[str], settings: CohortSettings, raw_dir: Path) -> dict[str, RoleName]:
+def choose_roles(
+    names: Sequence[str], settings: CohortSettings, raw_dir: Path, patients: Mapping[str, str] | None = None
+) -> dict[str, RoleName]:
     """Gives each case a role, by the lists and then by the draw.
 
-    The draw orders the cases by a hash of seed and name, so that a case that comes or goes moves few others.
+    The draw orders the patients by a hash of seed and name, so that a case that comes or goes moves few others.
+    All cases of a patient get one role; counts are of cases and are reached as nearly as whole patients allow (see
+    `draw_whole`). Of a patient that a list names, cases that no list names take no part.
 
     Args:
         names: Verified cases.
         settings: Lists, counts and seed.
         raw_dir: The raw folder, for the messages.
+        patients: Patient by case; a case that it does not name is a patient by itself.
 
     Returns:
         The role of every case that takes part.
 
     Raises:
-        CohortError: A listed case does not exist or there are too few cases.
+        CohortError: A listed case does not exist, a patient is in several lists, or there are too few cases.
     """
+    patients = patients or {}
     roles: dict[str, RoleName] = {}
     for role in ROLES:
         for case in _listed(names, role, settings, raw_dir):
             if roles.setdefault(case, role.name) != role.name:
                 raise CohortError(f"{case} is listed as {roles[case]} and as {role.name}; leave it in one list")
-    drawn = [case for case in in_drawing_order(names, settings.seed) if case not in roles]
+    _ensure_whole(roles, patients)
+    listed = {patients.get(case, case) for case in roles}
+    waiting = waiting_line(
+        (case for case in names if patients.get(case, case) not in listed), patients, settings.seed
+    )
     for role in ROLES:
         if getattr(settings, role.listed):
             continue
+        left = sum(map(len, waiting))
         count = role.wanted(settings, len(names))
-        taken, drawn = (drawn, []) if count is None else (drawn[:count], drawn[count:])
-        if count is not None and len(taken) < count:
+        if count is not None and left < count:
             raise CohortError(
-                f"{raw_dir}: {count} {role.name} cases are asked for and only {len(taken)} of {len(names)} are "
+                f"{raw_dir}: {count} {role.name} cases are asked for and only {left} of {len(names)} are "
                 f"left; add cases or lower cohort.{role.count} in the profile"
             )
-        roles.update(dict.fromkeys(taken, role.name))
+        drawn = draw_whole(waiting, left if count is None else count)
+        roles.update({case: role.name for own in drawn for case in own})
+        waiting = [own for own in waiting if own[0] not in roles]
     return roles
+
+
+def _ensure_whole(roles: Mapping[str, RoleName], patients: Mapping[str, str]) -> None:
+    """Refuses lists that give cases of one patient different roles."""
+    for patient, own in sessions(roles, patients).items():
+        if len({roles[case] for case in own}) > 1:
+            given = ", ".join(f"{case} as {roles[case]}" for case in own)
+            raise CohortError(
+                f"the cases of patient {patient} are listed in different roles ({given}); list all in one"
+            )
 
 
 def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -> list[str]:
     """Chooses cases that suffice for the profile and get the same roles as they would among all.
 
     The draw orders the cases by themselves, so those without a role can be missing from it. All are needed where
-    the number of cases decides (a share of them) or where others may stand in for refused ones.
+    the number of cases decides (a share of them, or patients of several), or where others may stand in for refused
+    ones.
 
     Args:
         names: All cases that there are.
@@ -127,39 +149,44 @@ def needed_cases(names: Sequence[str], settings: CohortSettings, source: Path) -
         The needed cases, sorted.
 
     Raises:
-        CohortError: A listed case does not exist or there are too few cases.
+        CohortError: A listed case does not exist, a patient is in several lists, or there are too few cases.
     """
-    roles = choose_roles(names, settings, source)
-    by_share = any(role.by_share(settings) for role in ROLES)
-    return sorted(names) if by_share or settings.go_on_without_refused else sorted(roles)
+    patients = patients_of(names, settings.patient_pattern)
+    roles = choose_roles(names, settings, source, patients)
+    by_number = any(role.by_share(settings) for role in ROLES) or len({*patients.values()}) < len(patients)
+    return sorted(names) if by_number or settings.go_on_without_refused else sorted(roles)
 
 
-def draw_folds(donors: Sequence[str], count: int, seed: int) -> list[list[str]]:
-    """Divides the donors into folds.
+def draw_folds(
+    donors: Sequence[str], count: int, seed: int, patients: Mapping[str, str] | None = None
+) -> list[list[str]]:
+    """Divides the donors into folds, all cases of a patient into one.
 
     The folds are consecutive parts of the drawing order. A donor that comes or goes shifts their ends, so it moves
-    at most one other donor across each.
+    at most one other patient across each.
 
     Args:
         donors: The donors.
         count: How many folds.
         seed: Seed of the draw.
+        patients: Patient by case; a case that it does not name is a patient by itself.
 
     Returns:
-        Donors of each fold, sorted; sizes differ by at most one.
+        Donors of each fold, sorted; sizes differ by at most one where each is a patient of its own.
     """
-    order = in_drawing_order(donors, seed)
-    ends = [number * len(order) // count for number in range(count + 1)] if count else []
-    return [sorted(order[start:end]) for start, end in pairwise(ends)]
+    return divide_whole(waiting_line(donors, patients or {}, seed), count)
 
 
-def draw_held_out(cases: Sequence[str], share: float, seed: int) -> list[str]:
-    """Draws cases that candidates for the baseline are judged on instead of trained on.
+def draw_held_out(
+    cases: Sequence[str], share: float, seed: int, patients: Mapping[str, str] | None = None
+) -> list[str]:
+    """Draws cases that candidates for the baseline are judged on instead of trained on, whole patients only.
 
     Args:
         cases: The cases that train the baseline.
-        share: Share of them, rounded, at least one.
+        share: Share of them, rounded, at least one, as nearly as whole patients allow.
         seed: Seed of the draw.
+        patients: Patient by case; a case that it does not name is a patient by itself.
 
     Returns:
         The drawn cases, sorted.
@@ -167,17 +194,19 @@ def draw_held_out(cases: Sequence[str], share: float, seed: int) -> list[str]:
     Raises:
         CohortError: There would be none left to train on.
     """
-    count = max(1, round(share * len(cases)))
-    if count >= len(cases):
+    waiting = waiting_line(cases, patients or {}, seed)
+    drawn = sorted(case for own in draw_whole(waiting, max(1, round(share * len(cases)))) for case in own)
+    if len(drawn) == len(cases):
         raise CohortError(
             f"The baseline has {len(cases)} training cases, and candidates.held_out_share {share:g} would "
             "leave none to train its candidates on; lower the share or give the cohort more cases"
         )
-    return sorted(in_drawing_order(cases, seed)[:count])
+    return drawn
 
 
 def ensure_enough_donors(
     roles: Mapping[str, RoleName],
+    patients: Mapping[str, str],
     settings: CohortSettings,
     removal_sizes: Sequence[int],
     folds: int,
@@ -188,17 +217,18 @@ def ensure_enough_donors(
     Raises:
         CohortError: There are too few.
     """
-    donors = sum(role == "donor" for role in roles.values())
+    donors = [case for case, role in roles.items() if role == "donor"]
     needed = max(settings.minimum_donors, max(removal_sizes) + 2)
-    if donors < needed:
+    if len(donors) < needed:
         raise CohortError(
-            f"{raw_dir}: {donors} donors are too few for this profile, which needs {needed} "
+            f"{raw_dir}: {len(donors)} donors are too few for this profile, which needs {needed} "
             f"(it removes up to {max(removal_sizes)}); add cases or choose smaller removal.sizes"
         )
-    if donors < folds:
+    donor_patients = len({patients[case] for case in donors})
+    if donor_patients < folds:
         raise CohortError(
-            f"{raw_dir}: {donors} donors cannot be divided into {folds} folds; add cases or choose a smaller "
-            "out_of_fold.folds (0 leaves the folds out)"
+            f"{raw_dir}: {len(donors)} donors of {donor_patients} patients cannot be divided into {folds} folds; "
+            "add cases or choose a smaller out_of_fold.folds (0 leaves the folds out)"
         )
 
 

@@ -189,7 +189,9 @@ class Study:
         from idal_assets.study.roles import draw_folds
 
         names = self.profile.out_of_fold.names
-        return dict(zip(names, draw_folds(self.cohort.donors, len(names), self.profile.seed), strict=True))
+        cohort = self.cohort
+        drawn = draw_folds(cohort.donors, len(names), self.profile.seed, cohort.sessions_learned_from)
+        return dict(zip(names, drawn, strict=True))
 
 
 class StillStudy(Study):
