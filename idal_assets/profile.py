@@ -84,6 +84,16 @@ class Profile(Section):
         return filled
 
     @model_validator(mode="after")
+    def _validation_cases_decide(self) -> "Profile":
+        given = self.cohort.validation_cases or self.cohort.validation != 0
+        if self.similarity.mode == "thesis" and given:
+            raise ValueError(
+                "similarity.mode thesis decides without validation cases, which every model would segment for "
+                "nothing; set cohort.validation to 0 or take the mode robust"
+            )
+        return self
+
+    @model_validator(mode="after")
     def _start_has_seen_no_donor(self) -> "Profile":
         if self.reduced.start == "pretraining" and not self.cohort.pretrains:
             raise ValueError(

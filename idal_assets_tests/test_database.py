@@ -147,8 +147,8 @@ def test_a_plan_alone_tells_which_cases_it_removed(place):
 
 def test_without_controls_the_earlier_ones_are_history(place):
     file, lock = place
-    rows = pd.DataFrame({"removal_set": ["worst_1"], "control": "random_1_r01", "kind": "random"})
-    rows = rows.assign(difference_of_medians=0.25, plan_version="p1", evidence_version="e1")
+    rows = pd.DataFrame({"control": ["random_1_r01"], "removed": 1, "mean_difference": 0.25})
+    rows = rows.assign(plan_version="p1", evidence_version="e1")
     record(file, "control", rows, lock)
     record(file, "control", rows[:0], lock)
     assert read_table(file, "control").empty

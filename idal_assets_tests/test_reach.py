@@ -21,7 +21,7 @@ def design(sizes=(5, 7), random=20, seeds=2, random_seeds=2, test_cases=40):
 
 def test_the_smallest_p_is_said_with_its_correction():
     said = reach(design(random=20), SETTINGS)
-    assert said[0] == "2 chosen sets, 40 different random removals, 2 trainings of a set, 40 test cases."
+    assert said[0] == "2 chosen sets, 40 different random removals, 2 trainings of a set, 40 test patients."
     # 40 random removals about as large as either, two sets
     assert said[1] == "The smallest corrected p against random removals is 0.049."
     assert "an effect is claimed in so many experiments: +0.01 in " in said[2]

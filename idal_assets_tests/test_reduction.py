@@ -243,6 +243,17 @@ def test_seeds_are_averaged_and_an_undefined_case_stays_undefined():
     assert table["t2"].isna().all()
 
 
+def test_sessions_of_one_patient_count_once():
+    rows = evaluation(all=[0.5, 0.7, 0.9], worst_1=[0.4, np.nan, 0.9])
+    table = replicate_scalars(rows, sets_of((1,)), {"t1": "p", "t2": "p", "t3": "q"})
+    assert table[["removal_set", "case_id", "dice"]].to_numpy().tolist() == [
+        ["all", "p", pytest.approx(0.6)],
+        ["all", "q", 0.9],
+        ["worst_1", "p", 0.4],
+        ["worst_1", "q", 0.9],
+    ]
+
+
 def test_scalars_keep_the_order_of_the_sets():
     table = scalars_of(all=[0.5, 0.6], worst_2=[0.1, 0.2], worst_1=[0.3, 0.4])
     assert list(table.index) == ["all", "worst_2", "worst_1"]

@@ -52,8 +52,10 @@ def test_thesis_has_the_numbers_of_the_thesis():
     ]
     assert thesis.candidates.training("2d_dice_ce") == thesis.baseline
     assert thesis.candidates.best_becomes_baseline
-    assert thesis.reduced == thesis.out_of_fold.training == thesis.baseline
-    assert thesis.removal.sizes == (5, 7, 9)
+    assert thesis.out_of_fold.training == thesis.confirmation.training == thesis.baseline
+    assert thesis.reduced.model_dump(exclude={"start"}) == thesis.baseline.model_dump()
+    assert thesis.reduced.start == "scratch"
+    assert (thesis.removal.sizes, thesis.removal.order) == ((5, 7, 9), "leaves")
     assert thesis.variants.count == 5
     assert thesis.similarity.distance == "rows"
     assert thesis.raw is None
@@ -65,11 +67,11 @@ def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_c
     assert modes == {name: "thesis" if name == "thesis" else "robust" for name in profile_names()}
     cohorts = {name: load_profile(name).cohort for name in profile_names()}
     validation = {name: cohort.validation for name, cohort in cohorts.items() if cohort.validation != 0}
-    assert validation == {"thesis": 50, "thesis_small": 30, "organ": None}
+    assert validation == {"thesis_small": 30, "organ": None}
     assert cohorts["organ"].validation_share == 0.1
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
-    assert Counter(found.values()) == {"donor": 20, "test": 8, "validation": 4}
+    assert Counter(found.values()) == {"donor": 20, "test": 32, "validation": 4, "pretraining": 8}
     assert all(("test" in name) == (role != "donor") for name, role in found.items())
 
 
@@ -98,9 +100,14 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
         ({"baseline": {"epochs": 2.5}}, "baseline.epochs: .*integer.*found 2.5"),
         ({"baseline": {}}, "baseline.epochs: Field required"),
         ({"removal": {"sizes": [5, "many"]}}, "removal.sizes.1: .*found 'many'"),
-        ({"removal": {"sizes": [7, 5]}}, r"removal: .*rise strictly, not \[7, 5\]"),
-        ({"removal": {"sizes": [5, 5]}}, "removal: .*rise strictly"),
-        ({"removal": {"sizes": [0, 5]}}, "removal: .*positive"),
+        ({"removal": {"sizes": [7, 5]}}, r"removal.sizes: .*rise strictly, not \[7, 5\]"),
+        ({"removal": {"sizes": [5, 5]}}, "removal.sizes: .*rise strictly"),
+        ({"removal": {"sizes": [0, 5]}}, "removal.sizes: .*positive"),
+        ({"removal": {"best": [3, 3]}}, "removal.best: .*rise strictly"),
+        ({"controls": {"halves": 3}}, "controls: .*come in pairs.*not 3"),
+        ({"controls": {"seeds": 2, "random_seeds": 3}}, "controls: .*must not exceed seeds"),
+        ({"reduced": {"epochs": 1, "start": "pretraining"}}, "no case pretrains"),
+        ({"similarity": {"mode": "thesis"}, "cohort": {"validation": 3}}, "decides without validation cases"),
         ({"out_of_fold": {"folds": 1}}, "out_of_fold.folds: .*take 2 or more, or 0.*found 1"),
         ({"out_of_fold": {"folds": -1}}, "out_of_fold.folds: .*greater than or equal to 0 .*found -1"),
         ({"out_of_fold": None}, "out_of_fold: .*found None"),
@@ -176,7 +183,8 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
     assert profile.raw.as_posix() == "/somewhere/cases"
     assert profile.baseline.learning_rate == 0.001
     assert profile.baseline.iterations == 21
-    assert profile.case_model == profile.reduced == profile.baseline
+    assert profile.case_model == profile.confirmation.training == profile.baseline
+    assert profile.reduced.iterations == 21
     assert profile.out_of_fold.training == profile.baseline
     assert profile.out_of_fold.names == ["fold_1", "fold_2", "fold_3", "fold_4", "fold_5"]
     assert profile.removal.sizes == (5, 7, 9)

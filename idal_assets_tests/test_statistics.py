@@ -606,7 +606,7 @@ def described(**changes):
     return sentence(pd.Series(row | changes))
 
 
-WHAT = "removing 7 cases (worst_7) changes the mean Dice of 40 test cases by "
+WHAT = "removing 7 cases (worst_7) changes the mean Dice of 40 test patients by "
 AROUND = WHAT + "+0.012 (95 % interval -0.003 to 0.027), "
 ABOVE = {"mean_difference": 0.031, "low": 0.0101, "high": 0.052}
 ABOVE_TEXT = WHAT + "+0.031 (95 % interval 0.010 to 0.052), "
@@ -655,7 +655,7 @@ RANDOM = "than removing as many at random (-0.004), "
         ),
         (
             {"low": NAN, "high": NAN},
-            "removing 7 cases (worst_7) cannot be judged, as fewer than two test cases have a defined Dice",
+            "removing 7 cases (worst_7) cannot be judged, as fewer than two test patients have a defined Dice",
         ),
     ],
 )
@@ -666,7 +666,7 @@ def test_a_sentence_says_what_the_numbers_hold(changes, expected):
 def test_a_sentence_tells_where_one_training_leaves_the_seed_out():
     text = described(**BELOW, replicates=1, removed=1, removal_set="worst_1", level=0.9)
     assert text == (
-        "removing 1 case (worst_1) changes the mean Dice of 40 test cases by -0.031 (90 % interval -0.052 to "
+        "removing 1 case (worst_1) changes the mean Dice of 40 test patients by -0.031 (90 % interval -0.052 to "
         "-0.010, without the spread of the seed), but with one training of a set this cannot be told from luck"
     )
 

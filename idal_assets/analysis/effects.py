@@ -53,7 +53,7 @@ class Effect:
         removal_set: Name of the set.
         removed: Donors that it removes.
         replicates: How often it was trained.
-        cases: Test cases with a defined Dice.
+        cases: Test patients with a defined Dice; several test cases of one count once.
         mean_dice: Mean Dice of this set, 0 to 1.
         mean_difference: Mean of the paired differences, new minus old: the estimand.
         low: Lower end of its interval, over test cases and seeds.
@@ -264,10 +264,10 @@ def sentence(row: pd.Series) -> str:
         return f"removing nothing ({name}) gives a mean Dice of {row['mean_dice']:.3f}"
     what = f"removing {removed} {'case' if removed == 1 else 'cases'} ({name})"
     if np.isnan(row["low"]):
-        return f"{what} cannot be judged, as fewer than two test cases have a defined Dice"
+        return f"{what} cannot be judged, as fewer than two test patients have a defined Dice"
     seed = ", without the spread of the seed" if row["replicates"] == 1 else ""
     return (
-        f"{what} changes the mean Dice of {row['cases']} test cases by {_rounded(row['mean_difference']):+.3f} "
+        f"{what} changes the mean Dice of {row['cases']} test patients by {_rounded(row['mean_difference']):+.3f} "
         f"({100 * row['level']:g} % interval {_rounded(row['low']):.3f} to {_rounded(row['high']):.3f}{seed}), "
         f"{_conclusion(row)}"
     )

@@ -104,7 +104,7 @@ def reach(design: Design, settings: EvidenceSettings) -> list[str]:
     smallest = min(smallest_random_p(len(pool)) * sets if pool else 1.0 for pool in pools)
     said = [
         f"{sets} chosen set{'s' * (sets != 1)}, {len(design.random)} different random removals, {design.seeds} "
-        f"training{'s' * (design.seeds != 1)} of a set, {design.test_cases} test cases."
+        f"training{'s' * (design.seeds != 1)} of a set, {design.test_cases} test patients."
     ]
     said += [
         f"No random removal is about as large as the set of {size}, so nothing can be claimed of it."

@@ -129,19 +129,23 @@ def _reason(one: RemovalSet) -> str:
     return reasons.get(one.kind, f"among the {one.base}")
 
 
-def replicate_scalars(evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet]) -> pd.DataFrame:
+def replicate_scalars(
+    evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet], patients: Mapping[str, str] | None = None
+) -> pd.DataFrame:
     """The scalar of every test case under every training.
 
     Args:
         evaluation: Rows with `removal_set`, `case_id`, `region` and `dice`.
         sets: The removal sets by name.
+        patients: Patient of each case: the mean over the test cases of a patient stands for them, under the
+            patient's name, since they are not independent of one another. None keeps the cases.
 
     Returns:
         Rows with `removal_set` (without the seed), `kind`, `replicate`, `case_id` and `dice`.
     """
     scalars = evaluation[evaluation["region"] == MEAN]
     trained = [sets[name] for name in scalars["removal_set"]]
-    return pd.DataFrame(
+    table = pd.DataFrame(
         {
             "removal_set": [one.base for one in trained],
             "kind": [one.kind for one in trained],
@@ -150,6 +154,11 @@ def replicate_scalars(evaluation: pd.DataFrame, sets: Mapping[str, RemovalSet]) 
             "dice": scalars["dice"].to_numpy(),
         }
     )
+    if patients is None:
+        return table
+    table["case_id"] = table["case_id"].map(patients)
+    place = ["removal_set", "kind", "replicate", "case_id"]
+    return table.groupby(place, sort=False, as_index=False)["dice"].mean()
 
 
 def false_volumes(

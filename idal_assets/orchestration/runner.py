@@ -120,7 +120,7 @@ class Runner:
     def _say_what_to_expect(self) -> None:
         cohort = self._study.cohort
         setting = partial(getattr, self._study.profile)
-        for line in forecast(setting, len(cohort.donors), len(cohort.tests)):
+        for line in forecast(setting, len(cohort.donors), cohort.test_patients):
             self._bars.console.print(line, highlight=False)
 
     def _run_chain(

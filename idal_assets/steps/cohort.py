@@ -119,7 +119,7 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
         "test_cases": len(found.tests),
         "validation_cases": len(found.validation),
         "pretraining_cases": len(found.pretraining),
-        "forecast": forecast(task.setting, len(found.donors), len(found.tests)),
+        "forecast": forecast(task.setting, len(found.donors), found.test_patients),
         "cases": cohort_table(found),
         "refused": refused_table(found.refused),
         "warnings": warning_table(found.warnings),

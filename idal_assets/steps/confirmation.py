@@ -56,7 +56,7 @@ def confirm(task: Task) -> Outcome:
 def _confirmed(task: Task, choice: Mapping[str, Any]) -> dict[str, Any]:
     evaluation = load_evaluations(task, "confirmed_evaluation")
     sets = confirmations(len(task.keys("confirmed_evaluation")) // 2)
-    scalars = replicate_scalars(evaluation, sets)
+    scalars = replicate_scalars(evaluation, sets, task.cohort.patients)
     difference = differences_by_set(scalars, FULL_SET)[CHOSEN_SET]
     level = task.setting("evidence.level")
     low, high = mean_interval(difference, seed_spread([difference]), level)
@@ -77,10 +77,11 @@ def sentence(found: Mapping[str, Any], level: float) -> str:
     """Says what the trainings from scratch say of the best set."""
     once = found["replicates"] == 1
     times = "once" if once else f"{found['replicates']} times"
+    without_seed = ", without the spread of the seed" if once else ""
     said = (
         f"trained from scratch {times}, removing {len(found['removed'])} ({found['removal_set']}) changes the "
-        f"mean Dice of the test cases by {found['mean_difference']:+.3f} ({100 * level:g} % interval "
-        f"{found['low']:+.3f} to {found['high']:+.3f}{', without the spread of the seed' if once else ''})"
+        f"mean Dice of {found['cases']} test patients by {found['mean_difference']:+.3f} ({100 * level:g} % "
+        f"interval {found['low']:+.3f} to {found['high']:+.3f}{without_seed})"
     )
     if not once and found["low"] > 0:
         return f"{said}: the gain is there from scratch too"

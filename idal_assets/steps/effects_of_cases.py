@@ -7,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.analysis.case_effects import case_effects
-from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.reduction import replicate_scalars
 from idal_assets.plots.evidence import case_effects as case_effects_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
@@ -30,9 +30,10 @@ def make_case_effects(task: Task) -> Outcome:
     # a pair shares its seed, and with it what the seed does to every network
     halves.sort(key=lambda name: (plan.sets[name].replicate, plan.sets[name].draw or 0))
     evaluation = load_evaluations(task)
-    means = evaluation[evaluation["region"] == MEAN].groupby("removal_set")["dice"].mean()
+    scalars = replicate_scalars(evaluation, plan.sets, task.cohort.patients)
+    means = scalars.groupby(["removal_set", "replicate"])["dice"].mean()
     table = case_effects(
-        {name: float(means[name]) for name in halves},
+        {name: float(means[plan.sets[name].base, plan.sets[name].replicate]) for name in halves},
         {name: plan.removed[name] for name in halves},
         task.cohort.donors,
         task.setting("evidence.level"),

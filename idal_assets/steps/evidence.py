@@ -79,6 +79,7 @@ def make_evidence(task: Task) -> Outcome:
     settings = task.setting("evidence")
     evaluation = load_evaluations(task)
     scalars = replicate_scalars(evaluation, plan.sets)
+    of_patients = replicate_scalars(evaluation, plan.sets, task.cohort.patients)
     by_set = {
         name: pd.DataFrame(values, columns=sorted(scalars["case_id"].unique()))
         for name, values in differences_by_set(scalars, FULL_SET).items()
@@ -93,7 +94,7 @@ def make_evidence(task: Task) -> Outcome:
         settings.fewest_cases,
     )
     found = Evidence(
-        _effects(task, scalars, plan),
+        _effects(task, of_patients, plan),
         _controls(plan, by_set),
         changes,
         false_volumes(

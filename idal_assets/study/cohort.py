@@ -85,6 +85,11 @@ class Cohort(BaseModel):
         return self._with_role("test")
 
     @property
+    def test_patients(self) -> int:
+        """How many patients the test cases are of."""
+        return len({self.patients[case] for case in self.tests})
+
+    @property
     def pretraining(self) -> list[str]:
         """Names of the pretraining cases."""
         return self._with_role("pretraining")

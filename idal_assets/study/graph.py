@@ -507,7 +507,7 @@ _NODES = (
         "cases and seeds, a test against random removal of as many, subgroups.",
         f"{STEPS}.evidence:make_evidence",
         {
-            "cohort": parts("donors", "tests", "scanners", "anatomy"),
+            "cohort": parts("donors", "tests", "patients", "scanners", "anatomy"),
             "raw_case": of_donors_and_tests,
             "removal_plan": whole,
             "case_ranking": whole,
@@ -527,7 +527,7 @@ _NODES = (
         "help, which harm, and of which nothing can be said.",
         f"{STEPS}.effects_of_cases:make_case_effects",
         {
-            "cohort": parts("donors", "anatomy"),
+            "cohort": parts("donors", "patients", "anatomy"),
             "removal_plan": whole,
             "case_ranking": whole,
             "reduced_evaluation": of_removal_sets,
@@ -574,7 +574,7 @@ _NODES = (
         "evidence",
         "Whether what the best of the chosen sets gained is gained from scratch too.",
         f"{STEPS}.confirmation:confirm",
-        {"cohort": parts("anatomy"), "evidence": whole, "confirmed_evaluation": of_confirmations},
+        {"cohort": parts("patients", "anatomy"), "evidence": whole, "confirmed_evaluation": of_confirmations},
         settings=(*SCORED, "evidence.level"),
         shows=f"{STEPS}.confirmation:show_confirmation",
         kinds=("scipy", "duckdb"),
