@@ -332,8 +332,11 @@ class SimilaritySettings(Section):
 
     Attributes:
         mode: `thesis` decides from all regions and from the donors alone. `robust` lets a cell count only the
-            regions that the truths of both its cases hold, and takes a cluster for the worst only if the
-            validation cases do not lose by its leaving.
+            regions that both its cases have, and takes a cluster for the worst only if its models are below the
+            others on the validation cases.
+        absent_share: A region that a label lacks is absent from the case, and not forgotten, where the other
+            donors' models find at most this share of the label's largest region (their median); 0 where they
+            find none.
         scalar: The scalar of a cell: `regions` is the mean over the dataset's regions (WT, TC and ET of a brain
             tumour), `labels` that over its single labels, and any other word one region by its name.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
@@ -346,6 +349,7 @@ class SimilaritySettings(Section):
     """
 
     mode: Literal["robust", "thesis"] = "robust"
+    absent_share: float = Field(0.05, ge=0, le=1)
     scalar: str = Field("regions", min_length=1)
     distance: Literal["rows", "symmetric"] = "rows"
     linkage: Literal["average", "single", "complete", "weighted"] = "average"

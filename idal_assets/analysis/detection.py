@@ -50,7 +50,7 @@ def matrix_scores(
     parts = []
     for mode in MODES:
         of_mode = settings.model_copy(update={"mode": mode})
-        matrix = deciding_matrix(cells, donors, receivers, mode, scalar_regions)
+        matrix = deciding_matrix(cells, donors, receivers, of_mode, scalar_regions)
         scores = rank_donors(matrix[list(donors)])
         found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode)
         by_case = scores.set_index("case_id")

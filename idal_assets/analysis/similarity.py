@@ -58,7 +58,7 @@ def deciding_matrix(
     cells: pd.DataFrame,
     donors: Sequence[str],
     receivers: Sequence[str],
-    mode: str,
+    settings: SimilaritySettings,
     scalar_regions: Collection[str],
 ) -> pd.DataFrame:
     """Arranges the scalars that decide: of all regions in the mode `thesis`, of shared regions in `robust`.
@@ -67,7 +67,7 @@ def deciding_matrix(
         cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`, without scalars.
         donors: Rows of the matrix, in order.
         receivers: Columns of the matrix, in order: the donors, then the validation cases.
-        mode: `thesis` or `robust`.
+        settings: The mode, and when a region is absent from a case.
         scalar_regions: Names of the regions that the scalar averages.
 
     Returns:
@@ -76,8 +76,8 @@ def deciding_matrix(
     Raises:
         IncompleteMatrixError: A cell has no row, or more than one.
     """
-    if mode == "robust":
-        cells = only_shared_regions(cells)
+    if settings.mode == "robust":
+        cells = only_shared_regions(cells, settings.absent_share)
     return dice_matrix(with_scalar(cells, ["donor", "receiver"], scalar_regions), donors, receivers)
 
 

@@ -62,7 +62,7 @@ def make_convergence(task: Task) -> Outcome:
     The rows of the table `convergence`: `share`, `correlation` (Spearman's, with the final ranking; 1 at the end
     by definition), `seconds` (trainings up to that share, and one matrix).
     """
-    cohort, mode = task.cohort, task.setting("similarity.mode")
+    cohort = task.cohort
     donors = cohort.donors
     regions = cohort.anatomy.scored(task.setting("similarity.scalar"))
     rows = pd.concat([pd.read_parquet(task.path("early_row", donor) / EARLY_FILE) for donor in donors])
@@ -72,7 +72,7 @@ def make_convergence(task: Task) -> Outcome:
     )
     found = []
     for share, cells in rows.groupby("share"):
-        matrix = deciding_matrix(cells, donors, cohort.deciding, mode, regions)
+        matrix = deciding_matrix(cells, donors, cohort.deciding, task.setting("similarity"), regions)
         ranks = rank_donors(matrix[donors]).set_index("case_id")["rank"]
         found.append((float(share), float(spearmanr(ranks[final.index], final).statistic)))
     table = pd.DataFrame([*found, (1.0, 1.0)], columns=["share", "correlation"])

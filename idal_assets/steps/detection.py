@@ -60,7 +60,7 @@ def _all_scores(task: Task) -> pd.DataFrame:
     """Every score that could find bad cases, one row a donor, indexed by case id; low is bad."""
     cohort = task.cohort
     cells = load_deciding_cells(task.path("dice_matrix"))
-    names = ("mode", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster")
+    names = ("mode", "absent_share", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster")
     settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in names})
     regions = cohort.anatomy.scored(settings.scalar)
     scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions)

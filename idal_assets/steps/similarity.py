@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.clusters import stability, worst_cluster
-from idal_assets.analysis.scores import MEAN
+from idal_assets.analysis.scores import MEAN, found_regions
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
@@ -20,12 +20,14 @@ from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_befo
 from idal_assets.study.making import Outcome, Task
 
 if TYPE_CHECKING:
+    from idal_assets.anatomy import Anatomy
     from idal_assets.study.cohort import Cohort
 
 MATRIX_FILE = "matrix.parquet"
 DECIDING_FILE = "deciding_cells.parquet"
 RANKING_FILE = "case_score.parquet"
 DECISION_FILE = "decision.json"
+FOUND_FILE = "found_regions.parquet"
 LINKAGE_NAMES = {
     "average": "average linkage (UPGMA)",
     "single": "single linkage",
@@ -143,7 +145,7 @@ def _deciding_matrix(task: Task) -> pd.DataFrame:
         load_deciding_cells(task.path("dice_matrix")),
         cohort.donors,
         cohort.deciding,
-        task.setting("similarity.mode"),
+        task.setting("similarity"),
         cohort.anatomy.scored(task.setting("similarity.scalar")),
     )
 
@@ -181,8 +183,9 @@ def show_dendrogram(task: Task) -> Mapping[str, Any]:
 def make_ranking(task: Task) -> Outcome:
     """Ranks the donors and cuts the dendrogram; writes `case_score.parquet`, `decision.json` and the picture.
 
-    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster.
-    The rows of the table `case_score`.
+    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster;
+    `contradiction` says which labels the other models miss. `found_regions.parquet` has the volumes behind it, of
+    validation cases too. The rows of the table `case_score`.
     """
     # read before the files, so that a matrix that changes meanwhile is not taken for the one that decided
     matrix_version = task.upstream_version("dice_matrix")
@@ -194,6 +197,11 @@ def make_ranking(task: Task) -> Outcome:
     stays = stability(tree, matrix, found, settings, derived_seed(task.setting("seed"), "stability"))
     scores["cluster"] = scores["case_id"].map(found.clusters)
     scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
+    found_labels = _found_labels(task)
+    found_labels.to_parquet(task.folder / FOUND_FILE, index=False)
+    scores["contradiction"] = (
+        scores["case_id"].map(_contradictions(found_labels, task.cohort.anatomy)).astype(object)
+    )
     scores = scores.merge(_rivals(task), on="case_id", how="left")
     scores.to_parquet(task.folder / RANKING_FILE, index=False)
     decision = {
@@ -211,6 +219,32 @@ def make_ranking(task: Task) -> Outcome:
     (task.folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
     rows = scores.assign(ranking_version=task.version, matrix_version=matrix_version)
     return Outcome(tables={"case_score": rows})
+
+
+def _found_labels(task: Task) -> pd.DataFrame:
+    """How much of each label a case has, and how much of it the models of the other donors find.
+
+    Returns:
+        One row a case that decides and single label: `case_id`, `region`, `labelled_ml`, `found_ml` (median over
+        the models), `models`, `absent`, `contradicted`.
+    """
+    cells = load_deciding_cells(task.path("dice_matrix"))
+    table = found_regions(cells, task.setting("similarity.absent_share")).reset_index()
+    table = table[table["region"].isin(task.cohort.anatomy.singles)].rename(columns={"receiver": "case_id"})
+    voxel = table["case_id"].map(task.cohort.voxel_millilitres)
+    volumes = {f"{name}_ml": table[name] * voxel for name in ("labelled", "found")}
+    table = table.assign(**volumes)
+    return table[["case_id", "region", "labelled_ml", "found_ml", "models", "absent", "contradicted"]]
+
+
+def _contradictions(found_labels: pd.DataFrame, anatomy: "Anatomy") -> dict[str, str]:
+    """By case, what its label lacks although the other models find it, in words; no other cases."""
+    said: dict[str, list[str]] = {}
+    for row in found_labels[found_labels["contradicted"]].itertuples():
+        volume = float(f"{row.found_ml:.2g}")
+        words = f"no {anatomy.title(row.region)}; {row.models} models see {volume:g} ml"
+        said.setdefault(row.case_id, []).append(words)
+    return {case: ", ".join(parts) for case, parts in said.items()}
 
 
 def _rivals(task: Task) -> pd.DataFrame:
@@ -280,7 +314,7 @@ def ranking_section(task: Task) -> ReportSection:
         "Donors, the worst first",
         [
             *("rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"),
-            *("out-of-fold Dice", "label quality"),
+            *("out-of-fold Dice", "label quality", "label contradicted"),
         ],
         [
             [
@@ -293,6 +327,7 @@ def ranking_section(task: Task) -> ReportSection:
                 f"{row.stability:.0%}",
                 float(row.out_of_fold_dice),
                 float(row.label_quality),
+                row.contradiction,
             ]
             for row in load_ranking(folder).itertuples()
         ],
@@ -306,7 +341,8 @@ def ranking_section(task: Task) -> ReportSection:
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
         f"the models of the other donors segment that case. {_regions_sentence(task.setting('similarity.mode'))}"
-        f"\n\n{decision_sentences(load_decision(folder))}",
+        f"\n\n{decision_sentences(load_decision(folder))}"
+        f"\n\n{contradiction_sentences(load_contradictions(folder, task.cohort.anatomy))}",
         [table],
         [picture_of(folder / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
     )
@@ -315,7 +351,28 @@ def ranking_section(task: Task) -> ReportSection:
 def _regions_sentence(mode: str) -> str:
     if mode == "thesis":
         return "A cell averages every region that is defined."
-    return "A cell averages only regions that the labels of both its cases hold."
+    return (
+        "A cell averages only regions that both its cases have: those that the label holds, and those that it "
+        "lacks although the models of the other donors find them."
+    )
+
+
+def load_contradictions(folder: Path, anatomy: "Anatomy") -> dict[str, str]:
+    """What the labels of donors and validation cases lack although the other models find it, in words.
+
+    Args:
+        folder: Folder of the ranking.
+        anatomy: Names the labels.
+    """
+    return _contradictions(pd.read_parquet(folder / FOUND_FILE), anatomy)
+
+
+def contradiction_sentences(contradictions: Mapping[str, str]) -> str:
+    """Says which labels to look at first, case by case."""
+    if not contradictions:
+        return "No label lacks what the models of the other donors find."
+    cases = ". ".join(f"{case}, label: {words}" for case, words in contradictions.items())
+    return f"Labels that lack what the other models find (volumes are medians over these models): {cases}."
 
 
 def decision_sentences(decision: Mapping[str, Any]) -> str:

@@ -104,6 +104,11 @@ class Cohort(BaseModel):
         return self.donors + self.validation
 
     @property
+    def voxel_millilitres(self) -> dict[str, float]:
+        """Volume of a voxel in ml, of each case that decides."""
+        return {case: voxel_millilitres(self.case(case).facts) for case in self.deciding}
+
+    @property
     def planted(self) -> dict[str, list[str | None]]:
         """Fault and subtype of each donor of which they are known; which scanner it has is no part of it."""
         known = {case: self.truth[case] for case in self.donors if case in self.truth}
@@ -173,9 +178,14 @@ def choose_cohort(
     )
 
 
+def voxel_millilitres(facts: CaseFacts) -> float:
+    """Volume of a voxel in ml."""
+    return facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
+
+
 def label_millilitres(facts: CaseFacts) -> dict[int, float]:
     """Volume of each label in ml, by its value."""
-    voxel = facts.spacing[0] * facts.spacing[1] * facts.spacing[2] / 1000
+    voxel = voxel_millilitres(facts)
     return {int(value): round(count * voxel, 2) for value, count in facts.label_voxels.items()}
 
 

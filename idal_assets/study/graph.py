@@ -183,7 +183,7 @@ def _setting(settings: Mapping[str, Any], path: str) -> object:
 
 STEPS = "idal_assets.steps"
 SCORED = ("similarity.scalar",)
-DECIDED = ("similarity.mode", "similarity.scalar")
+DECIDED = ("similarity.mode", "similarity.absent_share", "similarity.scalar")
 CLUSTERED = (*DECIDED, "similarity.distance", "similarity.linkage")
 
 _NODES = (
@@ -365,7 +365,7 @@ _NODES = (
         settings=CLUSTERED,
         shows=f"{STEPS}.similarity:show_dendrogram",
         kinds=("scipy", "matplotlib"),
-        code="2",
+        code="3",
     ),
     Node(
         "fold_model",
@@ -400,7 +400,7 @@ _NODES = (
         "its rivals out of fold; they have no part in the order.",
         f"{STEPS}.similarity:make_ranking",
         {
-            "cohort": parts("donors", "deciding", "anatomy"),
+            "cohort": parts("donors", "deciding", "voxel_millilitres", "anatomy"),
             "dice_matrix": deciding_cells,
             "dendrogram": whole,
             "label_quality": whole,
@@ -409,7 +409,7 @@ _NODES = (
         shows=f"{STEPS}.similarity:show_ranking",
         kinds=("duckdb", "matplotlib"),
         tables=("case_score",),
-        code="2",
+        code="3",
     ),
     Node(
         "removal_plan",
@@ -526,6 +526,7 @@ _NODES = (
         shows=f"{STEPS}.convergence:show_convergence",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("convergence",),
+        code="2",
     ),
     Node(
         "cost",
@@ -561,6 +562,7 @@ _NODES = (
         shows=f"{STEPS}.detection:show_detection",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("detection",),
+        code="2",
     ),
     Node(
         "experiment_report",
@@ -588,7 +590,7 @@ _NODES = (
         },
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
-            *(*DECIDED, "similarity.linkage"),
+            *("similarity.mode", *SCORED, "similarity.linkage"),
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),
