@@ -49,6 +49,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+FaultKind = Literal[
+    "label_shifted",
+    "labels_permuted",
+    "channels_swapped",
+    "label_partly_missing",
+    "heavy_noise",
+    "structure_forgotten",
+    "structures_merged",
+    "slices_unlabelled",
+    "label_dilated",
+    "label_eroded",
+    "label_mirrored",
+    "label_of_another",
+]
+"""The faults of phantoms; `imaging.phantom_faults` plants them."""
+
+USUAL_FAULTS: tuple[FaultKind, ...] = (
+    "label_shifted",
+    "labels_permuted",
+    "channels_swapped",
+    "label_partly_missing",
+    "heavy_noise",
+)
+"""Those that take turns where a profile does not say which."""
+
+
 class PhantomSettings(Section):
     """The procedural dataset.
 
@@ -58,6 +84,11 @@ class PhantomSettings(Section):
         train_cases: Cases named `phantom_train_NN`; faults are planted among them.
         test_cases: Cases named `phantom_test_NN`; without faults, like a curated test set.
         faults: How many train cases get a planted fault; the kinds take turns.
+        fault_kinds: Which kinds these are; where none is named, the usual ones: a label that is shifted, permuted
+            or partly missing, swapped channels (of brains), heavy noise.
+        severity: How bad the faults are, above 0 and up to 1: it scales a shift, a share that is missing or
+            merged, the voxels of a dilation, the noise. A permutation, a swap, a mirrored label and that of
+            another case have no degrees.
         rare: Share of all cases of the rare but valid subtype: a tumour without enhancing part, an organ whose
             posterior part is short.
         shape: Voxels along X, Y and Z.
@@ -70,6 +101,8 @@ class PhantomSettings(Section):
     train_cases: int = Field(20, ge=1)
     test_cases: int = Field(8, ge=0)
     faults: int = Field(4, ge=0)
+    fault_kinds: tuple[FaultKind, ...] = ()
+    severity: float = Field(1.0, gt=0, le=1)
     rare: float = Field(0.12, ge=0, le=1)
     shape: tuple[int, int, int] = (64, 80, 16)
     spacing: tuple[float, float, float] = (2.5, 2.5, 6.0)
@@ -79,6 +112,10 @@ class PhantomSettings(Section):
     def _faults_fit(self) -> "PhantomSettings":
         if self.faults > self.train_cases:
             raise ValueError(f"faults ({self.faults}) must not exceed train_cases ({self.train_cases})")
+        if len(set(self.fault_kinds)) < len(self.fault_kinds):
+            raise ValueError(f"fault_kinds must differ, not {list(self.fault_kinds)}")
+        if self.kind == "organ" and "channels_swapped" in self.fault_kinds:
+            raise ValueError("an organ has one channel, so none can be swapped; take channels_swapped out")
         return self
 
 
