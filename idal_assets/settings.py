@@ -382,6 +382,10 @@ class SimilaritySettings(Section):
             that need Euclidean distances (Ward's, centroid) are not offered, since `symmetric` is none.
         smallest_cluster: Fewest donors of the worst cluster; 1 allows a single donor.
         largest_cluster: Largest cluster that may become the worst cluster, as a share of the donors.
+        level: How sure it must be that a cluster is worse than chance explains before the mode `robust` calls it
+            the worst, and a donor before it is counted as worse than the others: one minus it is the largest
+            p-value. 0 takes any.
+        permutations: Matrices by chance that clusters are compared with, and samples that donors are.
         stability_resamples: How often the receivers are drawn anew to see whether clusters and ranking stay.
     """
 
@@ -392,6 +396,8 @@ class SimilaritySettings(Section):
     linkage: Literal["average", "single", "complete", "weighted"] = "average"
     smallest_cluster: int = Field(1, ge=1)
     largest_cluster: float = Field(0.25, gt=0, le=0.5)
+    level: float = Field(0.99, ge=0, lt=1)
+    permutations: int = Field(999, ge=19)
     stability_resamples: int = Field(200, ge=1)
 
 

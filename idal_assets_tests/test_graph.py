@@ -156,6 +156,12 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
         ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection experiment_report"),
+        (
+            "similarity.absent_share",
+            0.1,
+            "dendrogram case_ranking convergence fault_detection",
+        ),
+        ("similarity.level", 0.9, "case_ranking fault_detection"),
         ("similarity.linkage", "single", "dendrogram case_ranking fault_detection experiment_report"),
         ("similarity.smallest_cluster", 2, "case_ranking fault_detection"),
         ("candidates.held_out_share", 0.5, ""),
@@ -179,7 +185,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "seed",
             1,
             "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
-            "reduced_model evidence experiment_report",
+            "reduced_model evidence fault_detection experiment_report",
         ),
         (
             "compute.precision",

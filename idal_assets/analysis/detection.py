@@ -32,6 +32,7 @@ def matrix_scores(
     receivers: Sequence[str],
     settings: SimilaritySettings,
     scalar_regions: Collection[str],
+    seed: int,
 ) -> pd.DataFrame:
     """Everything that the matrix says of a donor, in both modes, whichever of them decides.
 
@@ -41,6 +42,7 @@ def matrix_scores(
         receivers: The donors, then the validation cases.
         settings: Distance, linkage and sizes; their mode and scalar do not count.
         scalar_regions: Names of the regions that the scalar averages.
+        seed: Seed of the matrices by chance, as in the ranking.
 
     Returns:
         One row a donor, indexed by case id. For each mode: `donor mean`, `receiver mean`, `both means` (the
@@ -52,7 +54,7 @@ def matrix_scores(
         of_mode = settings.model_copy(update={"mode": mode})
         matrix = deciding_matrix(cells, donors, receivers, of_mode, scalar_regions)
         scores = rank_donors(matrix[list(donors)])
-        found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode)
+        found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode, seed)
         by_case = scores.set_index("case_id")
         numbers = found.clusters.loc[by_case.index]
         part = {

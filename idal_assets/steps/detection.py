@@ -16,12 +16,17 @@ from idal_assets.analysis.detection import (
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.seeds import derived_seed
 from idal_assets.settings import SimilaritySettings
 from idal_assets.steps.similarity import load_deciding_cells, load_ranking
 from idal_assets.study.making import Outcome, Task
 
 DETECTION_FILE = "detection.parquet"
 SCORES_FILE = "scores.parquet"
+DECIDING_SETTINGS = (
+    *("mode", "absent_share", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster"),
+    *("level", "permutations"),
+)
 RIVALS = {"out_of_fold_dice": "out-of-fold Dice", "label_quality": "label quality"}
 
 
@@ -60,10 +65,10 @@ def _all_scores(task: Task) -> pd.DataFrame:
     """Every score that could find bad cases, one row a donor, indexed by case id; low is bad."""
     cohort = task.cohort
     cells = load_deciding_cells(task.path("dice_matrix"))
-    names = ("mode", "absent_share", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster")
-    settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in names})
+    settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in DECIDING_SETTINGS})
     regions = cohort.anatomy.scored(settings.scalar)
-    scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions)
+    seed = derived_seed(task.setting("seed"), "chance")
+    scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions, seed)
     rivals = load_ranking(task.path("case_ranking")).set_index("case_id")[list(RIVALS)]
     return scores.join(rivals.rename(columns=RIVALS))
 

@@ -71,7 +71,8 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "case_score": TableSchema(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
-        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", "contradiction": "VARCHAR"}
+        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", "outlier_p": "DOUBLE"}
+        | {"contradiction": "VARCHAR"}
         | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
         version=("ranking_version",),
         key=("case_id",),

@@ -558,7 +558,10 @@ _NODES = (
             "dice_matrix": deciding_cells,
             "case_ranking": whole,
         },
-        settings=(*CLUSTERED, "similarity.smallest_cluster", "similarity.largest_cluster"),
+        settings=(
+            *(*CLUSTERED, "similarity.smallest_cluster", "similarity.largest_cluster"),
+            *("similarity.level", "similarity.permutations", "seed"),
+        ),
         shows=f"{STEPS}.detection:show_detection",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("detection",),
