@@ -33,7 +33,7 @@ CONTRACT = {
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
-    "quality": {"fold_model": "fold", "label_quality": None},
+    "quality": {"fold_model": "fold", "label_quality": None, "donor_signals": None},
     "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
     "reduction": {
         "removal_plan": None,
@@ -165,7 +165,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("similarity.linkage", "single", "dendrogram case_ranking fault_detection experiment_report"),
         ("similarity.smallest_cluster", 2, "case_ranking fault_detection"),
         ("candidates.held_out_share", 0.5, ""),
-        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
+        ("inference.tile_step", 0.25, "dice_row label_quality donor_signals reduced_evaluation early_row"),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
@@ -190,8 +190,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "compute.precision",
             "fp32",
-            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation "
-            "early_row",
+            "baseline_weights case_model dice_row fold_model label_quality donor_signals reduced_model "
+            "reduced_evaluation early_row",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 3, ""),
@@ -284,12 +284,17 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("early_row", DONORS)
             | every("fold_model", ["fold_2"])
             | every("label_quality")
+            | every("donor_signals")
             | every("training_set", SETS)
             | every("reduced_model", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("baseline_comparison", None, every("experiment_report")),
-        ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
+        (
+            "baseline_weights",
+            None,
+            every("case_model", DONORS) | every("donor_signals") | every("cost") | every("experiment_report"),
+        ),
         ("augmented_case", "case_1", every("case_model", ["case_1"]) | every("experiment_report")),
         (
             "case_model",
@@ -313,6 +318,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("dice_matrix", None, every("evidence") | every("experiment_report")),
         ("fold_model", "fold_1", every("label_quality") | every("cost")),
         ("label_quality", None, every("case_ranking") | every("cost")),
+        ("donor_signals", None, every("case_ranking") | every("cost")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
         (
             "case_ranking",

@@ -2,7 +2,7 @@
 
 Donors differ, and the mean of a row has noise, so some donor and some cluster is always the lowest. Here is what
 the lowest ones are compared with. Spread is measured by the median absolute deviation (MAD), which a few bad
-donors do not widen, and measured anew in everything that chance makes; so it does not matter how far donors differ.
+donors do not widen, and measured anew in all that chance makes; so it does not matter how far donors differ.
 """
 
 from collections.abc import Iterator

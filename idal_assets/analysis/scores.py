@@ -153,6 +153,20 @@ def only_shared_regions(cells: pd.DataFrame, absent_share: float) -> pd.DataFram
     return cells.assign(dice=cells["dice"].mask(lacking[0] | lacking[1]))
 
 
+def without_absent(scores: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out of other segmentations what a case does not have, as in the cells of the matrix.
+
+    Args:
+        scores: Rows with `case_id`, `region` and `dice`.
+        found: Table of `found_regions`, of all these cases.
+
+    Returns:
+        The rows with Dice NaN in regions that are absent from the case.
+    """
+    places = pd.MultiIndex.from_arrays([scores["case_id"], scores["region"]])
+    return scores.assign(dice=scores["dice"].mask(found["absent"].reindex(places).to_numpy(bool)))
+
+
 def with_scalar(scores: pd.DataFrame, by: list[str], scalar_regions: Collection[str]) -> pd.DataFrame:
     """Adds the scalar of each segmentation as region `mean`: of Dice, of IoU and of HD95.
 
@@ -171,3 +185,15 @@ def with_scalar(scores: pd.DataFrame, by: list[str], scalar_regions: Collection[
     means = chosen.groupby(by, sort=False, as_index=False)[measures].mean()
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def scalar_of(scores: pd.DataFrame, by: str, scalar_regions: Collection[str]) -> pd.Series:
+    """The scalar of the Dice of each segmentation, without the rows.
+
+    Args:
+        scores: Rows with `region` and `dice`.
+        by: Column that says which segmentation they belong to.
+        scalar_regions: Names of the regions that it averages.
+    """
+    chosen = scores[scores["region"].isin(scalar_regions)]
+    return chosen["dice"].astype(float).groupby(chosen[by]).mean()

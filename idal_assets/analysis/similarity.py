@@ -173,6 +173,15 @@ def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
     return scores
 
 
+def donor_medians(matrix: pd.DataFrame) -> pd.Series:
+    """Median of every row without the diagonal: how a donor teaches, whatever a few bad receivers make of it.
+
+    Args:
+        matrix: Donors by donors, Dice or NaN; undefined cells are left out.
+    """
+    return pd.DataFrame(without_diagonal(matrix), matrix.index).median(axis=1)
+
+
 def without_diagonal(matrix: pd.DataFrame) -> NDArray[np.float64]:
     """The values of a matrix of donors by donors, the diagonal undefined."""
     values = matrix.to_numpy(dtype=float, copy=True)

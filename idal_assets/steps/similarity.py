@@ -10,8 +10,8 @@ import pandas as pd
 
 from idal_assets.analysis.chance import chance_of_outliers
 from idal_assets.analysis.clusters import stability, worst_cluster
-from idal_assets.analysis.scores import MEAN, found_regions
-from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
+from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_absent
+from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
@@ -201,12 +201,14 @@ def make_ranking(task: Task) -> Outcome:
     stays = stability(tree, matrix, found, settings, derived_seed(task.setting("seed"), "stability"))
     scores["cluster"] = scores["case_id"].map(found.clusters)
     scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
-    found_labels = _found_labels(task)
+    scores["donor_median"] = scores["case_id"].map(donor_medians(matrix[task.cohort.donors]))
+    regions = found_regions(load_deciding_cells(task.path("dice_matrix")), settings.absent_share)
+    found_labels = _found_labels(task, regions)
     found_labels.to_parquet(task.folder / FOUND_FILE, index=False)
     scores["contradiction"] = (
         scores["case_id"].map(_contradictions(found_labels, task.cohort.anatomy)).astype(object)
     )
-    scores = scores.merge(_rivals(task), on="case_id", how="left")
+    scores = scores.merge(_rivals(task, regions), on="case_id", how="left")
     scores.to_parquet(task.folder / RANKING_FILE, index=False)
     decision = {
         "worst_cluster": found.members,
@@ -227,15 +229,18 @@ def make_ranking(task: Task) -> Outcome:
     return Outcome(tables={"case_score": rows})
 
 
-def _found_labels(task: Task) -> pd.DataFrame:
+def _found_labels(task: Task, regions: pd.DataFrame) -> pd.DataFrame:
     """How much of each label a case has, and how much of it the models of the other donors find.
+
+    Args:
+        task: The ranking in the making.
+        regions: Table of `found_regions`.
 
     Returns:
         One row a case that decides and single label: `case_id`, `region`, `labelled_ml`, `found_ml` (median over
         the models), `models`, `absent`, `contradicted`.
     """
-    cells = load_deciding_cells(task.path("dice_matrix"))
-    table = found_regions(cells, task.setting("similarity.absent_share")).reset_index()
+    table = regions.reset_index()
     table = table[table["region"].isin(task.cohort.anatomy.singles)].rename(columns={"receiver": "case_id"})
     voxel = table["case_id"].map(task.cohort.voxel_millilitres)
     volumes = {f"{name}_ml": table[name] * voxel for name in ("labelled", "found")}
@@ -253,13 +258,26 @@ def _contradictions(found_labels: pd.DataFrame, anatomy: "Anatomy") -> dict[str,
     return {case: ", ".join(parts) for case, parts in said.items()}
 
 
-def _rivals(task: Task) -> pd.DataFrame:
-    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
-    from idal_assets.steps.quality import load_label_quality
+def _rivals(task: Task, regions: pd.DataFrame) -> pd.DataFrame:
+    """What cheaper methods say of each donor; it stands beside the score and has no part in it.
 
-    regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
-    labels = load_label_quality(task.path("label_quality"), regions)
-    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
+    A Dice has two columns: of all defined regions, and (`_held`) without those that the case does not have, as in
+    the cells of the mode `robust`.
+
+    Args:
+        task: The ranking in the making.
+        regions: Table of `found_regions`.
+    """
+    from idal_assets.steps.quality import load_baseline_scores, load_label_quality, load_out_of_fold, load_signals
+
+    scalar = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
+    quality, signals = task.path("label_quality"), task.path("donor_signals")
+    table = load_label_quality(quality, scalar)[["case_id", "out_of_fold_dice", "label_quality"]]
+    segmented = {"out_of_fold": load_out_of_fold(quality), "baseline": load_baseline_scores(signals)}
+    for name, scores in segmented.items():
+        for column, rows in ((f"{name}_dice", scores), (f"{name}_dice_held", without_absent(scores, regions))):
+            table[column] = table["case_id"].map(scalar_of(rows, "case_id", scalar)).astype(float)
+    return table.merge(load_signals(signals), on="case_id", how="left")
 
 
 def load_ranking(folder: Path) -> pd.DataFrame:

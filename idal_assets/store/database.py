@@ -73,7 +73,10 @@ TABLES: Mapping[str, TableSchema] = {
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
         | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", "outlier_p": "DOUBLE"}
         | {"contradiction": "VARCHAR"}
-        | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
+        | {"donor_median": "DOUBLE", "out_of_fold_dice": "DOUBLE", "out_of_fold_dice_held": "DOUBLE"}
+        | {"label_quality": "DOUBLE", "baseline_dice": "DOUBLE", "baseline_dice_held": "DOUBLE"}
+        | {"baseline_loss": "DOUBLE", "gradient_alignment": "DOUBLE", "intensity_score": "DOUBLE"}
+        | _DECIDED_FROM,
         version=("ranking_version",),
         key=("case_id",),
     ),
@@ -141,7 +144,8 @@ TABLES: Mapping[str, TableSchema] = {
         key=("share",),
     ),
     "detection": TableSchema(
-        {"score": "VARCHAR", "auroc": "DOUBLE", "k": "INTEGER", "precision_at_k": "DOUBLE"}
+        {"score": "VARCHAR", "auroc": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "k": "INTEGER"}
+        | {"precision_at_k": "DOUBLE"}
         | {"recall_at_k": "DOUBLE", "decoys_removed": "INTEGER", "decoys": "INTEGER", "faults": "INTEGER"}
         | {"cases": "INTEGER", "offered": "BOOLEAN", "best": "BOOLEAN", "ranking_version": "VARCHAR"}
         | {"detection_version": "VARCHAR"},

@@ -394,16 +394,29 @@ _NODES = (
         accelerated=True,
     ),
     Node(
+        "donor_signals",
+        "quality",
+        "What costs no training of its own: Dice and loss of the baseline on each donor, whether its gradient "
+        "points where those of the others do, and how unusual the intensities under its label are.",
+        f"{STEPS}.quality:judge_by_baseline",
+        {"cohort": parts("anatomy"), "baseline_weights": whole, "case_slices": of_donors},
+        settings=("inference.tile_step", "compute.precision"),
+        shows=f"{STEPS}.quality:show_signals",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+    ),
+    Node(
         "case_ranking",
         "similarity",
         "Donors from worst to best: both means, score, rank, cluster and its stability. Beside the score stand "
-        "its rivals out of fold; they have no part in the order.",
+        "its cheaper rivals; they have no part in the order.",
         f"{STEPS}.similarity:make_ranking",
         {
             "cohort": parts("donors", "deciding", "voxel_millilitres", "anatomy"),
             "dice_matrix": deciding_cells,
             "dendrogram": whole,
             "label_quality": whole,
+            "donor_signals": whole,
         },
         settings=("similarity", "removal.sizes", "seed"),
         shows=f"{STEPS}.similarity:show_ranking",
@@ -539,6 +552,7 @@ _NODES = (
             "dice_row": of_donors,
             "fold_model": of_folds,
             "label_quality": whole,
+            "donor_signals": whole,
             "reduced_model": of_removal_sets,
             "reduced_evaluation": of_removal_sets,
             "early_row": of_donors,
