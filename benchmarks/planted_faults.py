@@ -1,10 +1,10 @@
 """Which score finds planted faults, of which kind and how bad, and how sure that is.
 
-Makes phantoms of several seeds whose donors have faults of all kinds in turn, at each severity the same number, runs
-the graph on each up to `fault_detection`, and compares all scores: AUROC with an interval over the phantoms, precision
-at k (the number of faults), rare but valid cases taken for faults; then the AUROC of the main scores by kind of fault.
-The networks of the folds get as many iterations in all as the case models, so that no score is ahead by its budget.
-The winner is named, whichever it is.
+Makes phantoms of several seeds whose donors have faults of all kinds in turn, at each severity the same number,
+runs the graph on each up to `fault_detection`, and compares all scores: AUROC with an interval over the phantoms,
+precision at k (the number of faults), rare but valid cases taken for faults; then the AUROC of the main scores by
+kind of fault. The networks of the folds get as many iterations in all as the case models, so that no score is
+ahead by its budget. The winner is named, whichever it is.
 
     python benchmarks/planted_faults.py --quick --jobs 2
     python benchmarks/planted_faults.py --profile demo --phantoms 5 --severities 1 --usual
@@ -62,7 +62,7 @@ def run_once(profile: str, quick: bool, usual: bool, severity: float, seed: int,
         folder: An empty folder.
 
     Returns:
-        `severity`, `seed`, `seconds`, `found` (table of the asset `fault_detection`) and `scores` (one row a donor).
+        `severity`, `seed`, `seconds`, `found` (table of the asset `fault_detection`) and `scores` (a row a donor).
     """
     file, base = folder / "profile.yaml", load_profile(profile)
     changes = {name: dict(values) for name, values in (QUICK if quick else {}).items()}
@@ -184,9 +184,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", default="demo", help="one with a phantom")
     parser.add_argument("--quick", action="store_true", help="small volumes and short trainings")
-    parser.add_argument(
-        "--usual", action="store_true", help="only the kinds of faults that profiles take by default"
-    )
+    parser.add_argument("--usual", action="store_true", help="only the faults that profiles take by default")
     parser.add_argument("--phantoms", type=int, default=20, help="how many at each severity")
     parser.add_argument("--severities", type=float, nargs="+", default=[0.25, 0.5, 1.0])
     parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")

@@ -253,6 +253,17 @@ class TrainingSettings(ScheduleSettings):
     loss: Loss = "dice_ce"
 
 
+class CaseModelSettings(TrainingSettings):
+    """Fine-tuning the baseline on each donor.
+
+    Attributes:
+        seeds: How often every donor's model is trained, each time with another seed. The first decides; the others
+            say how reliable rows, columns and ranking are. With 1 nobody knows.
+    """
+
+    seeds: int = Field(1, ge=1)
+
+
 class CandidatesSettings(Section):
     """Candidates for the baseline: networks that are compared on cases they have not seen.
 

@@ -92,7 +92,7 @@ def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    rows = once("dice_row", "early_row", keys=donors)
+    rows = once("dice_row", "early_row", "repeated_row", keys=donors)
     return rows + once(*MATRIX) + (after_other_distance(retrained) | once(*COST))
 
 

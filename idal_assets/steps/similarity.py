@@ -10,6 +10,7 @@ import pandas as pd
 
 from idal_assets.analysis.chance import chance_of_outliers
 from idal_assets.analysis.clusters import stability, worst_cluster
+from idal_assets.analysis.reliability import reliability_sentence
 from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_absent
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
@@ -29,6 +30,12 @@ DECIDING_FILE = "deciding_cells.parquet"
 RANKING_FILE = "case_score.parquet"
 DECISION_FILE = "decision.json"
 FOUND_FILE = "found_regions.parquet"
+RIVAL_COLUMNS = (
+    *("donor_median", "out_of_fold_dice", "out_of_fold_dice_held", "label_quality", "baseline_dice"),
+    *("baseline_dice_held", "baseline_loss", "gradient_alignment", "intensity_score"),
+)
+"""What stands beside the score in the ranking."""
+
 LINKAGE_NAMES = {
     "average": "average linkage (UPGMA)",
     "single": "single linkage",
@@ -334,7 +341,9 @@ def matrix_section(task: Task) -> ReportSection:
 
 def ranking_section(task: Task) -> ReportSection:
     """The donors by their scores, and the worst cluster."""
-    folder = task.path("case_ranking")
+    from idal_assets.steps.convergence import load_reliability
+
+    folder, convergence = task.path("case_ranking"), task.path("convergence")
     table = ReportTable(
         "Donors, the worst first",
         [
@@ -361,14 +370,21 @@ def ranking_section(task: Task) -> ReportSection:
         "of the score, from networks that have not learned from the case: their Dice on it and cleanlab's softmin "
         "over its voxels; both are low where the label is doubtful.",
     )
+    rivals = ReportTable(
+        "What cheaper methods say of the donors",
+        ["case", *(name.replace("_", " ") for name in RIVAL_COLUMNS)],
+        load_ranking(folder)[["case_id", *RIVAL_COLUMNS]].to_numpy(object).tolist(),
+        "`held`: without the regions that a case does not have. The baseline has learned from these cases, unless "
+        "others trained it. Low is doubtful, but for the loss. None of this has a part in the ranking.",
+    )
     return ReportSection(
         "Ranking",
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
         f"the models of the other donors segment that case. {_regions_sentence(task.setting('similarity.mode'))}"
-        f"\n\n{decision_sentences(load_decision(folder))}"
+        f"\n\n{decision_sentences(load_decision(folder))} {reliability_sentence(load_reliability(convergence))}"
         f"\n\n{contradiction_sentences(load_contradictions(folder, task.cohort.anatomy))}",
-        [table],
+        [table, rivals],
         [picture_of(folder / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
     )
 

@@ -143,6 +143,13 @@ TABLES: Mapping[str, TableSchema] = {
         version=("convergence_version",),
         key=("share",),
     ),
+    "reliability": TableSchema(
+        {"measure": "VARCHAR", "seeds": "INTEGER", "icc": "DOUBLE", "spearman": "DOUBLE"}
+        | {"convergence_version": "VARCHAR"},
+        version=("convergence_version",),
+        key=("measure",),
+        may_be_empty=True,
+    ),
     "detection": TableSchema(
         {"score": "VARCHAR", "auroc": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "k": "INTEGER"}
         | {"precision_at_k": "DOUBLE"}

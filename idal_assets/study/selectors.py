@@ -245,3 +245,9 @@ def in_own_dimensions(study: Study, key: str | None, settings: Settings) -> Sett
 def with_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
     """Those of the asset, and which of the seeds the removal set is trained with."""
     return {**settings, "replicate": study.removal_sets[str(key)].replicate}
+
+
+def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without how often the case models are trained, which is no part of a single training."""
+    once = {name: value for name, value in settings["case_model"].items() if name != "seeds"}
+    return {**settings, "case_model": once}
