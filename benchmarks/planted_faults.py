@@ -33,15 +33,16 @@ from idal_assets.study.study import Study
 
 FROM_SCRATCH = {"epochs": 4, "iterations_per_epoch": 50, "optimizer": "adam", "learning_rate": 3e-3}
 QUICK: Mapping[str, Mapping[str, Any]] = {
-    "phantom": {"shape": [40, 48, 8], "spacing": [4.0, 4.0, 12.0]},
+    "phantom": {"shape": [40, 48, 8], "spacing": [4.0, 4.0, 12.0], "test_cases": 5},
+    "cohort": {"test_cases": ["phantom_test_01"], "validation_cases": ["phantom_test_0[2-5]"]},
     "baseline": FROM_SCRATCH,
-    "case_model": {"epochs": 1, "iterations_per_epoch": 25},
+    "case_model": {"epochs": 1, "iterations_per_epoch": 20},
     "variants": {"count": 2},
     "convergence": {"shares": []},
     "inference": {"surface_distances": False},
     "similarity": {"permutations": 199, "stability_resamples": 20},
 }
-"""What differs from the profile: small volumes and short trainings, half a minute a phantom on one core."""
+"""What differs from the profile: small volumes, few test cases and short trainings."""
 
 BY_KIND = (
     *("both means (robust)", "both means (thesis)", "donor mean (robust)", "receiver mean (robust)"),

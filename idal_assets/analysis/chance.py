@@ -104,7 +104,7 @@ def matrices_by_chance(values: NDArray[np.float64], samples: int, seed: int) -> 
 
 
 def _without_own(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.where(np.eye(*values.shape, dtype=bool), np.nan, values)
+    return np.where(np.eye(values.shape[0], values.shape[1], dtype=bool), np.nan, values)
 
 
 def _mean_of(values: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -331,7 +331,7 @@ def _lowness(parts: NDArray[np.bool_], values: NDArray[np.float64]) -> NDArray[n
     return (parts @ robust_z(row_effects(values)) / np.sqrt(parts.sum(axis=1))).round(ROUNDING)
 
 
-def _ratio(part: NDArray[np.float64], total: NDArray[np.float64]) -> NDArray[np.float64]:
+def _ratio(part: NDArray[np.floating], total: NDArray[np.floating]) -> NDArray[np.float64]:
     return np.divide(part, total, out=np.full(np.shape(total), np.nan), where=total > 0)
 
 

@@ -105,7 +105,7 @@ def _merge_structures(
     merges: Sequence[tuple[int, int]], image: Image, label: Label, planting: Planting
 ) -> tuple[Image, Label]:
     """Draw one structure as another."""
-    source, target = merges[planting.rng.integers(len(merges))]
+    source, target = merges[int(planting.rng.integers(len(merges)))]
     merged = label.copy()
     merged[_one_side(label == source, planting.severity, planting.rng)] = target
     return image, merged

@@ -65,7 +65,7 @@ class CaseLoss:
         slices = np.flatnonzero(labelled.any(axis=(1, 2)))
         if not len(slices):
             slices = np.arange(len(label))
-        boxes = [_box(z, labelled[z], self._plans.patch_size) for z in slices]
+        boxes = [_box(int(z), labelled[z], self._plans.patch_size) for z in slices]
         image = np.stack([crop_and_pad_nd(case.image, box, 0)[:, 0] for box in boxes])
         target = np.stack([crop_and_pad_nd(label[None], box, OUTSIDE)[:, 0] for box in boxes])
         return torch.from_numpy(image).float(), self._target(torch.from_numpy(target.clip(0)))
