@@ -11,6 +11,7 @@ from idal_assets.settings import (
     AnatomySettings,
     AutomationSettings,
     CandidatesSettings,
+    CaseModelSettings,
     CohortSettings,
     ComputeSettings,
     ConfirmationSettings,
@@ -59,7 +60,7 @@ class Profile(Section):
     candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings
     variants: VariantSettings = VariantSettings()
-    case_model: TrainingSettings
+    case_model: CaseModelSettings
     convergence: ConvergenceSettings = ConvergenceSettings()
     inference: InferenceSettings = InferenceSettings()
     out_of_fold: OutOfFoldSettings

@@ -50,6 +50,32 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
+FaultKind = Literal[
+    "label_shifted",
+    "labels_permuted",
+    "channels_swapped",
+    "label_partly_missing",
+    "heavy_noise",
+    "structure_forgotten",
+    "structures_merged",
+    "slices_unlabelled",
+    "label_dilated",
+    "label_eroded",
+    "label_mirrored",
+    "label_of_another",
+]
+"""The faults of phantoms; `imaging.phantom_faults` plants them."""
+
+USUAL_FAULTS: tuple[FaultKind, ...] = (
+    "label_shifted",
+    "labels_permuted",
+    "channels_swapped",
+    "label_partly_missing",
+    "heavy_noise",
+)
+"""Those that take turns where a profile does not say which."""
+
+
 class PhantomSettings(Section):
     """The procedural dataset.
 
@@ -59,6 +85,11 @@ class PhantomSettings(Section):
         train_cases: Cases named `phantom_train_NN`; faults are planted among them.
         test_cases: Cases named `phantom_test_NN`; without faults, like a curated test set.
         faults: How many train cases get a planted fault; the kinds take turns.
+        fault_kinds: Which kinds these are; where none is named, the usual ones: a label that is shifted, permuted
+            or partly missing, swapped channels (of brains), heavy noise.
+        severity: How bad the faults are, above 0 and up to 1: it scales a shift, a share that is missing or
+            merged, the voxels of a dilation, the noise. A permutation, a swap, a mirrored label and that of
+            another case have no degrees.
         rare: Share of all cases of the rare but valid subtype: a tumour without enhancing part, an organ whose
             posterior part is short.
         shape: Voxels along X, Y and Z.
@@ -71,6 +102,8 @@ class PhantomSettings(Section):
     train_cases: int = Field(20, ge=1)
     test_cases: int = Field(8, ge=0)
     faults: int = Field(4, ge=0)
+    fault_kinds: tuple[FaultKind, ...] = ()
+    severity: float = Field(1.0, gt=0, le=1)
     rare: float = Field(0.12, ge=0, le=1)
     shape: tuple[int, int, int] = (64, 80, 16)
     spacing: tuple[float, float, float] = (2.5, 2.5, 6.0)
@@ -80,6 +113,10 @@ class PhantomSettings(Section):
     def _faults_fit(self) -> "PhantomSettings":
         if self.faults > self.train_cases:
             raise ValueError(f"faults ({self.faults}) must not exceed train_cases ({self.train_cases})")
+        if len(set(self.fault_kinds)) < len(self.fault_kinds):
+            raise ValueError(f"fault_kinds must differ, not {list(self.fault_kinds)}")
+        if self.kind == "organ" and "channels_swapped" in self.fault_kinds:
+            raise ValueError("an organ has one channel, so none can be swapped; take channels_swapped out")
         return self
 
 
@@ -239,6 +276,17 @@ class TrainingSettings(ScheduleSettings):
     loss: Loss = "dice_ce"
 
 
+class CaseModelSettings(TrainingSettings):
+    """Fine-tuning the baseline on each donor.
+
+    Attributes:
+        seeds: How often every donor's model is trained, each time with another seed. The first decides; the others
+            say how reliable rows, columns and ranking are. With 1 nobody knows.
+    """
+
+    seeds: int = Field(1, ge=1)
+
+
 class CandidatesSettings(Section):
     """Candidates for the baseline: networks that are compared on cases they have not seen.
 
@@ -358,8 +406,11 @@ class SimilaritySettings(Section):
 
     Attributes:
         mode: `thesis` decides from all regions and from the donors alone. `robust` lets a cell count only the
-            regions that the truths of both its cases hold, and takes a cluster for the worst only if the
-            validation cases do not lose by its leaving.
+            regions that both its cases have, and takes a cluster for the worst only if its models are below the
+            others on the validation cases.
+        absent_share: A region that a label lacks is absent from the case, and not forgotten, where the other
+            donors' models find at most this share of the label's largest region (their median); 0 where they
+            find none.
         scalar: The scalar of a cell: `regions` is the mean over the dataset's regions (WT, TC and ET of a brain
             tumour), `labels` that over its single labels, and any other word one region by its name.
         distance: `rows` compares rows of the matrix by Euclidean distance, `symmetric` uses one minus the mean
@@ -368,15 +419,22 @@ class SimilaritySettings(Section):
             that need Euclidean distances (Ward's, centroid) are not offered, since `symmetric` is none.
         smallest_cluster: Fewest donors of the worst cluster; 1 allows a single donor.
         largest_cluster: Largest cluster that may become the worst cluster, as a share of the donors.
+        level: How sure it must be that a cluster is worse than chance explains before the mode `robust` calls it
+            the worst, and a donor before it is counted as worse than the others: one minus it is the largest
+            p-value. 0 takes any.
+        permutations: Matrices by chance that clusters are compared with, and samples that donors are.
         stability_resamples: How often the receivers are drawn anew to see whether clusters and ranking stay.
     """
 
     mode: Literal["robust", "thesis"] = "robust"
+    absent_share: float = Field(0.05, ge=0, le=1)
     scalar: str = Field("regions", min_length=1)
     distance: Literal["rows", "symmetric"] = "rows"
     linkage: Literal["average", "single", "complete", "weighted"] = "average"
     smallest_cluster: int = Field(1, ge=1)
     largest_cluster: float = Field(0.25, gt=0, le=0.5)
+    level: float = Field(0.99, ge=0, lt=1)
+    permutations: int = Field(999, ge=19)
     stability_resamples: int = Field(200, ge=1)
 
 

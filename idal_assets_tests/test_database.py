@@ -38,10 +38,10 @@ def dice_rows(count, value=0.5, first="a", version=None):
 
 
 def score_rows(*cases, version=None):
-    table = pd.DataFrame({"case_id": list(cases), "donor_mean": 0.5, "receiver_mean": 0.25, "score": -1.5})
-    table = table.assign(rank=range(1, len(cases) + 1), cluster=1, stability=0.5, matrix_version="m")
-    table = table.assign(out_of_fold_dice=0.5, label_quality=0.25)
-    return table.assign(ranking_version=version or "".join(cases))
+    filled = {"VARCHAR": "m", "DOUBLE": 0.5, "INTEGER": 1}
+    columns = {name: filled[kind] for name, kind in TABLES["case_score"].columns.items()}
+    table = pd.DataFrame({**columns, "case_id": list(cases)}, columns=list(columns))
+    return table.assign(rank=range(1, len(cases) + 1), ranking_version=version or "".join(cases))
 
 
 def plan_rows(version, **removed):

@@ -8,7 +8,14 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.analysis.detection import auroc, best_scores, detection_table, given_cases, is_decoy
+from idal_assets.analysis.detection import (
+    auroc,
+    auroc_interval,
+    best_scores,
+    detection_table,
+    given_cases,
+    is_decoy,
+)
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.steps.detection import load_detection, load_scores, statement, truth_sections
@@ -77,6 +84,30 @@ def test_auroc_of_a_set_that_names_cases():
 @pytest.mark.parametrize("faulty", [True, False])
 def test_auroc_needs_both_kinds(faulty):
     assert np.isnan(auroc(scored(*range(6)), pd.Series(faulty, CASES)))
+
+
+def test_the_interval_of_an_auroc_is_that_of_drawing_the_cases_anew():
+    rng = np.random.default_rng(0)
+    values = pd.Series(rng.standard_normal(40)) - 1.2 * (np.arange(40) < 10)
+    faulty = pd.Series(np.arange(40) < 10)
+    found = auroc_interval(values, faulty)
+    drawn = []
+    for _ in range(1000):
+        cases = np.concatenate([rng.integers(0, 10, 10), rng.integers(10, 40, 30)])
+        drawn.append(auroc(values.iloc[cases].reset_index(drop=True), faulty))
+    np.testing.assert_allclose(found, np.quantile(drawn, [0.025, 0.975]), atol=0.02)
+    assert found[0] < auroc(values, faulty) < found[1]
+    assert auroc_interval(scored(1, 3, 4, 2, 5, 6), FAULTY) == (1, 1)
+    assert np.isnan(auroc_interval(scored(*range(6)), pd.Series(False, CASES))).all()
+
+
+def test_the_interval_holds_the_truth_about_as_often_as_it_says():
+    rng, inside, runs = np.random.default_rng(1), 0, 200
+    faulty = pd.Series(np.arange(60) < 20)
+    for _ in range(runs):
+        low, high = auroc_interval(pd.Series(rng.standard_normal(60) - faulty), faulty)
+        inside += low < 0.760 < high  # normal scores one standard deviation apart: Phi(1 / sqrt(2))
+    assert 0.90 <= inside / runs <= 0.98
 
 
 def test_ties_go_by_case_id_as_in_the_ranking():
@@ -185,7 +216,11 @@ def test_the_scores_are_those_of_ranking_and_decision(finished_run: FinishedRun)
     clusters = ranking.groupby("cluster")["score"].mean()
     expected = ranking["cluster"].map(clusters)
     np.testing.assert_allclose(scores[f"clusters ({mode})"], expected, rtol=0, atol=ROUND_OFF)
-    assert len(scores.columns) == 12
+    held = scores["baseline's Dice, regions held"]
+    pd.testing.assert_series_equal(held, ranking["baseline_dice_held"], check_names=False)
+    pd.testing.assert_series_equal(scores["baseline's loss"], -ranking["baseline_loss"], check_names=False)
+    pd.testing.assert_series_equal(scores[f"donor median ({mode})"], ranking["donor_median"], check_names=False)
+    assert len(scores.columns) == 2 * 6 + 8
 
 
 def test_file_database_and_report_know_the_truth(finished_run: FinishedRun):
@@ -244,7 +279,10 @@ def test_the_best_score_is_named_with_that_of_the_ranking(finished_run: Finished
     assert found.loc[found["best"], "auroc"].eq(found["auroc"].max()).all()
     said = said_of(study)
     assert said.startswith(f"1 of 5 donors have a planted fault. Best at finding them: {found['best'].idxmax()}")
-    assert "The ranking goes by both means (robust) (AUROC 0.000, 0% of the faults among the 1 worst" in said
+    assert (
+        "The ranking goes by both means (robust) (AUROC 0.000 (0.000 to 0.000), 0% of the faults among the 1 worst"
+        in said
+    )
     assert [picture.title for picture in truth_sections(report_of(study))[0].pictures] == [
         "Scores compared",
         "The ranking and the truth",

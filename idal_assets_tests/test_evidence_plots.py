@@ -296,6 +296,8 @@ def test_best_detector_is_first_and_emphasised():
         {
             "score": ["donor mean", "unknown", "label quality", "coin"],
             "auroc": [0.91, np.nan, 0.99, 0.4],
+            "low": [0.8, np.nan, 0.97, 0.2],
+            "high": [0.95, np.nan, 1.0, 0.6],
             "precision_at_k": [0.5, np.nan, 0.75, 0.0],
             "recall_at_k": [0.25, np.nan, 1.0, 0.0],
             "decoys_removed": [3, np.nan, 0, 1],
@@ -321,7 +323,8 @@ def test_best_detector_is_first_and_emphasised():
 
 def test_detectors_without_any_auroc_are_listed_without_a_winner():
     table = pd.DataFrame(
-        {"score": ["a"], "auroc": [np.nan], "precision_at_k": [0.5], "recall_at_k": [0.5], "decoys_removed": [0]}
+        {"score": ["a"], "auroc": [np.nan], "low": [np.nan], "high": [np.nan]}
+        | {"precision_at_k": [0.5], "recall_at_k": [0.5], "decoys_removed": [0]}
     )
     figure = detection.detection_scores(table)
     assert not points(figure.axes[0])

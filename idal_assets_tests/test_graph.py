@@ -33,7 +33,7 @@ CONTRACT = {
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
-    "quality": {"fold_model": "fold", "label_quality": None},
+    "quality": {"fold_model": "fold", "label_quality": None, "donor_signals": None},
     "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
     "reduction": {
         "removal_plan": None,
@@ -42,7 +42,13 @@ CONTRACT = {
         "reduced_evaluation": "removal_set",
         "reduction_report": None,
     },
-    "evidence": {"evidence": None, "early_row": "donor", "convergence": None, "cost": None},
+    "evidence": {
+        "evidence": None,
+        "early_row": "donor",
+        "repeated_row": "donor",
+        "convergence": None,
+        "cost": None,
+    },
     "validation": {"fault_detection": None},
     "report": {"experiment_report": None},
 }
@@ -151,15 +157,26 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("plans.memory_gb", 2.0, "nnunet_plans"),
         ("baseline.epochs", 3, "baseline_weights"),
         ("variants.count", 3, "augmented_case experiment_report"),
-        ("case_model.learning_rate", 0.5, "case_model"),
+        ("case_model.learning_rate", 0.5, "case_model repeated_row"),
+        ("case_model.seeds", 2, "repeated_row"),
         ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation"),
         ("cohort.validation", 1, "cohort"),
         ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection experiment_report"),
+        (
+            "similarity.absent_share",
+            0.1,
+            "dendrogram case_ranking convergence fault_detection",
+        ),
+        ("similarity.level", 0.9, "case_ranking fault_detection"),
         ("similarity.linkage", "single", "dendrogram case_ranking fault_detection experiment_report"),
         ("similarity.smallest_cluster", 2, "case_ranking fault_detection"),
         ("candidates.held_out_share", 0.5, ""),
-        ("inference.tile_step", 0.25, "dice_row label_quality reduced_evaluation early_row"),
+        (
+            "inference.tile_step",
+            0.25,
+            "dice_row label_quality donor_signals reduced_evaluation early_row repeated_row",
+        ),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
@@ -179,13 +196,13 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "seed",
             1,
             "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
-            "reduced_model evidence experiment_report",
+            "reduced_model evidence repeated_row fault_detection experiment_report",
         ),
         (
             "compute.precision",
             "fp32",
-            "baseline_weights case_model dice_row fold_model label_quality reduced_model reduced_evaluation "
-            "early_row",
+            "baseline_weights case_model dice_row fold_model label_quality donor_signals reduced_model "
+            "reduced_evaluation early_row repeated_row",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 3, ""),
@@ -276,15 +293,29 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("augmented_case", ["case_1"])
             | every("dice_row", DONORS)
             | every("early_row", DONORS)
+            | every("repeated_row", DONORS)
             | every("fold_model", ["fold_2"])
             | every("label_quality")
+            | every("donor_signals")
             | every("training_set", SETS)
             | every("reduced_model", SETS),
         ),
         ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
         ("baseline_comparison", None, every("experiment_report")),
-        ("baseline_weights", None, every("case_model", DONORS) | every("cost") | every("experiment_report")),
-        ("augmented_case", "case_1", every("case_model", ["case_1"]) | every("experiment_report")),
+        (
+            "baseline_weights",
+            None,
+            every("case_model", DONORS)
+            | every("repeated_row", DONORS)
+            | every("donor_signals")
+            | every("cost")
+            | every("experiment_report"),
+        ),
+        (
+            "augmented_case",
+            "case_1",
+            every("case_model", ["case_1"]) | every("repeated_row", ["case_1"]) | every("experiment_report"),
+        ),
         (
             "case_model",
             "case_1",
@@ -307,6 +338,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("dice_matrix", None, every("evidence") | every("experiment_report")),
         ("fold_model", "fold_1", every("label_quality") | every("cost")),
         ("label_quality", None, every("case_ranking") | every("cost")),
+        ("donor_signals", None, every("case_ranking") | every("cost")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),
         (
             "case_ranking",
@@ -331,6 +363,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         ("reduction_report", None, every("experiment_report")),
         ("evidence", None, every("experiment_report")),
         ("early_row", "case_1", every("convergence") | every("cost")),
+        ("repeated_row", "case_1", every("convergence") | every("cost")),
         ("convergence", None, every("experiment_report")),
         ("cost", None, every("experiment_report")),
         ("fault_detection", None, every("experiment_report")),

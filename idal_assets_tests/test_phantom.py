@@ -5,6 +5,7 @@ import hashlib
 import json
 from collections import Counter
 from pathlib import Path
+from typing import get_args
 
 import nibabel as nib
 import numpy as np
@@ -15,17 +16,17 @@ from scipy import ndimage
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case_table import read_case_table
 from idal_assets.imaging.inspection import inspect_folder
-from idal_assets.imaging.phantom import plan_cases, write_phantom
+from idal_assets.imaging.phantom import _make_case, plan_cases, write_phantom
 from idal_assets.imaging.phantom_brain import NO_ENHANCING, RING_ENHANCING, SCANNERS
-from idal_assets.imaging.phantom_faults import BRAIN_FAULTS, ORGAN_FAULTS
+from idal_assets.imaging.phantom_faults import BRAIN_FAULTS, ORGAN_FAULTS, UNGRADED
 from idal_assets.imaging.phantom_organ import SHORT_POSTERIOR, WHOLE
 from idal_assets.profile import load_profile
-from idal_assets.settings import PhantomSettings
+from idal_assets.settings import USUAL_FAULTS, FaultKind, PhantomSettings
 
 pytestmark = pytest.mark.unit
 
 SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8), spacing=(4.0, 4.0, 12.0))
-"""One fault of each kind."""
+"""One fault of each usual kind."""
 
 SMALL_BYTES = "abce1946a3105c0fb3986c172be164fe74a600ff677ad1021ed906fe361d5293"
 """SHA-256 of the uncompressed images and labels of `SMALL`; a phantom stays the same from version to version."""
@@ -33,7 +34,7 @@ SMALL_BYTES = "abce1946a3105c0fb3986c172be164fe74a600ff677ad1021ed906fe361d5293"
 ORGAN = PhantomSettings(
     kind="organ", train_cases=8, test_cases=2, faults=4, rare=0.2, shape=(32, 40, 16), spacing=(1.0, 1.0, 1.0)
 )
-"""An organ with one fault of each kind."""
+"""An organ with one fault of each usual kind."""
 
 
 def read(folder: Path, case_id: str) -> tuple[NDArray, NDArray]:
@@ -183,8 +184,8 @@ class TestPlan:
         kinds = Counter(truth.fault for truth in planted.values())
         assert len(planted) == faults
         assert all("train" in name and truth.subtype == RING_ENHANCING for name, truth in planted.items())
-        assert len(kinds) == min(faults, len(BRAIN_FAULTS))
-        assert max(kinds.values(), default=0) <= -(-faults // len(BRAIN_FAULTS))
+        assert len(kinds) == min(faults, len(USUAL_FAULTS))
+        assert max(kinds.values(), default=0) <= -(-faults // len(USUAL_FAULTS))
 
     @pytest.mark.parametrize(
         ("train_cases", "rare", "expected"),
@@ -271,7 +272,7 @@ class TestFaults:
     def test_test_cases_have_no_fault(self, phantom: Path):
         faults = {name: truth["fault"] for name, truth in read_truth(phantom).items()}
         assert all(fault is None for name, fault in faults.items() if "test" in name)
-        assert {fault for fault in faults.values() if fault} == set(BRAIN_FAULTS)
+        assert {fault for fault in faults.values() if fault} == set(USUAL_FAULTS)
 
     @faulty("label_shifted")
     def test_shifted_label_keeps_its_form_off_the_tumour(self, pair: tuple[NDArray, ...]):
@@ -349,7 +350,7 @@ class TestOrgan:
         truths = read_truth(organ).values()
         assert Counter(truth["subtype"] for truth in truths) == {WHOLE: 8, SHORT_POSTERIOR: 2}
         assert {truth["scanner"] for truth in truths} == {"A", "B"}
-        assert {truth["fault"] for truth in truths} == {None, *ORGAN_FAULTS}
+        assert {truth["fault"] for truth in truths} == {None, *USUAL_FAULTS} - {"channels_swapped"}
         assert "channels_swapped" not in ORGAN_FAULTS
 
     @pytest.mark.parametrize("shape", [(32, 40, 16), (16, 20, 8), (40, 64, 24)])
@@ -419,3 +420,122 @@ class TestOrgan:
         truths = read_truth(write(tmp_path / "phantom", settings))
         assert len(truths) == settings.train_cases + settings.test_cases
         assert inspect_folder(tmp_path / "phantom").anatomy.singles == ("Anterior", "Posterior")
+
+
+KINDS = {"brain": SMALL, "organ": ORGAN, "CT": ORGAN.model_copy(update={"channel": "CT"})}
+
+
+def planted(kind: str, fault: str, severity: float = 1.0) -> list[tuple[NDArray, ...]]:
+    """Image and label with a fault, then image and label without it, of four cases."""
+    settings = KINDS[kind].model_copy(update={"faults": 4, "fault_kinds": (fault,), "severity": severity})
+    sound = settings.model_copy(update={"faults": 0})
+    cases, without = plan_cases(settings), plan_cases(sound)
+    return [
+        (*_make_case(name, truth, settings), *_make_case(name, without[name], sound))
+        for name, truth in cases.items()
+        if truth.fault
+    ]
+
+
+@pytest.mark.parametrize("kind", list(KINDS))
+class TestLabelFaults:
+    @pytest.mark.parametrize("severity", [0.01, 0.4, 1.0])
+    @pytest.mark.parametrize("fault", [*BRAIN_FAULTS])
+    def test_every_fault_leaves_valid_files_that_differ(self, kind: str, fault: str, severity: float):
+        if fault not in (BRAIN_FAULTS if kind == "brain" else ORGAN_FAULTS):
+            pytest.skip("an organ has no such fault")
+        for image, label, sound_image, sound_label in planted(kind, fault, severity):
+            assert (image.dtype, label.dtype) == (np.int16, np.uint8)
+            assert label.any()
+            assert set(np.unique(label)) <= set(np.unique(sound_label)) | {0}
+            of_image = fault in ("heavy_noise", "channels_swapped")
+            assert np.array_equal(image, sound_image) is not of_image
+            assert np.array_equal(label, sound_label) is of_image
+            if kind == "brain":
+                assert not label[~image.any(axis=0)].any()
+
+    @pytest.mark.parametrize("fault", [name for name in BRAIN_FAULTS if name not in (*UNGRADED, "heavy_noise")])
+    def test_the_severity_scales_what_is_wrong(self, kind: str, fault: str):
+        def wrong(severity: float) -> float:
+            return float(
+                np.mean([np.mean(label != sound) for _, label, _, sound in planted(kind, fault, severity)])
+            )
+
+        assert 0 < wrong(0.1) < wrong(0.5) < wrong(1.0)
+
+    @pytest.mark.parametrize("fault", UNGRADED)
+    def test_some_faults_have_no_degrees(self, kind: str, fault: str):
+        if fault not in (BRAIN_FAULTS if kind == "brain" else ORGAN_FAULTS):
+            pytest.skip("an organ has no such fault")
+        for weak, full in zip(planted(kind, fault, 0.1), planted(kind, fault), strict=True):
+            assert all(np.array_equal(one, other) for one, other in zip(weak, full, strict=True))
+
+    def test_a_forgotten_structure_is_background(self, kind: str):
+        for _, label, _, sound in planted(kind, "structure_forgotten"):
+            (forgotten,) = set(np.unique(sound)) - set(np.unique(label))
+            assert np.array_equal(label, np.where(sound == forgotten, 0, sound))
+
+    def test_a_merged_structure_is_drawn_as_another(self, kind: str):
+        for _, label, _, sound in planted(kind, "structures_merged"):
+            (merged,) = set(np.unique(sound)) - set(np.unique(label))
+            (other,) = np.unique(label[sound == merged])
+            assert other not in (0, merged)
+            assert np.array_equal(label, np.where(sound == merged, other, sound))
+
+    def test_a_row_of_slices_loses_its_label(self, kind: str):
+        for _, label, _, sound in planted(kind, "slices_unlabelled"):
+            before, after = (np.flatnonzero(part.any(axis=(0, 1))) for part in (sound, label))
+            lost = np.setdiff1d(before, after)
+            assert len(lost) == max(1, round(0.6 * len(before)))
+            assert np.array_equal(lost, np.arange(lost[0], lost[-1] + 1))
+            assert np.array_equal(label[..., after], sound[..., after])
+
+    def test_a_label_is_resized_within_its_slices(self, kind: str):
+        disc = np.hypot(*np.mgrid[-3:4, -3:4])[..., None] <= 3
+        for image, label, _, sound in planted(kind, "label_dilated"):
+            expected = ndimage.binary_dilation(sound > 0, disc)
+            inside = image.any(axis=0) if kind == "brain" else np.ones(label.shape, bool)
+            assert np.array_equal(label > 0, expected & inside)
+            assert np.array_equal(label[sound > 0], sound[sound > 0])
+        for _, label, _, sound in planted(kind, "label_eroded", severity=0.3):
+            cross = np.hypot(*np.mgrid[-1:2, -1:2])[..., None] <= 1
+            eroded = ndimage.binary_erosion(sound > 0, cross, border_value=1)
+            assert np.array_equal(label, np.where(eroded, sound, 0))
+
+    def test_left_and_right_are_swapped(self, kind: str):
+        for image, label, _, sound in planted(kind, "label_mirrored"):
+            inside = image.any(axis=0) if kind == "brain" else np.ones(label.shape, bool)
+            assert np.array_equal(label, np.where(inside, sound[::-1], 0))
+
+    def test_the_label_of_another_fits_no_case_of_the_dataset(self, kind: str):
+        labels = [label for _, label, _, _ in planted(kind, "label_of_another")]
+        sound = [original for *_, original in planted(kind, "label_of_another")]
+        assert len({label.tobytes() for label in (*labels, *sound)}) == 2 * len(labels)
+
+
+class TestSettings:
+    def test_kinds_that_are_named_take_turns_and_truth_knows_the_severity(self, tmp_path: Path):
+        settings = SMALL.model_copy(update={"fault_kinds": ("label_eroded", "label_mirrored"), "severity": 0.5})
+        truths = read_truth(write(tmp_path / "phantom", settings)).values()
+        assert Counter(truth["fault"] for truth in truths if truth["fault"]) in (
+            {"label_eroded": 3, "label_mirrored": 2},
+            {"label_eroded": 2, "label_mirrored": 3},
+        )
+        assert {(truth["fault"] is None, truth["severity"]) for truth in truths} == {(True, None), (False, 0.5)}
+
+    @pytest.mark.parametrize(
+        ("changes", "message"),
+        [
+            ({"fault_kinds": ["label_lost"]}, "fault_kinds"),
+            ({"fault_kinds": ["label_eroded", "label_eroded"]}, "fault_kinds must differ"),
+            ({"kind": "organ", "fault_kinds": ["channels_swapped"]}, "an organ has one channel"),
+            ({"severity": 0.0}, "severity"),
+            ({"severity": 1.5}, "severity"),
+        ],
+    )
+    def test_what_cannot_be_planted_is_refused(self, changes: dict, message: str):
+        with pytest.raises(ValueError, match=message):
+            PhantomSettings(**changes)
+
+    def test_every_kind_of_fault_can_be_named(self):
+        assert set(get_args(FaultKind)) == set(BRAIN_FAULTS) == {*ORGAN_FAULTS, "channels_swapped"}

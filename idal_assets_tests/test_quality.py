@@ -255,7 +255,7 @@ def test_without_folds_nothing_is_trained_and_the_ranking_stays(
         register_partitions(study, instance)
         assert instance.get_dynamic_partitions("fold") == []
     ranking = load_ranking(study.path("case_ranking"))
-    rivals = ["out_of_fold_dice", "label_quality"]
+    rivals = ["out_of_fold_dice", "out_of_fold_dice_held", "label_quality"]
     assert ranking[rivals].isna().all(axis=None)
     expected = load_ranking(before.path("case_ranking"))
     pd.testing.assert_frame_equal(ranking.drop(columns=rivals), expected.drop(columns=rivals))

@@ -499,7 +499,7 @@ def test_a_validation_case_keeps_a_donor_that_it_needs(validated):
     assert load_ranking(validated.path("case_ranking"))["case_id"].iloc[0] == "case_2"
     decision = load_decision(validated.path("case_ranking"))
     assert decision["worst_cluster"] == []
-    assert "leaves the validation cases better off" in decision["reason"]
+    assert "models below the others on the validation cases" in decision["reason"]
     assert load_ranking(validated.path("case_ranking")).set_index("case_id")["stability"]["case_2"] == 0
 
 

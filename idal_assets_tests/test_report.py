@@ -18,7 +18,7 @@ from idal_assets.report.html import (
 )
 from idal_assets.steps.evidence import Evidence
 from idal_assets.steps.report import summary
-from idal_assets.steps.similarity import decision_sentences
+from idal_assets.steps.similarity import contradiction_sentences, decision_sentences
 
 pytestmark = pytest.mark.unit
 
@@ -186,20 +186,29 @@ def test_the_summary_claims_what_is_shown_and_no_more(claims, verdict):
     assert summarized(**claims).startswith(verdict)
 
 
-DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score of 9"}
+DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score of 9", "outliers": []}
 
 
 def test_the_decision_is_told_with_its_stability():
-    text = decision_sentences({**DECISION, "worst_cluster": ["b", "a"], "adjusted_rand_index": 0.876})
-    assert text == (
-        "Worst cluster: b, a (lowest score of 9). Where the receivers are drawn anew 50 times, the clusters agree "
-        "by an adjusted Rand index of 0.88 and rankings correlate by 0.91 on average (Spearman); 1 is the same."
+    told = {**DECISION, "worst_cluster": ["b", "a"], "adjusted_rand_index": 0.876, "outliers": ["b"]}
+    assert decision_sentences(told).startswith(
+        "1 of the donors score lower than the spread of the others explains (b); a removal set takes as many as "
+        "it is told to. Worst cluster: b, a (lowest score of 9). Where the receivers are drawn anew 50 times, the "
+        "clusters agree by an adjusted Rand index of 0.88 and rankings correlate by 0.91 on average (Spearman); 1 "
+        "is the same. Half of the score is not drawn anew"
     )
 
 
 def test_a_decision_for_no_cluster_is_told_too():
-    text = decision_sentences({**DECISION, "worst_cluster": [], "adjusted_rand_index": None, "reason": "no gain"})
-    assert text == (
-        "Worst cluster: none (no gain). Where the receivers are drawn anew 50 times, rankings correlate by 0.91 "
-        "on average (Spearman); 1 is the same."
+    told = {**DECISION, "worst_cluster": [], "adjusted_rand_index": None, "reason": "no cluster stands out"}
+    assert decision_sentences(told).startswith(
+        "0 of the donors score lower than the spread of the others explains; a removal set takes as many as it is "
+        "told to. Worst cluster: none (no cluster stands out). Where the receivers are drawn anew 50 times, "
+        "rankings correlate by 0.91 on average (Spearman)"
     )
+
+
+def test_labels_that_lack_what_others_find_are_listed():
+    assert contradiction_sentences({}) == "No label lacks what the models of the other donors find."
+    told = contradiction_sentences({"a": "no tumour; 19 models see 1.2 ml", "b": "no rim; 19 models see 3 ml"})
+    assert told.endswith("a, label: no tumour; 19 models see 1.2 ml. b, label: no rim; 19 models see 3 ml.")

@@ -1,5 +1,7 @@
 """The matrix, the ranking and the dendrogram against hand-worked numbers and second implementations."""
 
+import itertools
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from scipy.cluster.hierarchy import cophenet, fcluster
 from scipy.spatial.distance import squareform
 
+from idal_assets.analysis.scores import dice, found_regions, only_shared_regions
 from idal_assets.analysis.similarity import (
     IncompleteMatrixError,
     cluster,
@@ -93,6 +96,8 @@ def test_gaps_take_the_mean_of_their_receiver():
 
 # --- regions that both cases hold ---
 
+ROBUST, THESIS = (SimilaritySettings(mode=mode) for mode in ("robust", "thesis"))
+
 # voxels of WT, TC and ET in the truth: "a" is a full tumour, "n" has no enhancing part, "o" is oedema alone
 TRUTH = {"a": (9, 6, 3), "n": (9, 6, 0), "o": (9, 0, 0), "v": (9, 0, 3)}
 
@@ -101,7 +106,7 @@ def scored(found, truth=TRUTH, donors="ano"):
     """Rows of a matrix: Dice by donor, receiver and region; the size of a truth is TP + FN."""
     rows = [
         {"donor": donor, "receiver": receiver, "region": region, "dice": found(donor, receiver, region)}
-        | {"tp": size // 3, "fp": 1, "fn": size - size // 3}
+        | {"tp": size // 3, "fp": 0, "fn": size - size // 3}
         for donor in donors
         for receiver, sizes in truth.items()
         for region, size in zip(("WT", "TC", "ET"), sizes, strict=True)
@@ -114,17 +119,17 @@ def by_region(donor, receiver, region):
 
 
 def test_a_cell_averages_the_regions_that_both_cases_hold():
-    found = deciding_matrix(scored(by_region), list("ano"), list("anov"), "robust", ("WT", "TC", "ET"))
+    found = deciding_matrix(scored(by_region), list("ano"), list("anov"), ROBUST, ("WT", "TC", "ET"))
     expected = [[0.5, 0.75, 0.9, 0.45], [0.75, 0.75, 0.9, 0.9], [0.9, 0.9, 0.9, 0.9]]
     np.testing.assert_allclose(found, expected, atol=ROUND_OFF)
-    everything = deciding_matrix(scored(by_region), list("ano"), list("anov"), "thesis", ("WT", "TC", "ET"))
+    everything = deciding_matrix(scored(by_region), list("ano"), list("anov"), THESIS, ("WT", "TC", "ET"))
     np.testing.assert_allclose(everything, np.full((3, 4), 0.5), atol=ROUND_OFF)
 
 
 def test_cases_that_share_no_region_have_no_scalar():
     labels = scored(by_region).assign(region=lambda rows: rows["region"].map({"WT": "L1", "TC": "L2", "ET": "L3"}))
     labels = labels[labels["region"] != "L1"]
-    found = deciding_matrix(labels, ["a", "n"], list("anov"), "robust", ("L1", "L2", "L3"))
+    found = deciding_matrix(labels, ["a", "n"], list("anov"), ROBUST, ("L1", "L2", "L3"))
     np.testing.assert_allclose(found, [[0.3, 0.6, np.nan, 0.0], [0.6, 0.6, np.nan, np.nan]], atol=ROUND_OFF)
 
 
@@ -139,11 +144,84 @@ def test_a_rare_kind_is_not_ranked_below_a_bad_case():
 
     cells = scored(found, truth, "abcdefyz")
     worst = {
-        mode: rank_donors(deciding_matrix(cells, list(truth), list(truth), mode, ("WT", "TC", "ET")))
-        for mode in ("robust", "thesis")
+        settings.mode: rank_donors(deciding_matrix(cells, list(truth), list(truth), settings, ("WT", "TC", "ET")))
+        for settings in (ROBUST, THESIS)
     }
     assert worst["robust"]["case_id"].iloc[0] == "a"
     assert set(worst["thesis"]["case_id"].head(2)) == {"y", "z"}
+
+
+# --- labels that lack what is there ---
+
+LABELS = {"full": (100, 60, 20), "rare": (100, 60, 0), "forgotten": (100, 60, 0)}
+KINDS = {f"d{number:02}": "full" for number in range(16)} | {"r1": "rare", "r2": "rare", "f1": "forgotten"}
+KINDS |= {"v_full": "full", "v_rare": "rare", "v_forgotten": "forgotten"}
+
+
+def forgotten_label(seed=0, regions=("whole", "core", "rim")):
+    """Donors (d, r, f) and validation cases (v); the rim is the hardest region.
+
+    Models that learned from a full label find a rim where there is one, whatever the label says, and next to
+    nothing where there is none. The others find it nowhere.
+    """
+    rng, rows = np.random.default_rng(seed), []
+    for donor, receiver in itertools.product([name for name in KINDS if name[0] != "v"], KINDS):
+        truth = LABELS[KINDS[receiver]]
+        knows_rim = KINDS[donor] == "full"
+        rim_found = (20 if KINDS[receiver] != "rare" else rng.integers(0, 4)) if knows_rim else 0
+        hits = [
+            round(0.9 * truth[0]),
+            round(0.8 * truth[1]),
+            min(rim_found, truth[2]) * rng.integers(50, 70) // 100,
+        ]
+        found = [truth[0], truth[1] + rng.integers(-3, 4), rim_found]
+        for region, hit, size, predicted in zip(regions, hits, truth, found, strict=True):
+            counts = {"tp": hit, "fp": predicted - hit, "fn": size - hit}
+            score = float(dice(**counts))
+            rows.append({"donor": donor, "receiver": receiver, "region": region, "dice": score, **counts})
+    return pd.DataFrame(rows)
+
+
+@pytest.mark.parametrize("regions", [("whole", "core", "rim"), ("liver", "vessel", "tumour")])
+def test_a_region_is_absent_only_where_the_other_models_do_not_find_it(regions):
+    table = found_regions(forgotten_label(regions=regions), 0.05).xs(regions[2], level="region")
+    assert list(table.index[table["absent"]]) == ["r1", "r2", "v_rare"]
+    assert list(table.index[table["contradicted"]]) == ["f1", "v_forgotten"]
+    # a donor's own model has no say in its case; a validation case has none
+    assert table.loc[["f1", "v_forgotten"], "models"].tolist() == [18, 19]
+    assert table.loc[["f1", "v_forgotten"], "found"].tolist() == [20, 20]
+    assert table.loc[["f1", "d00"], "labelled"].tolist() == [0, 20]
+
+
+def test_how_much_may_be_found_is_a_setting():
+    cells = forgotten_label()
+    rim = {share: found_regions(cells, share).xs("rim", level="region") for share in (0.0, 0.19, 0.2)}
+    assert rim[0.0].loc["r1", "contradicted"]
+    assert rim[0.19].loc["f1", "contradicted"]
+    assert rim[0.2].loc["f1", "absent"]  # 20 of the 100 voxels of the whole
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_forgotten_label_is_among_the_worst_and_a_rare_kind_is_not(seed):
+    cells = forgotten_label(seed)
+    receivers = list(KINDS)
+    donors = [name for name in receivers if name[0] != "v"]
+    matrix = deciding_matrix(cells, donors, receivers, ROBUST, ("whole", "core", "rim"))
+    ranks = rank_donors(matrix[donors]).set_index("case_id")
+    third = len(donors) // 3
+    assert ranks.loc["f1", "rank"] <= third
+    assert (ranks.loc[["r1", "r2"], "rank"] > third).all()
+    # it is bad on both sides: as a teacher, and as a case
+    assert ranks["donor_mean"].idxmin() == ranks["receiver_mean"].idxmin() == "f1"
+
+
+def test_what_is_absent_is_left_out_on_both_sides():
+    shared = only_shared_regions(forgotten_label(), 0.05).set_index(["donor", "receiver", "region"])["dice"]
+    assert shared[[("r1", "d00", "rim"), ("d00", "r1", "rim"), ("d00", "v_rare", "rim")]].isna().all()
+    assert (
+        shared[("f1", "d00", "rim")] == shared[("d00", "f1", "rim")] == shared[("d00", "v_forgotten", "rim")] == 0
+    )
+    assert shared.drop("rim", level="region").notna().all()
 
 
 # --- the ranking ---

@@ -68,13 +68,17 @@ def after_edited_donor(
     return (
         once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
         + once("fold_model", keys=refolded)
-        + once("label_quality")
+        + once("label_quality", "donor_signals")
         + after_other_rows(donors, retrained)
     )
 
 
 def after_removed_case(donors_left: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]) -> Places:
-    return once("label_quality") + once("fold_model", keys=refolded) + after_other_rows(donors_left, retrained)
+    return (
+        once("label_quality", "donor_signals")
+        + once("fold_model", keys=refolded)
+        + after_other_rows(donors_left, retrained)
+    )
 
 
 def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
@@ -88,7 +92,7 @@ def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
-    rows = once("dice_row", "early_row", keys=donors)
+    rows = once("dice_row", "early_row", "repeated_row", keys=donors)
     return rows + once(*MATRIX) + (after_other_distance(retrained) | once(*COST))
 
 

@@ -6,19 +6,38 @@ dendrogram and the rivals out of fold, so that whichever finds most is seen to d
 
 from collections.abc import Collection, Sequence
 
+import numpy as np
 import pandas as pd
 from scipy.stats import mannwhitneyu
 
 from idal_assets.analysis.clusters import worst_cluster
-from idal_assets.analysis.similarity import ROUNDING, cluster, deciding_matrix, rank_donors
+from idal_assets.analysis.similarity import ROUNDING, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.settings import SimilaritySettings
 
 MODES = ("thesis", "robust")
 COLUMNS = (
-    *("score", "auroc", "k", "precision_at_k", "recall_at_k", "decoys_removed", "decoys", "faults", "cases"),
+    *(
+        "score",
+        "auroc",
+        "low",
+        "high",
+        "k",
+        "precision_at_k",
+        "recall_at_k",
+        "decoys_removed",
+        "decoys",
+        "faults",
+        "cases",
+    ),
     *("offered", "best"),
 )
 """Columns of a detection table, with those that a study adds."""
+
+
+LEVEL = 0.95
+"""Level of the interval of an AUROC."""
+
+RESAMPLES = 2000
 
 
 def offered_score(mode: str) -> str:
@@ -32,6 +51,7 @@ def matrix_scores(
     receivers: Sequence[str],
     settings: SimilaritySettings,
     scalar_regions: Collection[str],
+    seed: int,
 ) -> pd.DataFrame:
     """Everything that the matrix says of a donor, in both modes, whichever of them decides.
 
@@ -41,22 +61,24 @@ def matrix_scores(
         receivers: The donors, then the validation cases.
         settings: Distance, linkage and sizes; their mode and scalar do not count.
         scalar_regions: Names of the regions that the scalar averages.
+        seed: Seed of the matrices by chance, as in the ranking.
 
     Returns:
-        One row a donor, indexed by case id. For each mode: `donor mean`, `receiver mean`, `both means` (the
-        score), `clusters` (mean score of the donor's cluster at the cut of the worst cluster) and `worst cluster`
-        (whether the donor is in it), each followed by the mode.
+        One row a donor, indexed by case id. For each mode: `donor mean`, `donor median`, `receiver mean`, `both
+        means` (the score), `clusters` (mean score of the donor's cluster at the cut of the worst cluster) and
+        `worst cluster` (whether the donor is in it), each followed by the mode.
     """
     parts = []
     for mode in MODES:
         of_mode = settings.model_copy(update={"mode": mode})
-        matrix = deciding_matrix(cells, donors, receivers, mode, scalar_regions)
+        matrix = deciding_matrix(cells, donors, receivers, of_mode, scalar_regions)
         scores = rank_donors(matrix[list(donors)])
-        found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode)
+        found = worst_cluster(cluster(matrix[list(donors)], of_mode).linkage, matrix, scores, of_mode, seed)
         by_case = scores.set_index("case_id")
         numbers = found.clusters.loc[by_case.index]
         part = {
             "donor mean": by_case["donor_mean"],
+            "donor median": donor_medians(matrix[list(donors)]).loc[by_case.index],
             "receiver mean": by_case["receiver_mean"],
             "both means": by_case["score"],
             "clusters": by_case["score"].groupby(numbers.to_numpy()).transform("mean").round(ROUNDING),
@@ -79,10 +101,11 @@ def detection_table(candidates: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFra
         truth: One row a case, at least those of the scores: `case_id`; `fault`, its kind or None; `subtype`.
 
     Returns:
-        One row a score: `score`, its name; `auroc`; `k`; `precision_at_k`, the share of faults among the k; and
-        `recall_at_k`, the share of the faults that are among the k; `decoys_removed`, how many of the k are valid
-        cases of a rare subtype; and how many `decoys`, `faults` and `cases` there are. What cannot be said is
-        missing: all that is said of a score without any value, AUROC and recall without faults.
+        One row a score: `score`, its name; `auroc`, with the ends `low` and `high` of its interval; `k`;
+        `precision_at_k`, the share of faults among the k; and `recall_at_k`, the share of the faults that are
+        among the k; `decoys_removed`, how many of the k are valid cases of a rare subtype; and how many `decoys`,
+        `faults` and `cases` there are. What cannot be said is missing: all that is said of a score without any
+        value, AUROC and recall without faults.
     """
     known = truth.set_index("case_id").loc[candidates.index]
     faulty, decoys = known["fault"].notna(), is_decoy(known)
@@ -92,8 +115,11 @@ def detection_table(candidates: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFra
         if values.notna().any():
             given = given_cases(values, int(faulty.sum()))
             hits = int(faulty[given].sum())
+            low, high = auroc_interval(values, faulty)
             row |= {
                 "auroc": auroc(values, faulty),
+                "low": low,
+                "high": high,
                 "k": len(given),
                 "precision_at_k": hits / len(given) if given else None,
                 "recall_at_k": hits / int(faulty.sum()) if faulty.any() else None,
@@ -102,7 +128,7 @@ def detection_table(candidates: pd.DataFrame, truth: pd.DataFrame) -> pd.DataFra
         rows.append(row)
     table = pd.DataFrame(rows, columns=[name for name in COLUMNS if name not in ("offered", "best")])
     counts = dict.fromkeys(("k", "decoys_removed", "decoys", "faults", "cases"), "Int64")
-    shares = dict.fromkeys(("auroc", "precision_at_k", "recall_at_k"), "float64")
+    shares = dict.fromkeys(("auroc", "low", "high", "precision_at_k", "recall_at_k"), "float64")
     return table.astype(counts | shares)
 
 
@@ -121,6 +147,33 @@ def auroc(values: pd.Series, faulty: pd.Series) -> float:
     ranks = _low_is_bad(values).rank(na_option="bottom").to_numpy()
     faults, sound = ranks[faulty.to_numpy()], ranks[~faulty.to_numpy()]
     return float(mannwhitneyu(sound, faults).statistic / (len(faults) * len(sound)))
+
+
+def auroc_interval(values: pd.Series, faulty: pd.Series, seed: int = 0) -> tuple[float, float]:
+    """Interval of an AUROC: percentiles of a bootstrap that draws cases with and without a fault apart.
+
+    Where no fault scores higher than a sound case the interval is a point, although a few faults prove little.
+
+    Args:
+        values: As of `auroc`.
+        faulty: As of `auroc`.
+        seed: Seed of the draws.
+
+    Returns:
+        Both ends, 0 to 1; NaN where all cases have a fault, or none.
+    """
+    if faulty.all() or not faulty.any():
+        return float("nan"), float("nan")
+    ranks = _low_is_bad(values).rank(na_option="bottom").to_numpy()
+    faults, sound = ranks[faulty.to_numpy()], ranks[~faulty.to_numpy()]
+    lower = (faults[:, None] < sound) + 0.5 * (faults[:, None] == sound)
+    rng = np.random.default_rng(seed)
+    drawn_faults, drawn_sound = (
+        rng.multinomial(count, np.full(count, 1 / count), RESAMPLES) / count for count in lower.shape
+    )
+    aurocs = np.einsum("rf,fs,rs->r", drawn_faults, lower, drawn_sound, optimize=True)
+    low, high = np.quantile(aurocs, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
+    return float(low.clip(0, 1)), float(high.clip(0, 1))
 
 
 def given_cases(values: pd.Series, faults: int) -> list[str]:

@@ -100,26 +100,71 @@ def score_table(
     return pd.DataFrame(rows)
 
 
-def only_shared_regions(cells: pd.DataFrame) -> pd.DataFrame:
-    """Leaves out what the truth of donor or receiver does not hold: such a region counts as undefined.
+def found_regions(cells: pd.DataFrame, absent_share: float) -> pd.DataFrame:
+    """Tells the regions that a case does not have from those that its label only leaves out.
 
-    A case can teach only what its label holds, and only that can be judged on it. Otherwise a model that never saw
-    a region would have a Dice of 0 wherever there is some of it, and a case without any a Dice of 0 wherever some
-    is predicted, which is no fault of either label.
+    A label that lacks a region may be right, as of a tumour without an enhancing part, or forgotten, as where a
+    structure was not drawn or its value was lost. The models of the other donors tell them apart: what most of
+    them find is there. They learned from other labels, so what all labels of a cohort leave out goes unnoticed.
 
     Args:
-        cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`; every donor is a receiver too.
-            The size of a receiver's truth is TP + FN, the same in all rows of its column.
+        cells: Rows with `donor`, `receiver`, `region`, `tp`, `fp` and `fn`. The size of a receiver's truth is
+            TP + FN, the same in all rows of its column; TP + FP is what the donor's model finds.
+        absent_share: A region that a label lacks counts as absent where the others find at most this share of the
+            largest region of that label.
 
     Returns:
-        The rows with Dice NaN in regions that are empty in the truth of donor or receiver.
+        Indexed by `receiver` and `region`: `labelled`, voxels of the label; `found`, the median of the voxels that
+        the other donors' models find (NaN without others); `models`, how many these are; `absent`, whether the
+        case does not have the region; and `contradicted`, whether the label lacks what the models find.
     """
-    holds = cells.assign(holds=cells["tp"] + cells["fn"] > 0).groupby(["receiver", "region"])["holds"].any()
-    shared = [
-        holds.loc[pd.MultiIndex.from_arrays([cells[side], cells["region"]])].to_numpy(bool)
+    place = ["receiver", "region"]
+    labelled = (cells["tp"] + cells["fn"]).astype(float).groupby([cells[name] for name in place]).max()
+    others = cells[cells["donor"] != cells["receiver"]]
+    predicted = (others["tp"] + others["fp"]).astype(float).groupby([others[name] for name in place])
+    table = pd.DataFrame({"labelled": labelled, "found": predicted.median(), "models": predicted.size()})
+    table["models"] = table["models"].fillna(0).astype(int)
+    largest = table.groupby("receiver")["labelled"].transform("max")
+    lacking = table["labelled"] == 0
+    seen = table["found"] > absent_share * largest
+    return table.assign(absent=lacking & ~seen, contradicted=lacking & seen)
+
+
+def only_shared_regions(cells: pd.DataFrame, absent_share: float) -> pd.DataFrame:
+    """Leaves out what donor or receiver does not have: such a region counts as undefined.
+
+    A case can teach only what it has, and only that can be judged on it. Otherwise a model that never saw a region
+    would have a Dice of 0 wherever there is some of it, and a case without any a Dice of 0 wherever some is
+    predicted, which is no fault of either label. A region that the label lacks although the other models find it
+    stays: there the label is contradicted, and both the Dice of 0 on it and that of its model tell so.
+
+    Args:
+        cells: Rows as of `found_regions`, with `dice`; every donor is a receiver too.
+        absent_share: As of `found_regions`.
+
+    Returns:
+        The rows with Dice NaN in regions that are absent from donor or receiver.
+    """
+    absent = found_regions(cells, absent_share)["absent"]
+    lacking = [
+        absent.loc[pd.MultiIndex.from_arrays([cells[side], cells["region"]])].to_numpy(bool)
         for side in ("donor", "receiver")
     ]
-    return cells.assign(dice=cells["dice"].where(shared[0] & shared[1]))
+    return cells.assign(dice=cells["dice"].mask(lacking[0] | lacking[1]))
+
+
+def without_absent(scores: pd.DataFrame, found: pd.DataFrame) -> pd.DataFrame:
+    """Leaves out of other segmentations what a case does not have, as in the cells of the matrix.
+
+    Args:
+        scores: Rows with `case_id`, `region` and `dice`.
+        found: Table of `found_regions`, of all these cases.
+
+    Returns:
+        The rows with Dice NaN in regions that are absent from the case.
+    """
+    places = pd.MultiIndex.from_arrays([scores["case_id"], scores["region"]])
+    return scores.assign(dice=scores["dice"].mask(found["absent"].reindex(places).to_numpy(bool)))
 
 
 def held_by_truth(scores: pd.DataFrame) -> pd.Series:
@@ -153,3 +198,15 @@ def with_scalar(
     means = scores[by].drop_duplicates().merge(means, on=by, how="left")
     table = pd.concat([scores, means.assign(region=MEAN)], ignore_index=True)
     return table.astype(dict.fromkeys(COUNTS, "Int64"))
+
+
+def scalar_of(scores: pd.DataFrame, by: str, scalar_regions: Collection[str]) -> pd.Series:
+    """The scalar of the Dice of each segmentation, without the rows.
+
+    Args:
+        scores: Rows with `region` and `dice`.
+        by: Column that says which segmentation they belong to.
+        scalar_regions: Names of the regions that it averages.
+    """
+    chosen = scores[scores["region"].isin(scalar_regions)]
+    return chosen["dice"].astype(float).groupby(chosen[by]).mean()

@@ -58,7 +58,7 @@ def deciding_matrix(
     cells: pd.DataFrame,
     donors: Sequence[str],
     receivers: Sequence[str],
-    mode: str,
+    settings: SimilaritySettings,
     scalar_regions: Collection[str],
 ) -> pd.DataFrame:
     """Arranges the scalars that decide: of all regions in the mode `thesis`, of shared regions in `robust`.
@@ -67,7 +67,7 @@ def deciding_matrix(
         cells: Rows with `donor`, `receiver`, `region`, `dice`, `tp`, `fp` and `fn`, without scalars.
         donors: Rows of the matrix, in order.
         receivers: Columns of the matrix, in order: the donors, then the validation cases.
-        mode: `thesis` or `robust`.
+        settings: The mode, and when a region is absent from a case.
         scalar_regions: Names of the regions that the scalar averages.
 
     Returns:
@@ -76,8 +76,8 @@ def deciding_matrix(
     Raises:
         IncompleteMatrixError: A cell has no row, or more than one.
     """
-    if mode == "robust":
-        cells = only_shared_regions(cells)
+    if settings.mode == "robust":
+        cells = only_shared_regions(cells, settings.absent_share)
     return dice_matrix(with_scalar(cells, ["donor", "receiver"], scalar_regions), donors, receivers)
 
 
@@ -171,6 +171,15 @@ def rank_donors(matrix: pd.DataFrame) -> pd.DataFrame:
     scores = scores.sort_values(["score", "case_id"], ignore_index=True)
     scores["rank"] = np.arange(1, len(scores) + 1)
     return scores
+
+
+def donor_medians(matrix: pd.DataFrame) -> pd.Series:
+    """Median of every row without the diagonal: how a donor teaches, whatever a few bad receivers make of it.
+
+    Args:
+        matrix: Donors by donors, Dice or NaN; undefined cells are left out.
+    """
+    return pd.DataFrame(without_diagonal(matrix), matrix.index).median(axis=1)
 
 
 def without_diagonal(matrix: pd.DataFrame) -> NDArray[np.float64]:

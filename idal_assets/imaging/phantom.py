@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 from idal_assets.imaging.case_table import CASE_TABLE
 from idal_assets.imaging.phantom_brain import BRAIN_PHANTOM
 from idal_assets.imaging.phantom_organ import organ_phantom
-from idal_assets.imaging.phantom_parts import Image, Label, PhantomKind
+from idal_assets.imaging.phantom_parts import Image, Label, PhantomKind, Planting
 from idal_assets.imaging.truth import TRUTH_FILE, CaseTruth
 from idal_assets.seeds import stream
-from idal_assets.settings import PhantomSettings
+from idal_assets.settings import USUAL_FAULTS, PhantomSettings
 
 ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}
 """What a phantom folder holds, and nothing else."""
@@ -103,7 +103,12 @@ def plan_cases(settings: PhantomSettings) -> dict[str, CaseTruth]:
     ]
     faults = _assign_faults(common, kind, settings)
     return {
-        case_id: CaseTruth(subtype, _pick_scanner(case_id, kind, settings.seed), faults.get(case_id))
+        case_id: CaseTruth(
+            subtype,
+            _pick_scanner(case_id, kind, settings.seed),
+            faults.get(case_id),
+            settings.severity if case_id in faults else None,
+        )
         for case_id, subtype in subtypes.items()
     }
 
@@ -128,7 +133,8 @@ def _assign_faults(case_ids: list[str], kind: PhantomKind, settings: PhantomSett
             "subtype; lower faults or rare, or raise train_cases"
         )
     shuffled = sorted(case_ids, key=lambda case_id: stream(settings.seed, case_id, "fault order").random())
-    kinds = stream(settings.seed, "fault kinds").permutation(list(kind.faults)).tolist()
+    taking_turns = settings.fault_kinds or [name for name in USUAL_FAULTS if name in kind.faults]
+    kinds = stream(settings.seed, "fault kinds").permutation(list(taking_turns)).tolist()
     return dict(zip(shuffled[: settings.faults], cycle(kinds), strict=False))
 
 
@@ -138,7 +144,13 @@ def _make_case(case_id: str, truth: CaseTruth, settings: PhantomSettings) -> tup
     image, label = kind.make_case(case_id, truth.subtype, truth.scanner, settings)
     if truth.fault is None:
         return image, label
-    return kind.faults[truth.fault](image, label, stream(settings.seed, case_id, "fault"))
+    another = f"another instead of {case_id}"
+    planting = Planting(
+        rng=stream(settings.seed, case_id, "fault"),
+        severity=settings.severity,
+        label_of_another=lambda: kind.make_case(another, truth.subtype, truth.scanner, settings)[1],
+    )
+    return kind.faults[truth.fault](image, label, planting)
 
 
 def _refuse_foreign(folder: Path) -> None:

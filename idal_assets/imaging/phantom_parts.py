@@ -19,7 +19,23 @@ Image = NDArray[np.int16]
 Label = NDArray[np.uint8]
 """Label values, shape (X, Y, Z)."""
 
-Planter = Callable[[Image, Label, np.random.Generator], tuple[Image, Label]]
+
+@dataclass(frozen=True)
+class Planting:
+    """What a fault is planted with.
+
+    Attributes:
+        rng: What is random about it.
+        severity: How bad it is, above 0 and up to 1.
+        label_of_another: Makes the label of another case, of somebody who is not in the dataset.
+    """
+
+    rng: np.random.Generator
+    severity: float
+    label_of_another: Callable[[], Label]
+
+
+Planter = Callable[[Image, Label, Planting], tuple[Image, Label]]
 """Plants a fault in a case: image and label with it, of the same shapes and types, one of the two unchanged."""
 
 

@@ -20,11 +20,13 @@ class CaseTruth:
         subtype: Its kind; a phantom names its own.
         scanner: What it was scanned with, by name.
         fault: Kind of the planted fault, or None.
+        severity: How bad the fault is, above 0 and up to 1; None where there is none, or nobody said.
     """
 
     subtype: str
     scanner: str
     fault: str | None
+    severity: float | None = None
 
 
 def read_truth(raw_dir: Path) -> dict[str, CaseTruth]:

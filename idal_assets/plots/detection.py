@@ -60,7 +60,8 @@ def detection_scores(table: pd.DataFrame) -> Figure:
     """Draw how well each score tells planted faults from sound cases, the best first and in colour.
 
     Args:
-        table: One row a score: `score`, its name; `auroc` (0 to 1, 0.5 is chance, or NaN); `precision_at_k` and
+        table: One row a score: `score`, its name; `auroc` (0 to 1, 0.5 is chance, or NaN) and the ends of its
+            interval, `low` and `high`; `precision_at_k` and
             `recall_at_k` (0 to 1 or NaN), of the k cases that it ranks worst; `decoys_removed`, how many of these
             are rare but valid.
     """
@@ -77,7 +78,9 @@ def detection_scores(table: pd.DataFrame) -> Figure:
         short_labels(list(ranked["score"])), columns, pitch=0.34, align="right", emphasis=emphasis
     )
     rows = np.arange(len(ranked))
-    axes.hlines(rows, 0.5, ranked["auroc"], color=GRID, linewidth=3, zorder=1)
+    axes.hlines(
+        rows, ranked["low"], ranked["high"], color=np.where(best, ACCENT, NEUTRAL), linewidth=1.5, zorder=1
+    )
     axes.scatter(
         ranked["auroc"],
         rows,
@@ -96,7 +99,7 @@ def detection_scores(table: pd.DataFrame) -> Figure:
         fontsize=8.5,
         color=MUTED,
     )
-    axes.set_xlim(min(0.45, ranked["auroc"].min() - 0.05), 1.02)
+    axes.set_xlim(min(0.45, ranked["low"].min() - 0.05), 1.02)
     axes.set_xlabel("AUROC of the planted faults")
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     tidy(axes)

@@ -1,5 +1,6 @@
-"""How early in the training of the case models the ranking was settled."""
+"""How early in the training of the case models the ranking was settled, and whether other trainings give it."""
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -7,14 +8,24 @@ from typing import Any
 import pandas as pd
 from scipy.stats import spearmanr
 
+from idal_assets.analysis.reliability import reliability, reliability_sentence
 from idal_assets.analysis.similarity import deciding_matrix, rank_donors
-from idal_assets.nnunet.model_folder import earlier_model
+from idal_assets.nnunet.compute import taken
+from idal_assets.nnunet.model_folder import earlier_model, load_weights, save_model
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.nnunet.training import train
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import png_bytes
+from idal_assets.seeds import derived_seed
+from idal_assets.steps.cells import ROW_FILE
 from idal_assets.steps.networks import segment_and_score
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Outcome, Task
 
+RELIABILITY_FILE = "reliability.parquet"
+REPEATED_FILE = "repeated_row.parquet"
+REPEATED_COLUMNS = ["replicate", "donor", "receiver", "region", "dice", "tp", "fp", "fn"]
 EARLY_FILE = "early_row.parquet"
 EARLY_COLUMNS = ["share", "donor", "receiver", "region", "dice", "tp", "fp", "fn"]
 CONVERGENCE_FILE = "convergence.parquet"
@@ -56,13 +67,68 @@ def show_early_row(task: Task) -> Mapping[str, Any]:
     return {"mean_dice_by_share": means.reset_index()}
 
 
-def make_convergence(task: Task) -> Outcome:
-    """Ranks the donors by the models of each share; writes `convergence.parquet` and a picture.
+def score_repeated_models(task: Task) -> None:
+    """Trains one donor's model anew with other seeds, and segments the cases that decide.
 
-    The rows of the table `convergence`: `share`, `correlation` (Spearman's, with the final ranking; 1 at the end
-    by definition), `seconds` (trainings up to that share, and one matrix).
+    The models are not kept. Variants of the donor stay as they are; what differs is the order of the batches and
+    their augmentation. Writes `repeated_row.parquet` with one row a replicate (from 2; the first is `case_model`),
+    receiver and region: `replicate`, `donor`, `receiver`, `region`, `dice`, `tp`, `fp`, `fn`; no row where the
+    profile asks for one seed.
     """
-    cohort, mode = task.cohort, task.setting("similarity.mode")
+    tables = [pd.DataFrame(columns=REPEATED_COLUMNS)]
+    for replicate in range(2, task.setting("case_model").seeds + 1):
+        with tempfile.TemporaryDirectory(dir=task.folder) as place:
+            _train_again(task, replicate, Path(place))
+            description = f"segment with {task.key}, seed {replicate}"
+            names = task.keys("case_slices")
+            segmented = segment_and_score(task, Path(place), names, task.cohort.anatomy, description)
+            tables += [scores.assign(replicate=replicate, receiver=name) for name, scores, _ in segmented]
+    rows = pd.concat(tables[1:] or tables, ignore_index=True).assign(donor=task.key)
+    rows[REPEATED_COLUMNS].to_parquet(task.folder / REPEATED_FILE, index=False)
+
+
+def _train_again(task: Task, replicate: int, folder: Path) -> None:
+    """Trains the donor's model as `case_model` is trained, with another seed, into an empty folder."""
+    baseline, variants = task.path("baseline_weights"), task.path("augmented_case", task.key)
+    folders = {place.name: place for place in sorted(variants.iterdir()) if place.is_dir()}
+    cases, plans = SlicesOnDisk(folders, task.compute.slices_memory_gb), Plans.load(baseline)
+    seed = derived_seed(task.setting("seed"), "case_model", replicate)
+    settings, initial = task.setting("case_model"), load_weights(baseline)
+    with taken(task.compute) as compute:
+        description = f"train {task.key}, seed {replicate}"
+        trained = train(cases, plans, settings, compute, seed, initial, task.track, description)
+    save_model(folder, trained, plans)
+
+
+def show_repeated_row(task: Task) -> Mapping[str, Any]:
+    """Mean Dice by seed."""
+    rows = pd.read_parquet(task.folder / REPEATED_FILE)
+    means = rows.groupby(["replicate", "region"])["dice"].mean().unstack()
+    return {"mean_dice_by_replicate": means.reset_index()}
+
+
+def _repeated_matrices(task: Task) -> list[pd.DataFrame]:
+    """The matrix that decides, donors by donors, as each seed of the case models gives it, the first one first."""
+    cohort, donors = task.cohort, task.cohort.donors
+    regions = cohort.anatomy.scored(task.setting("similarity.scalar"))
+    first = pd.concat([pd.read_parquet(task.path("dice_row", donor) / ROW_FILE) for donor in donors])
+    others = pd.concat([pd.read_parquet(task.path("repeated_row", donor) / REPEATED_FILE) for donor in donors])
+    by_seed = [
+        first[first["receiver"].isin(cohort.deciding)],
+        *(cells for _, cells in others.groupby("replicate")),
+    ]
+    settings = task.setting("similarity")
+    return [deciding_matrix(cells, donors, cohort.deciding, settings, regions)[donors] for cells in by_seed]
+
+
+def make_convergence(task: Task) -> Outcome:
+    """Ranks the donors by the models of each share and of each seed; writes two tables and a picture.
+
+    `convergence.parquet` has the rows of the table `convergence`: `share`, `correlation` (Spearman's, with the
+    final ranking; 1 at the end by definition), `seconds` (trainings up to that share, and one matrix).
+    `reliability.parquet` has those of the table `reliability`, none where there is one seed.
+    """
+    cohort = task.cohort
     donors = cohort.donors
     regions = cohort.anatomy.scored(task.setting("similarity.scalar"))
     rows = pd.concat([pd.read_parquet(task.path("early_row", donor) / EARLY_FILE) for donor in donors])
@@ -72,14 +138,19 @@ def make_convergence(task: Task) -> Outcome:
     )
     found = []
     for share, cells in rows.groupby("share"):
-        matrix = deciding_matrix(cells, donors, cohort.deciding, mode, regions)
+        matrix = deciding_matrix(cells, donors, cohort.deciding, task.setting("similarity"), regions)
         ranks = rank_donors(matrix[donors]).set_index("case_id")["rank"]
         found.append((float(share), float(spearmanr(ranks[final.index], final).statistic)))
     table = pd.DataFrame([*found, (1.0, 1.0)], columns=["share", "correlation"])
     table["seconds"] = training * table["share"] + scoring
     table.to_parquet(task.folder / CONVERGENCE_FILE, index=False)
     (task.folder / "convergence.png").write_bytes(png_bytes(convergence_figure(table)))
-    return Outcome(tables={"convergence": table.assign(convergence_version=task.version)})
+    repeats = reliability(_repeated_matrices(task))
+    repeats.to_parquet(task.folder / RELIABILITY_FILE, index=False)
+    found_tables = {"convergence": table, "reliability": repeats}
+    return Outcome(
+        tables={name: rows.assign(convergence_version=task.version) for name, rows in found_tables.items()}
+    )
 
 
 def load_convergence(folder: Path) -> pd.DataFrame:
@@ -87,6 +158,16 @@ def load_convergence(folder: Path) -> pd.DataFrame:
     return pd.read_parquet(folder / CONVERGENCE_FILE)
 
 
+def load_reliability(folder: Path) -> pd.DataFrame:
+    """Reads how far other seeds say the same; no row where it was not measured."""
+    return pd.read_parquet(folder / RELIABILITY_FILE)
+
+
 def show_convergence(task: Task) -> Mapping[str, Any]:
-    """How rankings after a part of the training agree with the final one."""
-    return {"rank_correlations": load_convergence(task.folder)}
+    """How rankings after a part of the training, and with other seeds, agree with the final one."""
+    repeats = load_reliability(task.folder)
+    return {
+        "rank_correlations": load_convergence(task.folder),
+        "in_words": [reliability_sentence(repeats)],
+        **({"reliability": repeats} if len(repeats) else {}),
+    }

@@ -16,13 +16,28 @@ from idal_assets.analysis.detection import (
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.seeds import derived_seed
 from idal_assets.settings import SimilaritySettings
 from idal_assets.steps.similarity import load_deciding_cells, load_ranking
 from idal_assets.study.making import Outcome, Task
 
 DETECTION_FILE = "detection.parquet"
 SCORES_FILE = "scores.parquet"
-RIVALS = {"out_of_fold_dice": "out-of-fold Dice", "label_quality": "label quality"}
+DECIDING_SETTINGS = (
+    *("mode", "absent_share", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster"),
+    *("level", "permutations"),
+)
+RIVALS = {
+    "out_of_fold_dice": "out-of-fold Dice",
+    "out_of_fold_dice_held": "out-of-fold Dice, regions held",
+    "label_quality": "label quality",
+    "baseline_dice": "baseline's Dice",
+    "baseline_dice_held": "baseline's Dice, regions held",
+    "baseline_loss": "baseline's loss",
+    "gradient_alignment": "gradient alignment",
+    "intensity_score": "intensities",
+}
+"""Columns of the ranking that are no part of the score, and what they are called."""
 
 
 def make_detection(task: Task) -> Outcome:
@@ -60,11 +75,13 @@ def _all_scores(task: Task) -> pd.DataFrame:
     """Every score that could find bad cases, one row a donor, indexed by case id; low is bad."""
     cohort = task.cohort
     cells = load_deciding_cells(task.path("dice_matrix"))
-    names = ("mode", "scalar", "distance", "linkage", "smallest_cluster", "largest_cluster")
-    settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in names})
+    settings = SimilaritySettings(**{name: task.setting(f"similarity.{name}") for name in DECIDING_SETTINGS})
     regions = cohort.anatomy.scored(settings.scalar)
-    scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions)
+    seed = derived_seed(task.setting("seed"), "chance")
+    scores = matrix_scores(cells, cohort.donors, cohort.deciding, settings, regions, seed)
     rivals = load_ranking(task.path("case_ranking")).set_index("case_id")[list(RIVALS)]
+    # of all of them a loss alone is high where a case is bad
+    rivals["baseline_loss"] *= -1
     return scores.join(rivals.rename(columns=RIVALS))
 
 
@@ -115,7 +132,8 @@ def statement(table: pd.DataFrame, unknown: Sequence[str]) -> str:
 
 def _found(row: pd.Series) -> str:
     return (
-        f"AUROC {row['auroc']:.3f}, {row['recall_at_k']:.0%} of the faults among the {row['k']} worst, "
+        f"AUROC {row['auroc']:.3f} ({row['low']:.3f} to {row['high']:.3f}), "
+        f"{row['recall_at_k']:.0%} of the faults among the {row['k']} worst, "
         f"{row['decoys_removed']} of {row['decoys']} rare but valid cases taken for faults"
     )
 
@@ -136,18 +154,20 @@ def truth_sections(task: Task) -> list[ReportSection]:
     folder = task.path("fault_detection")
     table = ReportTable(
         "Scores by how well they find planted faults",
-        ["score", "AUROC", "k", "precision at k", "recall at k", "rare but valid removed"],
+        ["score", "AUROC", "from", "to", "k", "precision at k", "recall at k", "rare but valid removed"],
         [
             [
                 row.score,
-                *(float(row.auroc), int(row.k) if pd.notna(row.k) else None),
+                *(float(row.auroc), float(row.low), float(row.high)),
+                int(row.k) if pd.notna(row.k) else None,
                 *(float(row.precision_at_k), float(row.recall_at_k)),
                 f"{row.decoys_removed} of {row.decoys}" if pd.notna(row.decoys_removed) else None,
             ]
             for row in found.sort_values("auroc", ascending=False, kind="stable").itertuples()
         ],
         "Of each score the k worst cases are looked at, k being the number of faults; a worst cluster has a size "
-        "of its own. An AUROC of 0.5 is chance.",
+        "of its own. An AUROC of 0.5 is chance; its 95 % interval is a bootstrap over the cases, and a point "
+        "where all faults are lowest, although a few faults prove little.",
     )
     return [
         ReportSection(

@@ -7,21 +7,33 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from idal_assets.analysis.intensities import intensity_features, intensity_scores
 from idal_assets.analysis.quality import label_quality
 from idal_assets.analysis.scores import MEAN
+from idal_assets.nnunet.case_loss import CaseLoss, losses_and_alignment
 from idal_assets.nnunet.compute import taken
+from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.plots.quality import label_quality_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import read_scores
-from idal_assets.steps.networks import predictor_of, scores_of, show_training, slices_of, train_into
+from idal_assets.steps.networks import (
+    predictor_of,
+    scores_of,
+    segment_and_score,
+    show_training,
+    slices_of,
+    train_into,
+)
 from idal_assets.study.making import Task
 from idal_assets.study.roles import draw_folds
 from idal_assets.study.study import NotMadeError
 
 LABELS_FILE = "label_quality.parquet"
 SCORES_FILE = "out_of_fold.parquet"
+SIGNALS_FILE = "signals.parquet"
+BASELINE_FILE = "baseline_scores.parquet"
 SCORE_COLUMNS = ("case_id", "fold", "region", "dice", "tp", "fp", "fn", "model_version", "receiver_version")
 
 
@@ -115,8 +127,57 @@ def load_label_quality(folder: Path, scalar_regions: Sequence[str]) -> pd.DataFr
     return labels[["case_id", "fold", "out_of_fold_dice", "label_quality"]]
 
 
+def load_out_of_fold(folder: Path) -> pd.DataFrame:
+    """Reads how the networks of the folds segmented the donors, one row a donor and region."""
+    return pd.read_parquet(folder / SCORES_FILE)
+
+
 def show_quality(task: Task) -> Mapping[str, Any]:
     """Both scores of each label, the doubtful ones first."""
     labels = load_label_quality(task.folder, task.cohort.anatomy.scored(task.setting("similarity.scalar")))
     labels = labels.sort_values(["label_quality", "case_id"])
     return {"folds": labels["fold"].nunique(), "scores": labels}
+
+
+# --- rivals without any training of their own ---
+
+
+def judge_by_baseline(task: Task) -> None:
+    """Asks the baseline, and the images alone, about every donor.
+
+    Writes `baseline_scores.parquet` with one row a donor and region (`case_id`, `region`, `dice`, `tp`, `fp`,
+    `fn`), and `signals.parquet` with one row a donor: `case_id`; `baseline_loss`; `gradient_alignment`, the cosine
+    of the gradient and the mean gradient of the other donors at the baseline's weights; `intensity_score`, low
+    where the intensities under the label are unusual.
+    """
+    donors, anatomy, model = task.keys("case_slices"), task.cohort.anatomy, task.path("baseline_weights")
+    segmented = segment_and_score(task, model, donors, anatomy, "segment with the baseline")
+    scores = pd.concat([scores.assign(case_id=name) for name, scores, _ in segmented], ignore_index=True)
+    scores[["case_id", "region", "dice", "tp", "fp", "fn"]].to_parquet(task.folder / BASELINE_FILE, index=False)
+    cases = slices_of(task, donors)
+    with taken(task.compute) as compute:
+        loss = CaseLoss(load_weights(model), Plans.load(model), compute)
+        taught = list(losses_and_alignment(loss, cases, donors, task.track))
+    signals = pd.DataFrame(taught, columns=["baseline_loss", "gradient_alignment"])
+    signals.insert(0, "case_id", donors)
+    slices = (cases[name] for name in donors)
+    features = [intensity_features(case.image, case.require_label(), anatomy.labels) for case in slices]
+    signals["intensity_score"] = intensity_scores(features)
+    signals.to_parquet(task.folder / SIGNALS_FILE, index=False)
+
+
+def load_signals(folder: Path) -> pd.DataFrame:
+    """Reads what the baseline and the images say, one row a donor."""
+    return pd.read_parquet(folder / SIGNALS_FILE)
+
+
+def load_baseline_scores(folder: Path) -> pd.DataFrame:
+    """Reads how the baseline segmented the donors, one row a donor and region."""
+    return pd.read_parquet(folder / BASELINE_FILE)
+
+
+def show_signals(task: Task) -> Mapping[str, Any]:
+    """What is said of each donor, those with the largest loss first."""
+    return {
+        "signals": load_signals(task.folder).sort_values(["baseline_loss", "case_id"], ascending=[False, True])
+    }

@@ -23,7 +23,7 @@ from idal_assets.study.making import Task
 
 REPORT_FILE = "report.html"
 MODE_NAMES = {
-    "robust": "robust: regions that both cases hold, and what removal does to validation cases",
+    "robust": "robust: regions that both cases have, and what removal does to validation cases",
     "thesis": "thesis: all regions, donors alone",
 }
 

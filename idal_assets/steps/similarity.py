@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from idal_assets.analysis.chance import chance_of_outliers
 from idal_assets.analysis.clusters import stability, worst_cluster
-from idal_assets.analysis.scores import MEAN
-from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, rank_donors
+from idal_assets.analysis.reliability import reliability_sentence
+from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_absent
+from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
 from idal_assets.plots.style import png_bytes
@@ -20,12 +22,20 @@ from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_befo
 from idal_assets.study.making import Outcome, Task
 
 if TYPE_CHECKING:
+    from idal_assets.anatomy import Anatomy
     from idal_assets.study.cohort import Cohort
 
 MATRIX_FILE = "matrix.parquet"
 DECIDING_FILE = "deciding_cells.parquet"
 RANKING_FILE = "case_score.parquet"
 DECISION_FILE = "decision.json"
+FOUND_FILE = "found_regions.parquet"
+RIVAL_COLUMNS = (
+    *("donor_median", "out_of_fold_dice", "out_of_fold_dice_held", "label_quality", "baseline_dice"),
+    *("baseline_dice_held", "baseline_loss", "gradient_alignment", "intensity_score"),
+)
+"""What stands beside the score in the ranking."""
+
 LINKAGE_NAMES = {
     "average": "average linkage (UPGMA)",
     "single": "single linkage",
@@ -143,7 +153,7 @@ def _deciding_matrix(task: Task) -> pd.DataFrame:
         load_deciding_cells(task.path("dice_matrix")),
         cohort.donors,
         cohort.deciding,
-        task.setting("similarity.mode"),
+        task.setting("similarity"),
         cohort.anatomy.scored(task.setting("similarity.scalar")),
     )
 
@@ -181,8 +191,10 @@ def show_dendrogram(task: Task) -> Mapping[str, Any]:
 def make_ranking(task: Task) -> Outcome:
     """Ranks the donors and cuts the dendrogram; writes `case_score.parquet`, `decision.json` and the picture.
 
-    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster.
-    The rows of the table `case_score`.
+    `stability` in the ranking is the share of draws of other receivers in which a donor is in the worst cluster,
+    `outlier_p` how often chance alone has a donor score as low, and `contradiction` what a label lacks although
+    the other models find it. `found_regions.parquet` has the volumes behind that, of validation cases too. The
+    rows of the table `case_score`.
     """
     # read before the files, so that a matrix that changes meanwhile is not taken for the one that decided
     matrix_version = task.upstream_version("dice_matrix")
@@ -190,16 +202,27 @@ def make_ranking(task: Task) -> Outcome:
     matrix = _deciding_matrix(task)
     scores = rank_donors(matrix[task.cohort.donors])
     tree = load_dendrogram(task.path("dendrogram")).linkage
-    found = worst_cluster(tree, matrix, scores, settings)
+    chance = derived_seed(task.setting("seed"), "chance")
+    found = worst_cluster(tree, matrix, scores, settings, chance)
+    scores["outlier_p"] = chance_of_outliers(scores["score"].to_numpy(), settings.permutations, chance)
     stays = stability(tree, matrix, found, settings, derived_seed(task.setting("seed"), "stability"))
     scores["cluster"] = scores["case_id"].map(found.clusters)
     scores["stability"] = scores["case_id"].map(stays.in_worst_cluster)
-    scores = scores.merge(_rivals(task), on="case_id", how="left")
+    scores["donor_median"] = scores["case_id"].map(donor_medians(matrix[task.cohort.donors]))
+    regions = found_regions(load_deciding_cells(task.path("dice_matrix")), settings.absent_share)
+    found_labels = _found_labels(task, regions)
+    found_labels.to_parquet(task.folder / FOUND_FILE, index=False)
+    scores["contradiction"] = (
+        scores["case_id"].map(_contradictions(found_labels, task.cohort.anatomy)).astype(object)
+    )
+    scores = scores.merge(_rivals(task, regions), on="case_id", how="left")
     scores.to_parquet(task.folder / RANKING_FILE, index=False)
     decision = {
         "worst_cluster": found.members,
         "reason": found.reason,
-        "gain": found.gain,
+        "deficit": found.deficit,
+        "p": found.p,
+        "outliers": list(scores.loc[scores["outlier_p"] <= 1 - settings.level, "case_id"]),
         "clusters_at_the_cut": found.count,
         "resamples": stays.resamples,
         "adjusted_rand_index": stays.clusters,
@@ -213,13 +236,55 @@ def make_ranking(task: Task) -> Outcome:
     return Outcome(tables={"case_score": rows})
 
 
-def _rivals(task: Task) -> pd.DataFrame:
-    """What the networks of the folds say of each donor; it stands beside the score and has no part in it."""
-    from idal_assets.steps.quality import load_label_quality
+def _found_labels(task: Task, regions: pd.DataFrame) -> pd.DataFrame:
+    """How much of each label a case has, and how much of it the models of the other donors find.
 
-    regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
-    labels = load_label_quality(task.path("label_quality"), regions)
-    return labels[["case_id", "out_of_fold_dice", "label_quality"]]
+    Args:
+        task: The ranking in the making.
+        regions: Table of `found_regions`.
+
+    Returns:
+        One row a case that decides and single label: `case_id`, `region`, `labelled_ml`, `found_ml` (median over
+        the models), `models`, `absent`, `contradicted`.
+    """
+    table = regions.reset_index()
+    table = table[table["region"].isin(task.cohort.anatomy.singles)].rename(columns={"receiver": "case_id"})
+    voxel = table["case_id"].map(task.cohort.voxel_millilitres)
+    volumes = {f"{name}_ml": table[name] * voxel for name in ("labelled", "found")}
+    table = table.assign(**volumes)
+    return table[["case_id", "region", "labelled_ml", "found_ml", "models", "absent", "contradicted"]]
+
+
+def _contradictions(found_labels: pd.DataFrame, anatomy: "Anatomy") -> dict[str, str]:
+    """By case, what its label lacks although the other models find it, in words; no other cases."""
+    said: dict[str, list[str]] = {}
+    for row in found_labels[found_labels["contradicted"]].itertuples():
+        volume = float(f"{row.found_ml:.2g}")
+        words = f"no {anatomy.title(row.region)}; {row.models} models see {volume:g} ml"
+        said.setdefault(row.case_id, []).append(words)
+    return {case: ", ".join(parts) for case, parts in said.items()}
+
+
+def _rivals(task: Task, regions: pd.DataFrame) -> pd.DataFrame:
+    """What cheaper methods say of each donor; it stands beside the score and has no part in it.
+
+    A Dice has two columns: of all defined regions, and (`_held`) without those that the case does not have, as in
+    the cells of the mode `robust`.
+
+    Args:
+        task: The ranking in the making.
+        regions: Table of `found_regions`.
+    """
+    from idal_assets.steps.quality import load_baseline_scores, load_label_quality, load_out_of_fold, load_signals
+
+    scalar = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
+    quality, signals = task.path("label_quality"), task.path("donor_signals")
+    table = load_label_quality(quality, scalar)[["case_id", "out_of_fold_dice", "label_quality"]]
+    segmented = {"out_of_fold": load_out_of_fold(quality), "baseline": load_baseline_scores(signals)}
+    for name, scores in segmented.items():
+        for column, rows in ((f"{name}_dice", scores), (f"{name}_dice_held", without_absent(scores, regions))):
+            table[column] = table["case_id"].map(scalar_of(rows, "case_id", scalar)).astype(float)
+    return table.merge(load_signals(signals), on="case_id", how="left")
 
 
 def load_ranking(folder: Path) -> pd.DataFrame:
@@ -238,6 +303,7 @@ def show_ranking(task: Task) -> Mapping[str, Any]:
     return {
         "worst": ", ".join(scores["case_id"].head(5)),
         "worst_cluster": ", ".join(decision.pop("worst_cluster")) or "none",
+        "worse_than_chance": ", ".join(decision.pop("outliers")) or "none",
         "scores": scores,
         **{name: value for name, value in decision.items() if value is not None},
     }
@@ -275,12 +341,14 @@ def matrix_section(task: Task) -> ReportSection:
 
 def ranking_section(task: Task) -> ReportSection:
     """The donors by their scores, and the worst cluster."""
-    folder = task.path("case_ranking")
+    from idal_assets.steps.convergence import load_reliability
+
+    folder, convergence = task.path("case_ranking"), task.path("convergence")
     table = ReportTable(
         "Donors, the worst first",
         [
             *("rank", "case", "score", "donor mean", "receiver mean", "cluster", "in worst cluster"),
-            *("out-of-fold Dice", "label quality"),
+            *("out-of-fold Dice", "label quality", "label contradicted"),
         ],
         [
             [
@@ -293,6 +361,7 @@ def ranking_section(task: Task) -> ReportSection:
                 f"{row.stability:.0%}",
                 float(row.out_of_fold_dice),
                 float(row.label_quality),
+                row.contradiction,
             ]
             for row in load_ranking(folder).itertuples()
         ],
@@ -301,13 +370,21 @@ def ranking_section(task: Task) -> ReportSection:
         "of the score, from networks that have not learned from the case: their Dice on it and cleanlab's softmin "
         "over its voxels; both are low where the label is doubtful.",
     )
+    rivals = ReportTable(
+        "What cheaper methods say of the donors",
+        ["case", *(name.replace("_", " ") for name in RIVAL_COLUMNS)],
+        load_ranking(folder)[["case_id", *RIVAL_COLUMNS]].to_numpy(object).tolist(),
+        "`held`: without the regions that a case does not have. The baseline has learned from these cases, unless "
+        "others trained it. Low is doubtful, but for the loss. None of this has a part in the ranking.",
+    )
     return ReportSection(
         "Ranking",
         "ranking",
         "The donor mean says how well the model of a case segments the other donors; the receiver mean how well "
         f"the models of the other donors segment that case. {_regions_sentence(task.setting('similarity.mode'))}"
-        f"\n\n{decision_sentences(load_decision(folder))}",
-        [table],
+        f"\n\n{decision_sentences(load_decision(folder))} {reliability_sentence(load_reliability(convergence))}"
+        f"\n\n{contradiction_sentences(load_contradictions(folder, task.cohort.anatomy))}",
+        [table, rivals],
         [picture_of(folder / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
     )
 
@@ -315,16 +392,41 @@ def ranking_section(task: Task) -> ReportSection:
 def _regions_sentence(mode: str) -> str:
     if mode == "thesis":
         return "A cell averages every region that is defined."
-    return "A cell averages only regions that the labels of both its cases hold."
+    return (
+        "A cell averages only regions that both its cases have: those that the label holds, and those that it "
+        "lacks although the models of the other donors find them."
+    )
+
+
+def load_contradictions(folder: Path, anatomy: "Anatomy") -> dict[str, str]:
+    """What the labels of donors and validation cases lack although the other models find it, in words.
+
+    Args:
+        folder: Folder of the ranking.
+        anatomy: Names the labels.
+    """
+    return _contradictions(pd.read_parquet(folder / FOUND_FILE), anatomy)
+
+
+def contradiction_sentences(contradictions: Mapping[str, str]) -> str:
+    """Says which labels to look at first, case by case."""
+    if not contradictions:
+        return "No label lacks what the models of the other donors find."
+    cases = ". ".join(f"{case}, label: {words}" for case, words in contradictions.items())
+    return f"Labels that lack what the other models find (volumes are medians over these models): {cases}."
 
 
 def decision_sentences(decision: Mapping[str, Any]) -> str:
-    """Says which cluster is the worst and why, and how far the outcome depends on the receivers that there are."""
-    members = ", ".join(decision["worst_cluster"]) or "none"
+    """Says which donors and which cluster stand out, if any, and how far that depends on the receivers."""
+    outliers, members = decision["outliers"], ", ".join(decision["worst_cluster"]) or "none"
+    names = f" ({', '.join(outliers)})" if outliers else ""
     agreement = decision["adjusted_rand_index"]
     clusters = "" if agreement is None else f"the clusters agree by an adjusted Rand index of {agreement:.2f} and "
     return (
-        f"Worst cluster: {members} ({decision['reason']}). Where the receivers are drawn anew "
-        f"{decision['resamples']} times, {clusters}rankings correlate by {decision['rank_correlation']:.2f} "
-        "on average (Spearman); 1 is the same."
+        f"{len(outliers)} of the donors score lower than the spread of the others explains{names}; a removal set "
+        f"takes as many as it is told to. Worst cluster: {members} ({decision['reason']}). Where the receivers "
+        f"are drawn anew {decision['resamples']} times, {clusters}rankings correlate by "
+        f"{decision['rank_correlation']:.2f} on average (Spearman); 1 is the same. Half of the score is not drawn "
+        "anew, so that pure noise has some 0.8 here: it says what depends on the receivers, not what would come "
+        "out of other trainings."
     )

@@ -72,8 +72,12 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "case_score": TableSchema(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
-        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE"}
-        | {"out_of_fold_dice": "DOUBLE", "label_quality": "DOUBLE", **_DECIDED_FROM},
+        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", "outlier_p": "DOUBLE"}
+        | {"contradiction": "VARCHAR"}
+        | {"donor_median": "DOUBLE", "out_of_fold_dice": "DOUBLE", "out_of_fold_dice_held": "DOUBLE"}
+        | {"label_quality": "DOUBLE", "baseline_dice": "DOUBLE", "baseline_dice_held": "DOUBLE"}
+        | {"baseline_loss": "DOUBLE", "gradient_alignment": "DOUBLE", "intensity_score": "DOUBLE"}
+        | _DECIDED_FROM,
         version=("ranking_version",),
         key=("case_id",),
     ),
@@ -158,8 +162,16 @@ TABLES: Mapping[str, TableSchema] = {
         version=("convergence_version",),
         key=("share",),
     ),
+    "reliability": TableSchema(
+        {"measure": "VARCHAR", "seeds": "INTEGER", "icc": "DOUBLE", "spearman": "DOUBLE"}
+        | {"convergence_version": "VARCHAR"},
+        version=("convergence_version",),
+        key=("measure",),
+        may_be_empty=True,
+    ),
     "detection": TableSchema(
-        {"score": "VARCHAR", "auroc": "DOUBLE", "k": "INTEGER", "precision_at_k": "DOUBLE"}
+        {"score": "VARCHAR", "auroc": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "k": "INTEGER"}
+        | {"precision_at_k": "DOUBLE"}
         | {"recall_at_k": "DOUBLE", "decoys_removed": "INTEGER", "decoys": "INTEGER", "faults": "INTEGER"}
         | {"cases": "INTEGER", "offered": "BOOLEAN", "best": "BOOLEAN", "ranking_version": "VARCHAR"}
         | {"detection_version": "VARCHAR"},

@@ -125,6 +125,11 @@ class Cohort(BaseModel):
         return {case: patient for patient, own in learned_from.items() if len(own) > 1 for case in own}
 
     @property
+    def voxel_millilitres(self) -> dict[str, float]:
+        """Volume of a voxel in ml, of each case that decides."""
+        return {case: voxel_millilitres(self.case(case).facts) for case in self.deciding}
+
+    @property
     def planted(self) -> dict[str, list[str | None]]:
         """Fault and subtype of each donor of which they are known; which scanner it has is no part of it."""
         known = {case: self.truth[case] for case in self.donors if case in self.truth}

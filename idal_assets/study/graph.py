@@ -34,6 +34,7 @@ from idal_assets.study.selectors import (
     of_folds,
     of_full_set,
     of_learning_cases,
+    of_one_training,
     of_receivers,
     of_removal_sets,
     of_tests,
@@ -189,7 +190,7 @@ def _setting(settings: Mapping[str, Any], path: str) -> object:
 
 STEPS = "idal_assets.steps"
 SCORED = ("similarity.scalar",)
-DECIDED = ("similarity.mode", "similarity.scalar")
+DECIDED = ("similarity.mode", "similarity.absent_share", "similarity.scalar")
 FORECAST = (
     *("baseline", "candidates", "case_model", "out_of_fold", "removal", "controls", "reduced", "confirmation"),
     "evidence",
@@ -325,6 +326,7 @@ _NODES = (
         {"baseline_weights": whole, "augmented_case": same_key},
         partition="donor",
         settings=("case_model", "convergence.shares", "seed", "compute.precision"),
+        settings_of_key=of_one_training,
         shows=f"{STEPS}.donors:show_case_model",
         kinds=("pytorch",),
         accelerated=True,
@@ -376,7 +378,7 @@ _NODES = (
         settings=CLUSTERED,
         shows=f"{STEPS}.similarity:show_dendrogram",
         kinds=("scipy", "matplotlib"),
-        code="2",
+        code="3",
     ),
     Node(
         "fold_model",
@@ -409,22 +411,35 @@ _NODES = (
         accelerated=True,
     ),
     Node(
+        "donor_signals",
+        "quality",
+        "What costs no training of its own: Dice and loss of the baseline on each donor, whether its gradient "
+        "points where those of the others do, and how unusual the intensities under its label are.",
+        f"{STEPS}.quality:judge_by_baseline",
+        {"cohort": parts("anatomy"), "baseline_weights": whole, "case_slices": of_donors},
+        settings=("inference.tile_step", "compute.precision"),
+        shows=f"{STEPS}.quality:show_signals",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+    ),
+    Node(
         "case_ranking",
         "similarity",
         "Donors from worst to best: both means, score, rank, cluster and its stability. Beside the score stand "
-        "its rivals out of fold; they have no part in the order.",
+        "its cheaper rivals; they have no part in the order.",
         f"{STEPS}.similarity:make_ranking",
         {
-            "cohort": parts("donors", "deciding", "anatomy"),
+            "cohort": parts("donors", "deciding", "voxel_millilitres", "anatomy"),
             "dice_matrix": deciding_cells,
             "dendrogram": whole,
             "label_quality": whole,
+            "donor_signals": whole,
         },
         settings=("similarity", "removal.sizes", "seed"),
         shows=f"{STEPS}.similarity:show_ranking",
         kinds=("duckdb", "matplotlib"),
         tables=("case_score",),
-        code="2",
+        code="3",
     ),
     Node(
         "removal_plan",
@@ -593,21 +608,42 @@ _NODES = (
         accelerated=True,
     ),
     Node(
+        "repeated_row",
+        "evidence",
+        "One row of the matrix as other seeds of this donor's training give it; empty where the profile asks for "
+        "one seed.",
+        f"{STEPS}.convergence:score_repeated_models",
+        {
+            "cohort": parts("anatomy"),
+            "baseline_weights": whole,
+            "augmented_case": same_key,
+            "case_slices": of_deciding_cases,
+        },
+        partition="donor",
+        settings=("case_model", "inference.tile_step", "seed", "compute.precision"),
+        shows=f"{STEPS}.convergence:show_repeated_row",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+    ),
+    Node(
         "convergence",
         "evidence",
-        "What shorter trainings of the case models would have told: rank correlations, and the time they take.",
+        "What shorter trainings of the case models would have told, and other ones: rank correlations with the "
+        "time they take, and how reliable means and scores are between seeds.",
         f"{STEPS}.convergence:make_convergence",
         {
             "cohort": parts("donors", "deciding", "anatomy"),
             "case_model": of_donors,
             "dice_row": of_donors,
             "early_row": of_donors,
+            "repeated_row": of_donors,
             "case_ranking": whole,
         },
         settings=DECIDED,
         shows=f"{STEPS}.convergence:show_convergence",
         kinds=("scipy", "duckdb", "matplotlib"),
-        tables=("convergence",),
+        tables=("convergence", "reliability"),
+        code="2",
     ),
     Node(
         "cost",
@@ -620,11 +656,13 @@ _NODES = (
             "dice_row": of_donors,
             "fold_model": of_folds,
             "label_quality": whole,
+            "donor_signals": whole,
             "reduced_model": of_removal_sets,
             "reduced_evaluation": of_removal_sets,
             "confirmed_model": of_confirmations,
             "confirmed_evaluation": of_confirmations,
             "early_row": of_donors,
+            "repeated_row": of_donors,
         },
         shows=f"{STEPS}.cost:show_cost",
         kinds=("duckdb", "matplotlib"),
@@ -641,10 +679,14 @@ _NODES = (
             "dice_matrix": deciding_cells,
             "case_ranking": whole,
         },
-        settings=(*CLUSTERED, "similarity.smallest_cluster", "similarity.largest_cluster"),
+        settings=(
+            *(*CLUSTERED, "similarity.smallest_cluster", "similarity.largest_cluster"),
+            *("similarity.level", "similarity.permutations", "seed"),
+        ),
         shows=f"{STEPS}.detection:show_detection",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("detection",),
+        code="2",
     ),
     Node(
         "experiment_report",
@@ -675,7 +717,7 @@ _NODES = (
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
             "reduced.start",
-            *(*DECIDED, "similarity.linkage"),
+            *("similarity.mode", *SCORED, "similarity.linkage"),
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),

@@ -283,3 +283,9 @@ def with_replicate(study: Study, key: str | None, settings: Settings) -> Setting
 def with_confirming_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
     """The same for a training that confirms."""
     return {**settings, "replicate": study.confirmations[str(key)].replicate}
+
+
+def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without how often the case models are trained, which is no part of a single training."""
+    once = {name: value for name, value in settings["case_model"].items() if name != "seeds"}
+    return {**settings, "case_model": once}
