@@ -49,6 +49,12 @@ def test_effects_by_hand():
     assert set(found["verdict"]) == {"cannot be said"}
 
 
+def test_halves_that_are_no_pair_are_refused():
+    removed = {"h1": ["b", "c"], "h2": ["a", "b"]}
+    with pytest.raises(ValueError, match="h2 does not keep what h1 removes"):
+        case_effects({"h1": 0.8, "h2": 0.7}, removed, ["a", "b", "c"], 0.9)
+
+
 def test_without_halves_nothing_can_be_said():
     found = case_effects({}, {}, ["a", "b"], 0.95)
     assert found["effect"].isna().all()

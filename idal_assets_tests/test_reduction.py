@@ -77,6 +77,10 @@ def test_random_removals_that_are_trained_less_often_take_turns_with_the_seeds()
     seeds = {one.base: one.replicate for one in sets.values() if one.kind == "random"}
     assert seeds == {f"random_2_r0{draw}": (draw - 1) % 3 + 1 for draw in range(1, 6)}
     assert [one.replicate for one in sets.values() if one.base == "worst_2"] == [1, 2, 3]
+    halves = sets_of((2,), halves=8, seeds=3, random_seeds=1)
+    pairs = [(one.draw, one.replicate) for one in halves.values() if one.kind == "half"]
+    # the halves of a pair share their seed, and the pairs take turns
+    assert sorted(pairs) == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 3), (6, 3), (7, 1), (8, 1)]
     twice = sets_of((2,), random=3, seeds=3, random_seeds=2)
     found = [(one.base[-1], one.replicate) for one in twice.values() if one.kind == "random"]
     assert sorted(found) == [("1", 1), ("1", 2), ("2", 2), ("2", 3), ("3", 1), ("3", 3)]

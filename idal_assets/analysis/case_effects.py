@@ -35,9 +35,15 @@ def case_effects(
         One row a donor, the most harmful first: `case_id`, `effect` (above zero it helps), `standard_error`,
         `low`, `high`, `pairs`, and `verdict`: `helps`, `harms`, or `cannot be said`. With fewer than two pairs the
         numbers are NaN.
+
+    Raises:
+        ValueError: Two halves are no pair.
     """
     names = list(mean_dice)
     pairs = list(zip(names[::2], names[1::2], strict=True))
+    for one, other in pairs:
+        if set(removed[one]) != set(donors) - set(removed[other]):
+            raise ValueError(f"{other} does not keep what {one} removes, so they are no pair")
     rows = []
     for donor in donors:
         with_minus_without = np.array(

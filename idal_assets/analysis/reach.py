@@ -40,11 +40,12 @@ def forecast(setting: Callable[[str], Any], donors: int, test_cases: int) -> lis
 def _cost(setting: Callable[[str], Any], donors: int) -> str:
     candidates, folds, confirmation = setting("candidates"), setting("out_of_fold"), setting("confirmation")
     retrainings = len(removal_sets(setting("removal"), setting("controls")))
+    models = setting("case_model")
     compared = [candidates.training(name).iterations for name in candidates.names]
     trainings = {
         "baseline": (1, setting("baseline").iterations),
         "its candidates": (len(compared), sum(compared)),
-        "case models": (donors, donors * setting("case_model").iterations),
+        "case models": (donors * models.seeds, donors * models.seeds * models.iterations),
         "networks of folds": (folds.folds, folds.folds * folds.training.iterations),
         "retrainings": (retrainings, retrainings * setting("reduced").iterations),
         "confirmations": (2 * confirmation.seeds, 2 * confirmation.seeds * confirmation.training.iterations),

@@ -63,15 +63,17 @@ def removal_sets(removal: RemovalSettings, controls: ControlSettings) -> dict[st
         is drawn has `random_seeds` of the seeds, which take turns, so that none has more of the random removals
         than another.
     """
-    chosen = list(_chosen(removal))
-    drawn = list(_drawn(removal, controls))
+    chosen, drawn = list(_chosen(removal)), list(_drawn(removal, controls))
     of_drawn = controls.random_seeds or controls.seeds
     trained = [(one, replicate) for replicate in range(1, controls.seeds + 1) for one in chosen]
-    trained += [
-        (one, (place + turn) % controls.seeds + 1) for place, one in enumerate(drawn) for turn in range(of_drawn)
-    ]
-    trained.sort(key=lambda training: training[1])
-    return _named(trained)
+    trained += [(one, (_turn(one) + more) % controls.seeds + 1) for one in drawn for more in range(of_drawn)]
+    return _named(sorted(trained, key=lambda training: training[1]))
+
+
+def _turn(one: RemovalSet) -> int:
+    """Which seed is first for a set that is drawn; the two halves of a pair share theirs."""
+    draw = (one.draw or 1) - 1
+    return draw // 2 if one.kind == "half" else draw
 
 
 def confirmations(seeds: int) -> dict[str, RemovalSet]:
