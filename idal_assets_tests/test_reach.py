@@ -20,17 +20,20 @@ def design(sizes=(5, 7), random=20, seeds=2, random_seeds=2, test_cases=40):
 
 
 def test_the_smallest_p_is_said_with_its_correction():
-    said = reach(design(random=20), SETTINGS)
-    assert said[0] == "2 chosen sets, 40 different random removals, 2 trainings of a set, 40 test patients."
-    # 40 random removals about as large as either, two sets
-    assert said[1] == "The smallest corrected p against random removals is 0.049."
+    said = reach(design(random=30), SETTINGS)
+    assert said[0] == (
+        "2 sets of the worst and the worst cluster, 60 different random removals, 2 trainings of a set, 40 test "
+        "patients."
+    )
+    # 60 random removals about as large as either, two sets and the cluster
+    assert said[1] == "The smallest p against random removals, corrected for 3 sets, is 0.049."
     assert "an effect is claimed in so many experiments: +0.01 in " in said[2]
 
 
 def test_a_design_that_can_claim_nothing_says_so_and_what_it_takes():
-    said = " ".join(reach(design(random=19), SETTINGS))
+    said = " ".join(reach(design(random=29), SETTINGS))
     assert "No claim can be made whatever the data" in said
-    assert "It takes 40 of about the size of a set (controls.random)." in said
+    assert "It takes 60 of about the size of a set (controls.random)." in said
     assert "experiments" not in said
     single = " ".join(reach(design(seeds=1, random_seeds=1), SETTINGS))
     assert "With one training of a set neither a gain nor a harm can be claimed" in single
@@ -60,7 +63,8 @@ def test_the_cost_is_that_of_the_profile(name):
     said = forecast(setting, donors=20, test_cases=10)[0]
     retrainings = len(removal_sets(profile.removal, profile.controls))
     assert f"{retrainings} retrainings {retrainings * profile.reduced.iterations:,}" in said
-    assert f"20 case models {20 * profile.case_model.iterations:,}" in said
+    models = 20 * profile.case_model.seeds
+    assert f"{models} case models {models * profile.case_model.iterations:,}" in said
     total = int(said.split(" trainings of ")[1].split(" iterations")[0].replace(",", ""))
     listed = [int(part.split()[-1].rstrip(".").replace(",", "")) for part in said.split(": ")[1].split(", ")]
     assert total == sum(listed)

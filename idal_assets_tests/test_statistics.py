@@ -504,6 +504,19 @@ def test_a_set_that_removes_nothing_is_not_tested_and_does_not_count():
     assert worst["holm_better_p"] == worst["better_p"]
 
 
+def test_sets_thought_good_are_corrected_among_themselves():
+    scalars, chosen, random = experiment([0.02, -0.01, 0.0], controls=4)
+    found = effects(scalars, chosen, random, good=["worst_3"], resamples=100).set_index("removal_set")
+    for side in ("better", "worse"):
+        p_values = found[f"{side}_p"]
+        expected = holm(p_values[["worst_1", "worst_2"]].tolist())
+        assert found.loc[["worst_1", "worst_2"], f"holm_{side}_p"].tolist() == near(expected.tolist())
+        assert found.loc["worst_3", f"holm_{side}_p"] == p_values["worst_3"]
+    # 1 and 2 are about as large as one another, 2 and 3 too
+    assert found.loc["worst_1", "smallest_p"] == near(2 / 9)
+    assert found.loc["worst_3", "smallest_p"] == near(1 / 9)
+
+
 @pytest.mark.parametrize("lost", ["all", "worst_1", "random_1_r01"])
 def test_a_set_without_dice_is_refused_with_its_name(lost):
     scalars, chosen, random = experiment([0.02], controls=2)

@@ -2,10 +2,10 @@
 
 The numbers are those of `statistics`. A claim needs all of: two trainings or more, an interval of the mean
 difference to the full set that leaves zero out, and a p against random removals of about the size that stays below
-the limit after Holm's correction for the number of chosen sets.
+the limit after Holm's correction for the number of sets that were chosen as bad, or as good.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -123,6 +123,7 @@ def effects(
     scalars: pd.DataFrame,
     chosen: Mapping[str, Sequence[str]],
     random: Mapping[str, Sequence[str]],
+    good: Collection[str] = (),
     level: float = LEVEL,
     resamples: int = RESAMPLES,
     seed: int = 0,
@@ -133,6 +134,8 @@ def effects(
         scalars: Rows with `removal_set` (without the replicate), `replicate`, `case_id` and `dice`.
         chosen: Removed donors of the chosen sets, the full set among them.
         random: Removed donors of the random removals, all different and none a chosen set.
+        good: Chosen sets whose donors are thought good. Nobody hopes that their removal gains, so they are no
+            reason to doubt the others: p values are corrected among them and among the others apart.
         level: Level of the intervals; p values are held against 1 - level.
         resamples: Draws of the bootstrap.
         seed: Seed of the bootstrap; all sets start from it, so that no set's interval depends on the others.
@@ -155,7 +158,7 @@ def effects(
         random_draws = np.random.default_rng(seed)
         intervals = bootstrap_intervals(dice[name], dice[FULL_SET], random_draws, level, resamples)
         found.append(_effect(name, len(removed), dice, differences[name], pool, spread, intervals, level))
-    found = _corrected(found)
+    found = _corrected(found, good)
     return pd.DataFrame([asdict(effect) | {"gain": effect.gain, "harm": effect.harm} for effect in found])
 
 
@@ -205,20 +208,23 @@ def _effect(
     )
 
 
-def _corrected(found: Sequence[Effect]) -> list[Effect]:
-    """Corrects the p values for the number of sets that are tested."""
-    tested = sum(np.isfinite(effect.better_p) for effect in found)
-    better = holm([effect.better_p for effect in found])
-    worse = holm([effect.worse_p for effect in found])
-    return [
-        replace(
-            effect,
-            holm_better_p=float(better[place]),
-            holm_worse_p=float(worse[place]),
-            smallest_p=min(1.0, effect.smallest_p * tested) if effect.controls else _NAN,
-        )
-        for place, effect in enumerate(found)
-    ]
+def _corrected(found: Sequence[Effect], good: Collection[str]) -> list[Effect]:
+    """Corrects the p values for the number of sets that are tested, good and bad ones apart."""
+    corrected = list(found)
+    for thought_good in (False, True):
+        places = [place for place, one in enumerate(found) if (one.removal_set in good) == thought_good]
+        tested = sum(np.isfinite(found[place].better_p) for place in places)
+        better = holm([found[place].better_p for place in places])
+        worse = holm([found[place].worse_p for place in places])
+        for place, of_better, of_worse in zip(places, better, worse, strict=True):
+            smallest = found[place].smallest_p * tested
+            corrected[place] = replace(
+                found[place],
+                holm_better_p=float(of_better),
+                holm_worse_p=float(of_worse),
+                smallest_p=min(1.0, smallest) if found[place].controls else _NAN,
+            )
+    return corrected
 
 
 def _nothing_removed(name: str, dice: Floats, level: float) -> Effect:

@@ -63,7 +63,7 @@ def _design(setting: Callable[[str], Any], donors: int, test_cases: int) -> "Des
         different = max(0, comb(donors, size) - chosen)
         random |= {f"random_{size}_r{draw:02}": size for draw in range(1, min(controls.random, different) + 1)}
     return Design(
-        sizes=(*removal.sizes, *removal.best),
+        sizes=removal.sizes,
         random=random,
         seeds=controls.seeds,
         random_seeds=controls.random_seeds or controls.seeds,
@@ -76,7 +76,8 @@ class Design:
     """What will be trained and tested.
 
     Attributes:
-        sizes: How many donors each chosen set removes; that of the worst cluster is not known beforehand.
+        sizes: How many donors each set removes that is thought bad. The worst cluster, whose size is not known
+            beforehand, is one more where it is tested.
         random: How many donors each random removal does, by name.
         seeds: How often a chosen set and the full set are trained.
         random_seeds: How often a random removal is trained.
@@ -98,14 +99,15 @@ def reach(design: Design, settings: EvidenceSettings) -> list[str]:
         settings: Level, and the spreads to expect.
     """
     limit = significance(settings.level)
-    sets = len(design.sizes)
-    if not sets:
+    if not design.sizes:
         return ["No set removes a donor, so nothing is compared."]
+    sets = len(design.sizes) + 1
     pools = [about_as_large(size, design.random) for size in design.sizes]
     smallest = min(smallest_random_p(len(pool)) * sets if pool else 1.0 for pool in pools)
     said = [
-        f"{sets} chosen set{'s' * (sets != 1)}, {len(design.random)} different random removals, {design.seeds} "
-        f"training{'s' * (design.seeds != 1)} of a set, {design.test_cases} test patients."
+        f"{len(design.sizes)} set{'s' * (len(design.sizes) > 1)} of the worst and the worst cluster, "
+        f"{len(design.random)} different random removals, {design.seeds} training{'s' * (design.seeds != 1)} of a "
+        f"set, {design.test_cases} test patients."
     ]
     said += [
         f"No random removal is about as large as the set of {size}, so nothing can be claimed of it."
@@ -117,16 +119,16 @@ def reach(design: Design, settings: EvidenceSettings) -> list[str]:
     if not smallest < limit:
         fewest = int(np.floor(sets / limit))
         said.append(
-            f"No claim can be made whatever the data: the smallest corrected p against random removals is "
-            f"{min(smallest, 1):.2g}, and it must be below {limit:g}. It takes {fewest} of about the size of a "
-            f"set (controls.random)."
+            f"No claim can be made whatever the data: the smallest p against random removals, corrected for "
+            f"{sets} sets, is {min(smallest, 1):.2g}, and it must be below {limit:g}. It takes {fewest} of about "
+            "the size of a set (controls.random)."
         )
     if design.seeds == 1 or not smallest < limit:
         return said
     found = ", ".join(f"{effect:+.2f} in {_power(effect, design, pools, settings):.0%}" for effect in EFFECTS)
     return [
         *said,
-        f"The smallest corrected p against random removals is {smallest:.2g}.",
+        f"The smallest p against random removals, corrected for {sets} sets, is {smallest:.2g}.",
         f"If differences spread by {settings.expected_seed_sd:g} between seeds, {settings.expected_case_sd:g} "
         f"between test cases and {settings.expected_removal_sd:g} between random removals, an effect is claimed "
         f"in so many experiments: {found}.",
@@ -148,7 +150,7 @@ def _power(effect: float, design: Design, pools: list[list[str]], settings: Evid
         of_cases**2 / max(1, design.test_cases - 1) + of_seeds**2 / pooled_degrees(repeated, design.seeds)
     )
     half_width = stats.t.ppf((1 + settings.level) / 2, degrees) * np.sqrt(of_cases + of_seeds)
-    limit = significance(settings.level) / len(design.sizes)
+    limit = significance(settings.level) / (len(design.sizes) + 1)
     claimed = [
         own > half_width
         and against_random(Removal(size, own), [Removal(size, value) for value in others]).better_p < limit

@@ -164,6 +164,7 @@ def _effects(task: Task, scalars: pd.DataFrame, plan: RemovalPlan) -> pd.DataFra
         scalars,
         {name: plan.of_base[name] for name in plan.chosen},
         plan.random,
+        good=[one.base for one in plan.sets.values() if one.kind == "best"],
         level=settings.level,
         resamples=settings.resamples,
         seed=seed,
