@@ -67,7 +67,7 @@ def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_c
     assert modes == {name: "thesis" if name == "thesis" else "robust" for name in profile_names()}
     cohorts = {name: load_profile(name).cohort for name in profile_names()}
     validation = {name: cohort.validation for name, cohort in cohorts.items() if cohort.validation != 0}
-    assert validation == {"thesis_small": 30, "organ": None}
+    assert validation == {"thesis_small": 20, "organ": None}
     assert cohorts["organ"].validation_share == 0.1
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
@@ -183,7 +183,8 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
     assert profile.raw.as_posix() == "/somewhere/cases"
     assert profile.baseline.learning_rate == 0.001
     assert profile.baseline.iterations == 21
-    assert profile.case_model == profile.confirmation.training == profile.baseline
+    assert profile.confirmation.training == profile.baseline
+    assert profile.case_model.iterations == 21
     assert profile.reduced.iterations == 21
     assert profile.out_of_fold.training == profile.baseline
     assert profile.out_of_fold.names == ["fold_1", "fold_2", "fold_3", "fold_4", "fold_5"]
