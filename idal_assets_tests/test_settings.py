@@ -67,7 +67,7 @@ def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_c
     assert modes == {name: "thesis" if name == "thesis" else "robust" for name in profile_names()}
     cohorts = {name: load_profile(name).cohort for name in profile_names()}
     validation = {name: cohort.validation for name, cohort in cohorts.items() if cohort.validation != 0}
-    assert validation == {"thesis_small": 20, "organ": None}
+    assert validation == {"thesis_small": 30, "organ": None}
     assert cohorts["organ"].validation_share == 0.1
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
