@@ -189,10 +189,10 @@ def model(
     return MODELS[request.param](tmp_path_factory.mktemp(request.param), phantoms, sagittal)
 
 
-def nnunets_own(model: Model, folder: Path) -> list[NDArray]:
+def nnunets_own(model: Model, folder: Path, mirror: bool = False) -> list[NDArray]:
     """Segmentations of nnU-Net's predictor, read from the files that it writes."""
     torch.set_num_threads(FP32.threads)
-    predictor = nnUNetPredictor(use_mirroring=False, device=torch.device("cpu"), allow_tqdm=False)
+    predictor = nnUNetPredictor(use_mirroring=mirror, device=torch.device("cpu"), allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(str(model.folder), use_folds=("all",))
     targets = [str(folder / files.name) for files in model.files]
     predictor.predict_from_files_sequential(model.channels, targets)
@@ -209,10 +209,10 @@ def voxels(path: Path) -> NDArray:
 
 
 def segment(
-    model: Model, compute: Compute = FP32, megapixels: float = 0.6
+    model: Model, compute: Compute = FP32, megapixels: float = 0.6, mirror: bool = False
 ) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
     settings = ComputeSettings(inference_megapixels=megapixels)
-    predictor = Predictor(load_weights(model.folder), model.plans, InferenceSettings(), settings, compute)
+    predictor = Predictor(load_weights(model.folder), model.plans, InferenceSettings(), settings, compute, mirror)
     return predictor.segment(model.slices, model.slices.names)
 
 
@@ -222,9 +222,11 @@ def plain_dice(truth: NDArray, predicted: NDArray, labels: tuple[int, ...]) -> f
     return 2 * (one & other).sum() / size if size else float("nan")
 
 
-def assert_cells_agree(model: Model, theirs: list[NDArray], compute: Compute, tolerance: float) -> None:
+def assert_cells_agree(
+    model: Model, theirs: list[NDArray], compute: Compute, tolerance: float, mirror: bool = False
+) -> None:
     for (case, predicted), files, their_prediction in zip(
-        segment(model, compute), model.files, theirs, strict=True
+        segment(model, compute, mirror=mirror), model.files, theirs, strict=True
     ):
         assert case.truth is not None
         table = score_table(confusion(case.truth, predicted, BRAIN_TUMOUR), REGIONS).set_index("region")
@@ -245,6 +247,11 @@ class TestAgainstNnunetsPredictor:
     def test_dice_in_fp32(self, model: Model, theirs: list[NDArray]):
         # nnU-Net sums logits in half precision, so a voxel may differ where two labels are nearly equal
         assert_cells_agree(model, theirs, FP32, tolerance=1e-3)
+
+    def test_dice_with_mirroring(self, model: Model, theirs: list[NDArray], tmp_path: Path):
+        mirrored = nnunets_own(model, tmp_path, mirror=True)
+        assert any((one != other).any() for one, other in zip(mirrored, theirs, strict=True))
+        assert_cells_agree(model, mirrored, FP32, tolerance=1e-3, mirror=True)
 
     def test_dice_in_mixed_precision(self, model: Model, theirs: list[NDArray]):
         # nnU-Net computes in fp32 on a CPU; bfloat16 has 8 bits
