@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from functools import reduce
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from idal_assets.profile import Profile, load_profile
 from idal_assets.store.artifacts import Provenance, build, write_atomically
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task, make
-from idal_assets.study.selectors import COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
+from idal_assets.study.selectors import CHOICE_FILE, COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, write_msd
 
@@ -23,7 +24,8 @@ def changed(profile: Profile, changes: dict[str, Any]) -> Profile:
     values = profile.model_dump()
     for path, value in changes.items():
         *sections, key = path.split(".")
-        reduce(dict.__getitem__, sections, values)[key] = value
+        # a value may stand at several keys, and a later change is of one of them
+        reduce(dict.__getitem__, sections, values)[key] = deepcopy(value)
     return Profile.model_validate(values)
 
 
@@ -50,6 +52,7 @@ READ_BY_THE_GRAPH: dict[str, tuple[str, Callable[[Study], Any]]] = {
     "nnunet_plans": (CONFIGURATIONS_FILE, lambda study: {"2d": "2d-1", "3d_fullres": "3d-1"}),
     "baseline_comparison": (COMPARISON_FILE, lambda study: {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
     "training_set": (KEPT_FILE, lambda study: study.cohort.donors),
+    "evidence": (CHOICE_FILE, lambda study: {"removal_set": "worst_1", "removed": study.cohort.donors[:1]}),
 }
 """Files that decide what other artifacts are made from, beside the records."""
 

@@ -44,6 +44,10 @@ CONTRACT = {
     },
     "evidence": {
         "evidence": None,
+        "case_effect": None,
+        "confirmed_model": "confirmation",
+        "confirmed_evaluation": "confirmation",
+        "confirmation": None,
         "early_row": "donor",
         "repeated_row": "donor",
         "convergence": None,
@@ -57,7 +61,8 @@ DONORS = ("case_0", "case_1", "case_2", "case_3")
 TESTS = ("case_5", "case_6")
 FOLDS = {"fold_1": ("case_1", "case_2"), "fold_2": ("case_0", "case_3")}
 CHOSEN = ("all", "worst_1", "worst_2", "worst_cluster")
-SETS = (*CHOSEN, "random_1_r01", "random_2_r01", "random_cluster_r01")
+SETS = (*CHOSEN, "random_1_r01", "random_2_r01", *(f"half_r0{draw}" for draw in range(1, 5)))
+CONFIRMATIONS = ("all", "chosen")
 LISTS = {"cohort.donor_cases": DONORS, "cohort.test_cases": TESTS}
 """`case_4` trains the baseline in some tests; `case_7` has no role."""
 
@@ -96,6 +101,9 @@ def made(tmp_path_factory):
 def study(made, tmp_path):
     """Everything made; tests of it may change it."""
     return copied(made, tmp_path)
+
+
+CONFIRMING = every("confirmed_model", CONFIRMATIONS) | every("confirmed_evaluation", CONFIRMATIONS)
 
 
 # --- shape ---
@@ -160,7 +168,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("case_model.learning_rate", 0.5, "case_model repeated_row"),
         ("case_model.seeds", 2, "repeated_row"),
         ("convergence.shares", (0.25, 0.5), "case_model"),
-        ("inference.surface_distances", False, "dice_row reduced_evaluation"),
+        ("inference.surface_distances", False, "dice_row reduced_evaluation confirmed_evaluation"),
+        ("inference.mirror_retrained", True, "reduced_evaluation confirmed_evaluation"),
         ("cohort.validation", 1, "cohort"),
         ("similarity.mode", "thesis", "dendrogram case_ranking convergence fault_detection experiment_report"),
         (
@@ -175,34 +184,34 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "inference.tile_step",
             0.25,
-            "dice_row label_quality donor_signals reduced_evaluation early_row repeated_row",
+            "dice_row label_quality donor_signals reduced_evaluation confirmed_evaluation early_row repeated_row",
         ),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
             "similarity.scalar",
             "WT",
             "cohort baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
-            "fault_detection experiment_report",
+            "case_effect confirmation fault_detection experiment_report",
         ),
         ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
         ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
         ("similarity.stability_resamples", 10, "case_ranking"),
         ("removal.order", "leaves", "removal_plan"),
-        ("controls.nearest", 2, "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
-        ("evidence.level", 0.9, "evidence"),
+        ("confirmation.training.epochs", 3, "confirmed_model"),
+        ("evidence.level", 0.9, "evidence case_effect confirmation"),
         ("evidence.rare_share", 0.5, "evidence"),
         (
             "seed",
             1,
             "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
-            "reduced_model evidence repeated_row fault_detection experiment_report",
+            "reduced_model evidence confirmed_model repeated_row fault_detection experiment_report",
         ),
         (
             "compute.precision",
             "fp32",
             "baseline_weights case_model dice_row fold_model label_quality donor_signals reduced_model "
-            "reduced_evaluation early_row repeated_row",
+            "reduced_evaluation confirmed_model confirmed_evaluation early_row repeated_row",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 3, ""),
@@ -223,7 +232,15 @@ def test_a_setting_concerns_exactly(made, setting, value, assets):
 def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
     fewer = with_settings(made, {"removal.sizes": (1,)})
     concerned = {name for name, key in differences(hashes(made), hashes(fewer)) if key is None}
-    assert concerned == {"cohort", "case_ranking", "removal_plan", "reduction_report", "evidence", "cost"}
+    assert concerned == {
+        "cohort",
+        "case_ranking",
+        "removal_plan",
+        "reduction_report",
+        "evidence",
+        "cost",
+        "case_effect",
+    }
     more = hashes(with_settings(made, {"removal.sizes": (1, 2, 3)}))
     new = of_sets("worst_3", "random_3_r01")
     assert differences(hashes(made), more) == {(name, None) for name in concerned} | new
@@ -238,13 +255,14 @@ def of_sets(*names):
 @pytest.mark.parametrize(
     ("setting", "value", "new"),
     [
-        ("controls.random", 2, ("random_1_r02", "random_2_r02", "random_cluster_r02")),
-        ("controls.matched", 1, ("matched_1_r01", "matched_2_r01", "matched_cluster_r01")),
+        ("controls.random", 2, ("random_1_r02", "random_2_r02")),
+        ("controls.halves", 6, ("half_r05", "half_r06")),
+        ("removal.best", (2,), ("best_2",)),
         ("controls.seeds", 2, tuple(f"{name}_s2" for name in SETS)),
     ],
 )
 def test_more_controls_or_seeds_add_their_sets_and_train_no_other_again(made, setting, value, new):
-    gathered = {(name, None) for name in ("removal_plan", "reduction_report", "evidence", "cost")}
+    gathered = {(name, None) for name in ("removal_plan", "reduction_report", "evidence", "case_effect", "cost")}
     more = hashes(with_settings(made, {setting: value}))
     assert differences(hashes(made), more) == gathered | of_sets(*new)
 
@@ -270,7 +288,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         (
             "raw_case",
             "case_1",
-            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("removal_plan") | every("evidence"),
+            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("evidence"),
         ),
         (
             "raw_case",
@@ -284,7 +302,8 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("augmented_case", DONORS)
             | every("baseline_weights")
             | every("fold_model", FOLDS)
-            | every("reduced_model", SETS),
+            | every("reduced_model", SETS)
+            | every("confirmed_model", CONFIRMATIONS),
         ),
         (
             "case_slices",
@@ -298,9 +317,16 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("label_quality")
             | every("donor_signals")
             | every("training_set", SETS)
-            | every("reduced_model", SETS),
+            | every("reduced_model", SETS)
+            | every("confirmed_model", CONFIRMATIONS),
         ),
-        ("case_slices", "case_5", every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
+        (
+            "case_slices",
+            "case_5",
+            every("dice_row", DONORS)
+            | every("reduced_evaluation", SETS)
+            | every("confirmed_evaluation", CONFIRMATIONS),
+        ),
         ("baseline_comparison", None, every("experiment_report")),
         (
             "baseline_weights",
@@ -355,13 +381,22 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("training_set", SETS)
             | every("reduction_report")
             | every("evidence")
+            | every("case_effect")
             | every("experiment_report"),
         ),
         ("training_set", "worst_1", every("reduced_model", ["worst_1"])),
         ("reduced_model", "worst_1", every("reduced_evaluation", ["worst_1"]) | every("cost")),
-        ("reduced_evaluation", "worst_1", every("reduction_report") | every("evidence") | every("cost")),
+        (
+            "reduced_evaluation",
+            "worst_1",
+            every("reduction_report") | every("evidence") | every("case_effect") | every("cost"),
+        ),
         ("reduction_report", None, every("experiment_report")),
-        ("evidence", None, every("experiment_report")),
+        ("evidence", None, every("confirmation") | every("experiment_report")),
+        ("case_effect", None, every("experiment_report")),
+        ("confirmed_model", "all", every("confirmed_evaluation", ["all"]) | every("cost")),
+        ("confirmed_evaluation", "all", every("confirmation") | every("cost")),
+        ("confirmation", None, every("experiment_report")),
         ("early_row", "case_1", every("convergence") | every("cost")),
         ("repeated_row", "case_1", every("convergence") | every("cost")),
         ("convergence", None, every("experiment_report")),
@@ -415,7 +450,13 @@ def rewrite(study, asset, **content):
         ("candidates.training_2d.epochs", 3, every("baseline_candidate", IN_2D)),
         ("candidates.training_3d.epochs", 3, every("baseline_candidate", IN_3D)),
         ("baseline.loss", "ce", every("baseline_weights")),
-        ("inference.surface_distances", False, every("dice_row", DONORS) | every("reduced_evaluation", SETS)),
+        (
+            "inference.surface_distances",
+            False,
+            every("dice_row", DONORS)
+            | every("reduced_evaluation", SETS)
+            | every("confirmed_evaluation", CONFIRMATIONS),
+        ),
         ("candidates.names", IN_2D, every("baseline_candidate", IN_3D) | every("baseline_comparison")),
         ("candidates.best_becomes_baseline", True, every("baseline_weights") | every("experiment_report")),
     ],
@@ -582,7 +623,9 @@ def test_a_known_scanner_concerns_the_evidence_alone(study):
     assert differences(before, hashes(study)) == every("cohort")
     make(study, "cohort")
     assert differences(before, hashes(study)) == every("cohort") | every("evidence")
-    assert outdated(study) == every("evidence") | every("experiment_report")
+    # what confirms may turn out to be current once the evidence is there
+    below = every("evidence") | every("confirmation") | every("cost") | every("experiment_report")
+    assert outdated(study) == below | CONFIRMING
 
 
 def test_a_case_that_is_added_leaves_the_others_as_they_are(study):
@@ -654,12 +697,21 @@ def test_all_is_current_once_all_is_made(made):
 def test_everything_below_a_change_is_outdated_and_nothing_else(study):
     give_new_version(study, "case_model", "case_1")
     below = {"dice_matrix", "dendrogram", "case_ranking", "removal_plan", "reduction_report"}
-    below |= {"evidence", "convergence", "cost", "fault_detection", "experiment_report"}
+    below |= {
+        "evidence",
+        "case_effect",
+        "confirmation",
+        "convergence",
+        "cost",
+        "fault_detection",
+        "experiment_report",
+    }
     assert outdated(study) == (
         every("dice_row", ["case_1"])
         | every("early_row", ["case_1"])
         | {(name, None) for name in below}
         | {(name, key) for name in ("training_set", "reduced_model", "reduced_evaluation") for key in SETS}
+        | CONFIRMING
     )
 
 
@@ -719,7 +771,7 @@ def test_without_anything_a_study_is_the_demo_on_its_phantom(tmp_path, own_profi
     study = Study.open()
     assert (study.profile.name, study.folder.root) == ("demo", tmp_path / "data")
     assert study.raw == tmp_path / "data" / "phantom"
-    assert list(study.removal_sets)[:5] == ["all", "worst_2", "worst_4", "worst_6", "worst_cluster"]
+    assert list(study.removal_sets)[:5] == ["all", "worst_4", "best_4", "worst_cluster", "random_4_r01"]
     study.remember()
     assert json.loads(study.folder.study_file.read_text()) == {"profile": "demo", "raw": None}
 

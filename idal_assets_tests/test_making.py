@@ -37,8 +37,11 @@ EVERY_WAY = {
     "candidates.best_becomes_baseline": True,
     "removal.sizes": (1,),
     "variants.count": 1,
-    "phantom.train_cases": 4,
+    "phantom.train_cases": 5,
+    "cohort.pretraining": 2,
     "cohort.minimum_donors": 3,
+    "case_model.seeds": 2,
+    "reduced.start": "pretraining",
     "compute.precision": "fp32",
 }
 """Changes to the profile `tiny` under which every step goes every way that its row provides for."""

@@ -1,6 +1,7 @@
 """The best of the chosen sets, trained once more from scratch beside the full set, with other seeds."""
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,12 @@ COLUMNS = (
 
 
 def train_confirming_model(task: Task) -> None:
-    """Trains from scratch on all donors or on those that the best set keeps, with seeds of its own."""
+    """Trains from scratch on all donors or on those that the best set keeps, with seeds of its own.
+
+    Of the best set `choice.json` goes with the network, which says what it did without.
+    """
+    if task.key.startswith(CHOSEN_SET):
+        shutil.copyfile(task.path("evidence") / CHOICE_FILE, task.folder / CHOICE_FILE)
     seed = derived_seed(task.setting("seed"), "confirmed_model", task.replicate)
     train_on_kept(task, task.setting("confirmation.training"), seed, pool=task.cohort.donors)
 

@@ -544,7 +544,6 @@ _NODES = (
         {
             "cohort": parts("donors", "patients", "anatomy"),
             "removal_plan": whole,
-            "case_ranking": whole,
             "reduced_evaluation": of_removal_sets,
         },
         settings=(*SCORED, "evidence.level"),

@@ -200,23 +200,24 @@ def baseline_as_start(study: Study, asset: str, key: str | None) -> Versions:
 
 
 def chosen_removal(study: Study, asset: str, key: str | None) -> Versions:
-    """Only the donors that the best set removes, for the training that confirms it; nothing for the full set."""
+    """Only the donors that the best set removes, for the training that confirms it; none for the full set."""
     study.version(asset)
-    removed = json.loads((study.path(asset) / CHOICE_FILE).read_text())["removed"]
-    return content_hash(sorted(removed)) if _is_chosen(study, key) else {}
+    return content_hash(_removed_by_choice(study) if _is_chosen(study, key) else [])
 
 
 def confirmed_cases(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of all donors, for the chosen set without those that it removes."""
-    removed: Collection[str] = ()
-    if _is_chosen(study, key):
-        study.version("evidence")
-        removed = json.loads((study.path("evidence") / CHOICE_FILE).read_text())["removed"]
+    removed = _removed_by_choice(study) if _is_chosen(study, key) else []
     return _of(study, asset, [case for case in study.cohort.donors if case not in removed])
 
 
 def _is_chosen(study: Study, key: str | None) -> bool:
     return study.confirmations[str(key)].kind == "chosen"
+
+
+def _removed_by_choice(study: Study) -> list[str]:
+    study.version("evidence")
+    return sorted(json.loads((study.path("evidence") / CHOICE_FILE).read_text())["removed"])
 
 
 def of_confirmations(study: Study, asset: str, key: str | None) -> Versions:
