@@ -69,6 +69,10 @@ def run_once(profile: str, quick: bool, usual: bool, severity: float, seed: int,
     changes = {name: dict(values) for name, values in (QUICK if quick else {}).items()}
     kinds = () if usual else tuple(kind_of(_phantom(base)).faults)
     changes["phantom"] = {**changes.get("phantom", {}), "seed": seed, "severity": severity, "fault_kinds": kinds}
+    # the baseline learns from the donors, whose labels its Dice then judges for nothing
+    alone = {"donor_cases": ["phantom_train_*"], "pretraining_cases": [], "pretraining": 0}
+    changes["cohort"] = {**changes.get("cohort", {}), **alone}
+    changes["reduced"] = {"start": "scratch"}
     changes["compute"] = {"threads": 1}
     changes["out_of_fold"] = {"training": _same_budget(base, changes)}
     write_profile(file, profile, changes, seed=seed)

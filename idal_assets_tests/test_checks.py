@@ -55,6 +55,7 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
         "case_model": [trained_well(study, "case_model", donor) for donor in study.cohort.donors],
         "fold_model": [trained_well(study, "fold_model", fold) for fold in study.folds],
         "reduced_model": [trained_well(study, "reduced_model", name) for name in study.removal_sets],
+        "confirmed_model": [trained_well(study, "confirmed_model", name) for name in study.confirmations],
         "dice_row": [complete_row(study, "dice_row", donor) for donor in study.cohort.donors],
         "dice_matrix": [current_matrix(study)],
     }
@@ -255,7 +256,7 @@ def test_a_row_that_was_to_be_made_without_distances_must_have_none(study: Study
     donor = study.cohort.donors[0]
     place = study.path("dice_row", donor) / "provenance.json"
     record = json.loads(place.read_text())
-    record["inputs"]["settings"]["inference"]["surface_distances"] = False
+    record["inputs"]["settings"]["inference.surface_distances"] = False
     place.unlink()
     place.write_text(json.dumps(record))
     assert "not defined or not asked for" in complete_row(study, "dice_row", donor).problems[0]
