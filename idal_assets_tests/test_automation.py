@@ -373,10 +373,10 @@ def test_one_run_brings_everything_up_to_date(world: World) -> None:
     world.change_profile(automation={"conditions": "stopped"}, evidence={"resamples": 200})
     world.reload()
     world.look()
-    assert world.materializations() - before == once("evidence", "experiment_report")
+    assert world.materializations() - before == once("evidence", "confirmation", "experiment_report")
     assert world.all_current()
     world.look()
-    assert world.materializations() - before == once("evidence", "experiment_report")
+    assert world.materializations() - before == once("evidence", "confirmation", "experiment_report")
 
 
 def test_the_switch_in_the_ui_counts_before_the_profile(watched: Watched) -> None:

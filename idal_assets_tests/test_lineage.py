@@ -67,7 +67,9 @@ def removed_by_graph(study: Study, name: str) -> set[str]:
     kept = rows.loc[rows["kept"], "case_id"]
     # the version is that of exactly these cases
     contents = {case: study.version("case_slices", case) for case in kept}
-    assert study.version("training_set", name) == content_hash(contents)
+    assert study.version("training_set", name) == content_hash(
+        {"kept": contents, "donors": sorted(study.cohort.donors)}
+    )
     return set(study.cohort.donors) - set(kept)
 
 

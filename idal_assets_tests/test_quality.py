@@ -132,7 +132,7 @@ def test_a_donor_that_comes_moves_at_most_one_across_each_border(count):
 def test_more_folds_than_donors_are_refused(tmp_path):
     study = make_study(tmp_path, {"out_of_fold.folds": 7})
     with pytest.raises(
-        CohortError, match=r"6 donors cannot be divided into 7 folds; .* smaller out_of_fold\.folds"
+        CohortError, match=r"6 donors of 6 patients cannot be divided into 7 folds; .* smaller out_of_fold\.folds"
     ):
         make(study, "cohort")
 

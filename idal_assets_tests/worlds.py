@@ -45,12 +45,13 @@ CHANGES: dict[str, Any] = {
     "cohort": {"test_cases": ["phantom_test_*"], "minimum_donors": 3},
     "removal": {"sizes": [1]},
     "controls": {"random": 0},
+    "confirmation": {"seeds": 0},
     "automation": {"settle_seconds": 0},
 }
 
 MATRIX = ("dice_matrix",)
 DECISION = ("dendrogram", "case_ranking", "convergence", "fault_detection", "removal_plan")
-REPORTS = ("reduction_report", "evidence", "experiment_report")
+REPORTS = ("reduction_report", "evidence", "case_effect", "confirmation", "experiment_report")
 COST = ("cost",)
 
 

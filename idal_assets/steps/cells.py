@@ -144,14 +144,15 @@ def _noted(folder: Path) -> dict:
     return json.loads(path.read_text()) if path.is_file() else {}
 
 
-def read_scores(file: Path, scalar_regions: Collection[str]) -> pd.DataFrame:
+def read_scores(file: Path, scalar_regions: Collection[str], held_only: bool = True) -> pd.DataFrame:
     """Reads the rows of a model's cells, with the scalar that the profile asks for now.
 
     Args:
         file: The artifact's file; it holds regions and labels only, so that another scalar changes no artifact
             that takes a network to make.
-        scalar_regions: Which regions the scalar averages, as far as the truth of the case holds them.
+        scalar_regions: Which regions the scalar averages.
+        held_only: Only as far as the truth of the case holds them; otherwise all that are defined.
     """
     rows = pd.read_parquet(file)
     of_cell = [name for name in rows.columns if name not in ("region", *MEASURES, *COUNTS)]
-    return with_scalar(rows, of_cell, scalar_regions, held_only=True)
+    return with_scalar(rows, of_cell, scalar_regions, held_only)

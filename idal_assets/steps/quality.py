@@ -121,7 +121,7 @@ def load_label_quality(folder: Path, scalar_regions: Sequence[str]) -> pd.DataFr
         undefined.
     """
     labels = pd.read_parquet(folder / LABELS_FILE)
-    scores = read_scores(folder / SCORES_FILE, scalar_regions)
+    scores = read_scores(folder / SCORES_FILE, scalar_regions, held_only=False)
     dice = scores[scores["region"] == MEAN].set_index("case_id")["dice"]
     labels["out_of_fold_dice"] = labels["case_id"].map(dice).astype(float)
     return labels[["case_id", "fold", "out_of_fold_dice", "label_quality"]]
