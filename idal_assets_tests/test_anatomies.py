@@ -261,19 +261,24 @@ class TestBatches:
             return case.image, case.label[None], None, {"class_locations": dict(case.foreground)}
 
         source = PatchSource(cases, world.plans, 1 / 3, 1, FP32.device)
-        loader = nnUNetDataLoader(
-            SimpleNamespace(identifiers=cases.names, load_case=load_case),
-            trainer.configuration_manager.batch_size,
-            source._drawn_size,
-            trainer.configuration_manager.patch_size,
-            trainer.label_manager,
-            oversample_foreground_percent=1 / 3,
-        )
+        size = trainer.configuration_manager.batch_size
         for number in range(4):
-            seed_global_generators(1, number)
-            expected, (image, label) = loader.generate_train_batch(), source.draw(number)
-            assert torch.equal(image, expected["data"])
-            assert torch.equal(label, expected["target"])
+            image, label = source.draw(number)
+            for place in range(size):
+                name = source.drawn_case(number, place)
+                # nnU-Net's loader of one slot; choosing from one name draws nothing
+                loader = nnUNetDataLoader(
+                    SimpleNamespace(identifiers=[name], load_case=load_case),
+                    1,
+                    source._drawn_size,
+                    trainer.configuration_manager.patch_size,
+                    trainer.label_manager,
+                    oversample_foreground_percent=float(place >= round(size * 2 / 3)),
+                )
+                seed_global_generators(1, number, place, name)
+                expected = loader.generate_train_batch()
+                assert torch.equal(image[place], expected["data"][0])
+                assert torch.equal(label[place], expected["target"][0])
 
     def test_transforms_are_the_trainers(self, world: World, trainer: nnUNetTrainer):
         """As its `get_dataloaders` asks for them."""

@@ -342,6 +342,16 @@ def pretend_models(study):
         pretend(study, "augmented_case", donor)
         pretend(study, "case_model", donor)
     make(study, "label_quality")
+    pretend(study, "donor_signals", write=partial(write_signals, study))
+
+
+def write_signals(study, folder):
+    """What the baseline and the images say of the donors, whose order it has no part in."""
+    signals = pd.DataFrame({"case_id": study.cohort.donors})
+    columns = ("baseline_loss", "gradient_alignment", "intensity_score")
+    signals.assign(**dict.fromkeys(columns, 0.5)).to_parquet(folder / "signals.parquet", index=False)
+    rows = [row for donor in study.cohort.donors for row in region_rows(0.8, case_id=donor)]
+    pd.DataFrame(rows).to_parquet(folder / "baseline_scores.parquet", index=False)
 
 
 def decide(study):
