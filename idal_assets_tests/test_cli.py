@@ -108,7 +108,7 @@ def test_status_of_an_empty_data_folder_says_what_is_missing(tmp_path: Path) -> 
     assert code == 0
     counts = json.loads(output)
     assert counts["cohort"] == {"current": 0, "outdated": 0, "missing": 1}
-    assert counts["reduced_model"]["missing"] == 7
+    assert counts["reduced_model"]["missing"] == 10
 
 
 def test_an_unknown_profile_is_a_message_not_a_traceback(tmp_path: Path) -> None:
