@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from idal_assets.analysis.statistics import SeedSpread, mean_interval
 
 COLUMNS = ("case_id", "effect", "standard_error", "low", "high", "pairs", "verdict")
 
@@ -60,8 +61,8 @@ def _estimate(differences: np.ndarray, level: float) -> dict[str, object]:
         unknown = dict.fromkeys(("effect", "standard_error", "low", "high"), float("nan"))
         return {**unknown, "pairs": pairs, "verdict": "cannot be said"}
     effect, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(pairs))
-    reach = float(stats.t.ppf((1 + level) / 2, pairs - 1)) * error
-    low, high = effect - reach, effect + reach
+    # the luck of the seed is in none of them, so pairs are all that spreads
+    low, high = mean_interval(differences[None], SeedSpread(float("nan"), 0), level)
     verdict = "helps" if low > 0 else "harms" if high < 0 else "cannot be said"
     return {
         "effect": effect,

@@ -10,8 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-ROUNDING = 12
-"""Decimals of a robust z; what lies behind them is rounding error."""
+from idal_assets.analysis.similarity import ROUNDING
 
 NORMAL = 1.482602218505602
 """Standard deviations of a normal distribution in one MAD."""

@@ -10,8 +10,9 @@ order; a case is a test patient. NaN is an undefined Dice, of a case whose truth
 is left out.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ _NAN = float("nan")
 
 Floats = NDArray[np.float64]
 Interval = tuple[float, float]
+Name = TypeVar("Name", bound=Hashable)
 
 
 class IncompleteScalarsError(ValueError):
@@ -363,7 +365,7 @@ class Removal:
     difference: float
 
 
-def about_as_large(removed: int, sizes: Mapping[str, int]) -> list[str]:
+def about_as_large(removed: int, sizes: Mapping[Name, int]) -> list[Name]:
     """Names of the random removals that a set is held against: at least half as large and at most twice.
 
     Args:

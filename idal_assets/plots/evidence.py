@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import Normalize, to_hex
 from matplotlib.figure import Figure
 
+from idal_assets.analysis.statistics import about_as_large
 from idal_assets.plots.rows import row_figure, row_ticks
 from idal_assets.plots.style import (
     ACCENT,
@@ -70,10 +71,8 @@ def control_distribution(controls: pd.DataFrame, effects: pd.DataFrame) -> Figur
             (-1 to 1 or NaN).
         effects: One row a set, drawn in this order: `removal_set`, `removed` and `mean_difference`.
     """
-    near = {
-        row: controls[controls["removed"].between(removed / 2, removed * 2)]
-        for row, removed in enumerate(effects["removed"])
-    }
+    sizes = controls["removed"].to_dict()
+    near = {row: controls.loc[about_as_large(removed, sizes)] for row, removed in enumerate(effects["removed"])}
     changes = list(effects["mean_difference"])
     columns = {"above random removals": [_place(near[row], changes[row]) for row in near]}
     figure, axes = row_figure(_set_labels(effects), columns, pitch=0.62)
