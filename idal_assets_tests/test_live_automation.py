@@ -163,6 +163,7 @@ def test_of_an_empty_data_folder_everything_is_made_once(automated: Automated, f
         "candidate": (),
         "donor": DONORS,
         "fold": automated.world.study.folds,
+        "confirmation": automated.world.study.confirmations,
         "removal_set": SETS,
         None: (None,),
     }
