@@ -8,6 +8,7 @@ import yaml
 from pydantic import ValidationError, model_validator
 
 from idal_assets.settings import (
+    AdaptationSettings,
     AnatomySettings,
     AutomationSettings,
     CandidatesSettings,
@@ -32,6 +33,10 @@ from idal_assets.settings import (
 )
 
 PROFILE_FOLDER = Path(__file__).parent / "profiles"
+
+
+TRAINED_LIKE = {"out_of_fold": "baseline", "confirmation": "baseline", "adaptation": "case_model"}
+"""Sections whose training is that of another section where a profile does not say."""
 
 
 class ProfileError(ValueError):
@@ -70,18 +75,20 @@ class Profile(Section):
     reduced: ReducedSettings
     evidence: EvidenceSettings = EvidenceSettings()
     confirmation: ConfirmationSettings
+    adaptation: AdaptationSettings
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
 
     @model_validator(mode="before")
     @classmethod
     def _trained_like_the_baseline(cls, values: Any) -> Any:
-        """Fills in the trainings that are the baseline's where the profile does not say."""
+        """Fills in the trainings that are like another where the profile does not say."""
         filled = dict(values)
-        for name in ("out_of_fold", "confirmation"):
-            section = values.get(name, {})
-            if "baseline" in values and isinstance(section, Mapping) and "training" not in section:
-                filled[name] = {**section, "training": values["baseline"]}
+        for name, like in TRAINED_LIKE.items():
+            section, training = values.get(name, {}), values.get(like)
+            if isinstance(training, Mapping) and isinstance(section, Mapping) and "training" not in section:
+                once = {key: value for key, value in training.items() if key != "seeds"}
+                filled[name] = {**section, "training": once}
         return filled
 
     @model_validator(mode="after")

@@ -536,6 +536,55 @@ class EvidenceSettings(Section):
     expected_removal_sd: float = Field(0.003, gt=0)
 
 
+AdaptationMode = Literal["merged", "ensemble", "tuned", "scratch"]
+
+
+class AdaptationSettings(Section):
+    """Which donors suit a patient without a label, and the network that is made of them.
+
+    Attributes:
+        counts: How many donors may be chosen; of these numbers, or none, each patient gets what its predicted gain
+            speaks for. Without any the whole part is left out.
+        mode: What is made of the chosen donors: `merged` adds the weighted mean of what their trainings changed to
+            the baseline; `ensemble` averages the probabilities of their networks; `tuned` trains the baseline on
+            them; `scratch` trains a new network on them.
+        compared: Modes in which the donors of all rivals are compared on the test cases; `tuned` and `scratch`
+            cost a training for each test case, rival and number.
+        training: How `tuned` and `scratch` train; where a profile does not say, like a case model.
+        random_draws: How many draws of random donors stand beside the chosen ones.
+        turned_step: Every how manieth slice is segmented again, turned by half, to see whether a network says the
+            same.
+        fewest_judges: From so many validation cases on, these alone judge gain and quality; with fewer the donors
+            judge too, some of which may be labelled wrongly.
+        gain_level: How sure a gain must be before a patient gets a network of its own.
+        quality_level: Share of patients whose true Dice the interval of the predicted one is to hold.
+        believe: From this predicted Dice of its worst region on, a segmentation may be believed.
+        by_hand: Below this one it should be done by hand.
+    """
+
+    counts: tuple[int, ...] = ()
+    mode: AdaptationMode = "merged"
+    compared: tuple[AdaptationMode, ...] = ("merged", "ensemble")
+    training: TrainingSettings
+    random_draws: int = Field(3, ge=1)
+    turned_step: int = Field(4, ge=1)
+    fewest_judges: int = Field(12, ge=4)
+    gain_level: float = Field(0.95, gt=0.5, lt=1)
+    quality_level: float = Field(0.9, gt=0.5, lt=1)
+    believe: float = Field(0.8, ge=0, le=1)
+    by_hand: float = Field(0.6, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _fit(self) -> "AdaptationSettings":
+        if any(count < 1 for count in self.counts) or list(self.counts) != sorted(set(self.counts)):
+            raise ValueError(f"counts must be positive and rise strictly, not {list(self.counts)}")
+        if self.by_hand > self.believe:
+            raise ValueError(f"by_hand ({self.by_hand}) must not exceed believe ({self.believe})")
+        if self.counts and self.mode not in self.compared:
+            raise ValueError(f"compared must hold the mode {self.mode}, by which patients are segmented")
+        return self
+
+
 class ComputeSettings(Section):
     """Where and how precisely to compute.
 
@@ -544,6 +593,7 @@ class ComputeSettings(Section):
         precision: `auto` takes mixed precision where the processor or card computes it natively.
         threads: CPU threads to use; null takes all cores.
         slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
+        weights_memory_gb: Weights of networks held in memory while many of them segment one case.
         inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
         models_per_card: Runs that may share a card; a small network leaves most of a large card idle.
         compile: `auto` compiles the network of a long training on a card, where PyTorch has its compiler.
@@ -553,6 +603,7 @@ class ComputeSettings(Section):
     precision: Literal["auto", "fp32", "mixed"] = "auto"
     threads: int | None = Field(None, ge=1)
     slices_memory_gb: float = Field(8.0, gt=0)
+    weights_memory_gb: float = Field(1.0, ge=0)
     inference_megapixels: float = Field(0.6, gt=0)
     models_per_card: int = Field(1, ge=1)
     compile: Literal["auto", "off"] = "auto"

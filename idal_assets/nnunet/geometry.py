@@ -5,7 +5,7 @@ spacing first; preprocessed slices and segmentations stay in that order.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import nibabel as nib
 import numpy as np
@@ -36,11 +36,14 @@ def to_nnunet(case: Case) -> tuple[NDArray[np.float32], NDArray[np.int16] | None
     return image, label, {"spacing": spacing, "affine": np.asarray(case.affine, dtype=float).tolist()}
 
 
-def as_in_file(segmentation: NDArray[np.uint8], plans: "Plans") -> NDArray[np.uint8]:
+Volume = TypeVar("Volume", bound=np.generic)
+
+
+def as_in_file(segmentation: NDArray[Volume], plans: "Plans") -> NDArray[Volume]:
     """Undoes nnU-Net's transposition and its (z, y, x): back to (x, y, z) as the raw file has it.
 
     Args:
-        segmentation: Labels as a predictor yields them, or a case's `truth`.
+        segmentation: Labels as a predictor yields them, a case's `truth`, or another volume of that geometry.
         plans: The plans that it was made with.
     """
     return segmentation.transpose(plans.manager.transpose_backward).transpose(2, 1, 0)

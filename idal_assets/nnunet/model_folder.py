@@ -47,6 +47,29 @@ def load_weights(folder: Path) -> Weights:
     return checkpoint["network_weights"]
 
 
+class HeldWeights:
+    """Weights of model folders, of which as many stay in memory as a bound allows.
+
+    Args:
+        memory_gb: Bound on the bytes held in memory, in GB; weights past it are read again each time.
+    """
+
+    def __init__(self, memory_gb: float) -> None:
+        self._held: dict[tuple[Path, int], Weights] = {}
+        self._free = int(memory_gb * 1e9)
+
+    def __getitem__(self, folder: Path) -> Weights:
+        place = (folder, (folder / CHECKPOINT).stat().st_mtime_ns)
+        if place in self._held:
+            return self._held[place]
+        weights = load_weights(folder)
+        size = sum(value.nbytes for value in weights.values())
+        if size <= self._free:
+            self._free -= size
+            self._held[place] = weights
+        return weights
+
+
 def load_history(folder: Path) -> pd.DataFrame:
     """Reads the training history of a model folder."""
     return pd.read_csv(folder / HISTORY)

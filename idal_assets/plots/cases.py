@@ -1,7 +1,7 @@
 """Pictures of cases: channels, labels, predictions and made-up variants, one axial slice each."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import nibabel as nib
@@ -65,6 +65,13 @@ def axial_slice(volume: NDArray[Any], z: int, affine: NDArray[np.float64]) -> ND
     if towards_y == "P":
         picture = picture[::-1]
     return picture
+
+
+def largest_labelled_slice(case: Case, legend: Legend) -> "Variant":
+    """First channel and label on the axial slice with most labelled voxels, as they are drawn."""
+    label = case.require_label()
+    place = largest_slice(label, legend)
+    return axial_slice(case.image[0], place, case.affine), axial_slice(label, place, case.affine)
 
 
 def robust_window(image: NDArray[Any]) -> tuple[float, float]:
@@ -151,6 +158,42 @@ def variants_figure(original: Variant, variants: Sequence[Variant], title: str, 
         axes.axis("off")
     for axes, name, (image, label) in zip(panels, names, [original, *variants], strict=False):
         _draw_slice(axes, image, window, name)
+        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
+    _label_legend(figure, legend)
+    return figure
+
+
+def patient_figure(
+    title: str,
+    image: NDArray[Any],
+    segmentation: NDArray[np.uint8],
+    doubt: NDArray[np.float32],
+    donors: Mapping[str, Variant],
+    legend: Legend,
+) -> Figure:
+    """Draw a patient, its segmentation and where networks differ, then the donors that suit with their labels.
+
+    Args:
+        title: What is said of the patient.
+        image: A slice, drawn as it comes.
+        segmentation: Label values of the slice.
+        doubt: Share of the networks that say something else, 0 to 1, of the slice.
+        donors: A slice and its label, by donor.
+        legend: Names and colours of the labels.
+    """
+    count = 3 + len(donors)
+    panel = min(WIDEST_PANEL, PAGE_WIDTH / max(count, 4))
+    width = max(panel * count, 5)
+    figure = new_figure(width, panel + 0.9 + _legend_inches(legend, width), title)
+    panels = figure.subplots(1, count, squeeze=False)[0]
+    window = robust_window(image)
+    for axes, name in zip(panels, ("patient", "segmentation", "doubt"), strict=False):
+        _draw_slice(axes, image, window, name)
+    panels[1].imshow(overlay_colours(segmentation, legend), interpolation="nearest")
+    shown = np.ma.masked_less_equal(doubt, 0)
+    panels[2].imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.75, interpolation="nearest")
+    for axes, (name, (picture, label)) in zip(panels[3:], donors.items(), strict=True):
+        _draw_slice(axes, picture, robust_window(picture), short_labels([name])[0])
         axes.imshow(overlay_colours(label, legend), interpolation="nearest")
     _label_legend(figure, legend)
     return figure

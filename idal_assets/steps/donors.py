@@ -3,17 +3,12 @@
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from idal_assets.anatomy import Legend
-from idal_assets.imaging.case import Case
 from idal_assets.nnunet.geometry import as_case
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
 from idal_assets.nnunet.variants import make_variants
-from idal_assets.plots.cases import axial_slice, largest_slice, variants_figure
+from idal_assets.plots.cases import largest_labelled_slice, variants_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import Picture, ReportSection, picture_of
 from idal_assets.seeds import derived_seed
@@ -33,7 +28,7 @@ def make_donor_variants(task: Task) -> None:
         target.mkdir()
         variant.save(target)
     legend, plans = task.legend, Plans.load(task.path("nnunet_plans"))
-    original, *drawn = (_largest(as_case(slices, plans), legend) for slices in (case, *variants))
+    original, *drawn = (largest_labelled_slice(as_case(slices, plans), legend) for slices in (case, *variants))
     title = f"{task.key}: original and variants ({legend.channels[0]})"
     (task.folder / "variants.png").write_bytes(png_bytes(variants_figure(original, drawn, title, legend)))
 
@@ -67,13 +62,6 @@ def show_case_model(task: Task) -> Mapping[str, Any]:
         "variants_version": task.inputs.made_from["augmented_case"],
         **show_training(task),
     }
-
-
-def _largest(case: Case, legend: Legend) -> tuple[NDArray[np.float32], NDArray[np.uint8]]:
-    """First channel and label on the slice with most labelled voxels, as they are drawn."""
-    label = case.require_label()
-    place = largest_slice(label, legend)
-    return axial_slice(case.image[0], place, case.affine), axial_slice(label, place, case.affine)
 
 
 def training_section(task: Task) -> ReportSection:

@@ -1,7 +1,7 @@
 """Judging the retrainings: effects, controls, subgroups, and what follows in plain words."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,8 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
+from idal_assets.anatomy import Anatomy
+from idal_assets.imaging.inspection import CaseFacts
 from idal_assets.plots.evidence import control_distribution, forest_plot
 from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
 from idal_assets.plots.style import png_bytes
@@ -199,19 +201,23 @@ def _subgroups(task: Task) -> pd.DataFrame:
     names = cohort.donors + cohort.tests
     facts = [task.facts(name) for name in names]
     clusters = _clusters(task)
-    cases = pd.DataFrame(
+    cases = described_cases(facts, cohort.anatomy, cohort.scanners)
+    return subgroups_of(cases.assign(cluster=[clusters[name] for name in names]), cohort.anatomy)
+
+
+def described_cases(facts: Sequence[CaseFacts], anatomy: Anatomy, scanners: Mapping[str, str]) -> pd.DataFrame:
+    """What divides cases into subgroups: the table that `subgroups_of` takes, without clusters."""
+    return pd.DataFrame(
         {
-            "case_id": names,
+            "case_id": [of_case.case_id for of_case in facts],
             "foreground_ml": [sum(label_millilitres(of_case).values()) for of_case in facts],
-            "scanner": [cohort.scanners.get(name) for name in names],
-            "cluster": [clusters[name] for name in names],
+            "scanner": [scanners.get(of_case.case_id) for of_case in facts],
             **{
                 label: [of_case.label_voxels.get(str(value), 0) for of_case in facts]
-                for value, label in cohort.anatomy.labels.items()
+                for value, label in anatomy.labels.items()
             },
         }
     )
-    return subgroups_of(cases, cohort.anatomy)
 
 
 def _warnings(task: Task, plan: RemovalPlan, subgroups: pd.DataFrame, changes: pd.DataFrame) -> list[str]:

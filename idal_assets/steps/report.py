@@ -8,6 +8,7 @@ import pandas as pd
 from idal_assets.analysis.removal_sets import FULL_SET
 from idal_assets.anatomy import Anatomy
 from idal_assets.report.html import ReportContent, render_report
+from idal_assets.steps.adaptation_evidence import adaptation_sections
 from idal_assets.steps.baseline import baseline_sections
 from idal_assets.steps.cohort import cohort_section
 from idal_assets.steps.confirmation import confirmation_sections
@@ -52,6 +53,7 @@ def _content(task: Task) -> ReportContent:
             evidence_section(task, found),
             *case_effect_sections(task),
             *confirmation_sections(task),
+            *adaptation_sections(task),
             reduction_section(task, change),
             ranking_section(task),
             *truth_sections(task),

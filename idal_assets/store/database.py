@@ -157,6 +157,22 @@ TABLES: Mapping[str, TableSchema] = {
         key=("removal_set",),
         may_be_empty=True,
     ),
+    "adaptation": TableSchema(
+        {"arm": "VARCHAR", "mode": "VARCHAR", "count": "INTEGER", "patients": "INTEGER", "mean_dice": "DOUBLE"}
+        | {"mean_difference": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "gap_share": "DOUBLE"}
+        | {"gap_low": "DOUBLE", "gap_high": "DOUBLE", "lose_share": "DOUBLE", "adaptation_version": "VARCHAR"},
+        version=("adaptation_version",),
+        key=("arm", "mode", "count"),
+        may_be_empty=True,
+    ),
+    "played_patient": TableSchema(
+        {"case_id": "VARCHAR", "donors": "INTEGER", "expected_gain": "DOUBLE", "region": "VARCHAR"}
+        | {"predicted": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE", "dice": "DOUBLE"}
+        | {"baseline_dice": "DOUBLE", "adaptation_version": "VARCHAR"},
+        version=("adaptation_version",),
+        key=("case_id", "region"),
+        may_be_empty=True,
+    ),
     "convergence": TableSchema(
         {"share": "DOUBLE", "correlation": "DOUBLE", "seconds": "DOUBLE", "convergence_version": "VARCHAR"},
         version=("convergence_version",),

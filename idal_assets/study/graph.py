@@ -21,6 +21,8 @@ from idal_assets.study.selectors import (
     confirmed_cases,
     deciding_cells,
     folder_signature,
+    for_played_tests,
+    for_training,
     in_own_dimensions,
     kept_cases,
     of_baseline_cases,
@@ -35,6 +37,8 @@ from idal_assets.study.selectors import (
     of_full_set,
     of_learning_cases,
     of_one_training,
+    of_played_deciding_cases,
+    of_played_tests,
     of_receivers,
     of_removal_sets,
     of_tests,
@@ -73,6 +77,7 @@ PARTITIONS: Mapping[str, Partition] = {
         Partition("candidate", lambda study: study.candidates),
         Partition("donor", lambda study: study.cohort.donors),
         Partition("fold", lambda study: study.profile.out_of_fold.names),
+        Partition("receiver", lambda study: study.cohort.receivers if study.profile.adaptation.counts else []),
         Partition("removal_set", lambda study: list(study.removal_sets)),
         Partition("confirmation", lambda study: list(study.confirmations)),
     )
@@ -688,6 +693,102 @@ _NODES = (
         code="2",
     ),
     Node(
+        "case_opinions",
+        "patients",
+        "What the baseline and every other donor's network say of one case, without a look at its label: their "
+        "segmentations, how far they agree, how sure they are.",
+        f"{STEPS}.opinions:ask_about_case",
+        {
+            "cohort": parts("sessions_learned_from", "anatomy"),
+            "baseline_weights": whole,
+            "case_model": of_donors,
+            "case_slices": same_key,
+        },
+        partition="receiver",
+        settings=("adaptation.turned_step", "inference.tile_step", "compute.precision"),
+        shows=f"{STEPS}.opinions:show_opinions",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+    ),
+    Node(
+        "similarity_classifier",
+        "patients",
+        "Predicts how well each donor's network will segment a patient without a label; learned from donors and "
+        "validation cases that are played as patients.",
+        f"{STEPS}.donor_choice:make_classifier",
+        {
+            "cohort": parts("donors", "sessions_learned_from", "anatomy"),
+            "dice_matrix": deciding_cells,
+            "case_opinions": of_played_deciding_cases,
+        },
+        settings=SCORED,
+        shows=f"{STEPS}.donor_choice:show_classifier",
+        kinds=("scikitlearn",),
+    ),
+    Node(
+        "played_case",
+        "patients",
+        "One case played as a patient: networks are made for it of chosen donors, and only then is its label "
+        "looked at. A test case is played with the donors of all rivals.",
+        f"{STEPS}.adaptation:play_case",
+        {
+            "cohort": parts("tests", "anatomy"),
+            "baseline_weights": whole,
+            "case_model": of_donors,
+            "augmented_case": for_training,
+            "case_slices": same_key,
+            "case_opinions": same_key,
+            "similarity_classifier": whole,
+            "dice_row": for_played_tests,
+            "repeated_row": for_played_tests,
+        },
+        partition="receiver",
+        settings=(
+            *("adaptation.counts", "adaptation.mode", "adaptation.compared", "adaptation.random_draws"),
+            *("adaptation.training", "inference.tile_step", "compute.precision", "seed", *SCORED),
+        ),
+        shows=f"{STEPS}.adaptation:show_play",
+        kinds=("pytorch", "parquet"),
+        accelerated=True,
+    ),
+    Node(
+        "adaptation_rule",
+        "patients",
+        "By what a patient gets a network of its own, and how good its segmentation is said to be: from the "
+        "donors and validation cases that were played.",
+        f"{STEPS}.adaptation:make_rule",
+        {
+            "cohort": parts("validation", "sessions_learned_from", "anatomy"),
+            "played_case": of_played_deciding_cases,
+        },
+        settings=(
+            *("adaptation.fewest_judges", "adaptation.gain_level", "adaptation.quality_level"),
+            *SCORED,
+        ),
+        shows=f"{STEPS}.adaptation:show_rule",
+        kinds=("scikitlearn",),
+    ),
+    Node(
+        "adaptation_evidence",
+        "patients",
+        "Whether a choice of donors for each patient is better than one network for all: every test case was "
+        "played with the donors of all rivals.",
+        f"{STEPS}.adaptation_evidence:make_evidence",
+        {
+            "cohort": parts("patients", "scanners", "anatomy"),
+            "raw_case": of_played_tests,
+            "played_case": of_played_tests,
+            "adaptation_rule": whole,
+        },
+        settings=(
+            *("adaptation.mode", "adaptation.gain_level", "case_model.seeds"),
+            *("evidence.level", "evidence.resamples", "evidence.fewest_cases", "seed", *SCORED),
+        ),
+        shows=f"{STEPS}.adaptation_evidence:show_evidence",
+        kinds=("scipy", "duckdb", "matplotlib"),
+        tables=("adaptation", "played_patient"),
+    ),
+    Node(
         "experiment_report",
         "report",
         "One self-contained HTML page: what follows, evidence, reductions, ranking, matrices, curves, overlays, "
@@ -712,6 +813,8 @@ _NODES = (
             "convergence": whole,
             "cost": whole,
             "fault_detection": whole,
+            "similarity_classifier": whole,
+            "adaptation_evidence": whole,
         },
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),

@@ -220,6 +220,12 @@ class Task:
         alike = record and (record.inputs.code, record.inputs.settings) == (now.code, now.settings)
         return self.before if alike else None
 
+    def version_before(self, asset: str) -> object:
+        """Version, or versions by key, of an upstream asset that the artifact which is replaced was made from."""
+        self._versions(asset)
+        record = read_provenance(self._study.path(self.asset, self._key))
+        return record.inputs.made_from.get(asset) if record else None
+
     def twin(self) -> Path | None:
         """Folder of a finished artifact of this asset that has the same inputs under another key, if there is one.
 

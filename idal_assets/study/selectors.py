@@ -173,6 +173,31 @@ def of_full_set(study: Study, asset: str, key: str | None) -> Versions:
     return _of(study, asset, [FULL_SET])
 
 
+# --- artifacts of cases that are played as patients ---
+
+
+def of_played_deciding_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """Those of donors and validation cases, where the profile has cases played as patients; else none."""
+    return of_deciding_cases(study, asset, key) if study.profile.adaptation.counts else {}
+
+
+def of_played_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """Those of the test cases, where the profile has cases played as patients; else none."""
+    return of_tests(study, asset, key) if study.profile.adaptation.counts else {}
+
+
+def for_played_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all donors for a test case that is played; none for another case."""
+    return of_donors(study, asset, key) if key in study.cohort.tests else {}
+
+
+def for_training(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all donors, where a network for a patient is trained on some; else none."""
+    adaptation = study.profile.adaptation
+    trains = {"tuned", "scratch"} & {adaptation.mode, *adaptation.compared}
+    return of_donors(study, asset, key) if trains else {}
+
+
 # --- something of one artifact ---
 
 

@@ -1,0 +1,338 @@
+"""The similarity classifier: how well each donor's network will segment a patient that nobody labelled.
+
+It learns from the study's own cases, each played as a patient whose label is hidden, and never from a network that
+the case itself trained. A cell of the matrix is taken apart: the level of the patient, the same for all donors,
+and the advantage of a donor over the others on this patient. Only the second can guide a choice, so each has a
+regression of its own, one for each region: a linear one with a penalty (ridge), since a study has few cases and
+what is known of them is nearly the Dice itself. After Goetz et al. (2015) and Konukoglu et al. (2013): a learned
+similarity of images predicts how well what was trained on one segments the other.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+from scipy.stats import spearmanr
+
+from idal_assets.analysis.agreement import BASELINE
+
+PLACE = ["patient", "donor", "region"]
+AGREEMENTS = ("with_baseline", "with_majority", "with_others")
+PAIR_FEATURES = (
+    *("donor_mean", "donor_agreement", *AGREEMENTS, "volume_ratio", "extent_ratio"),
+    *("confidence", "turned", "image_distance", "feature_distance"),
+)
+"""What the advantage of a donor is predicted from; each is taken relative to the other donors on this patient."""
+LEVEL_FEATURES = ("with_others", "baseline_agreement", "confidence", "turned")
+"""What the level of a patient is predicted from: means over the donors' networks."""
+PENALTIES = tuple(np.logspace(-1, 4, 11))
+FOLDS = 5
+
+
+@dataclass(frozen=True)
+class CaseSigns:
+    """What is known of a case without its label.
+
+    Attributes:
+        networks: One row a network and region: the columns of `agreement.agreement_table`, `confidence` and
+            `turned`; `model` is a donor or `BASELINE`.
+        statistics: Description of its image, shape (n,).
+        pooled: What the baseline's encoder makes of it, shape (m,).
+    """
+
+    networks: pd.DataFrame
+    statistics: NDArray[np.float64]
+    pooled: NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Linear:
+    """A linear regression on standardised features.
+
+    Attributes:
+        features: Their names, in order.
+        mean: Their means.
+        scale: Their standard deviations; 1 where there is none.
+        weights: One a standardised feature.
+        intercept: The prediction where all are at their means.
+    """
+
+    features: tuple[str, ...]
+    mean: tuple[float, ...]
+    scale: tuple[float, ...]
+    weights: tuple[float, ...]
+    intercept: float
+
+    def predict(self, table: pd.DataFrame) -> NDArray[np.float64]:
+        """Predictions, one a row."""
+        values = _filled(table, self.features)
+        return ((values - self.mean) / self.scale) @ np.asarray(self.weights) + self.intercept
+
+
+def fit_linear(table: pd.DataFrame, features: Sequence[str], target: str) -> Linear:
+    """Fits a ridge regression; its penalty is chosen by leaving out one row at a time (`RidgeCV`)."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.preprocessing import StandardScaler
+
+    values = _filled(table, features)
+    scaler = StandardScaler().fit(values)
+    ridge = RidgeCV(alphas=PENALTIES).fit(scaler.transform(values), table[target])
+    plain = [tuple(float(value) for value in found) for found in (scaler.mean_, scaler.scale_, ridge.coef_)]
+    return Linear(tuple(features), plain[0], plain[1], plain[2], float(ridge.intercept_))
+
+
+def _filled(table: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]:
+    """Feature values; what is not defined is as the others are on average."""
+    values = table[list(features)].to_numpy(float)
+    known = np.isfinite(values)
+    means = np.where(known, values, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1)
+    return np.where(known, values, means)
+
+
+@dataclass(frozen=True)
+class Classifier:
+    """A fitted similarity classifier.
+
+    Attributes:
+        advantage: By region, the regression of a donor's advantage on a patient over the other donors.
+        level: By region, that of the mean over the donors.
+        donors: What it knows of each donor: `donor`, `region`, `donor_mean` (mean advantage of its network over
+            the others) and `donor_agreement` (the same of its agreement with the majority).
+        images: Description of the image of each donor, by donor; standardised over the donors.
+        pooled: Likewise the features of the encoder.
+        scales: Means and standard deviations of both kinds, to standardise a patient's alike.
+    """
+
+    advantage: Mapping[str, Linear]
+    level: Mapping[str, Linear]
+    donors: pd.DataFrame
+    images: pd.DataFrame
+    pooled: pd.DataFrame
+    scales: Mapping[str, tuple[list[float], list[float]]]
+
+    def predict(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
+        """Predicts the Dice of every donor's network on a patient.
+
+        Args:
+            patient: Its name.
+            signs: What is known of it, of the networks of these donors or of some of them.
+
+        Returns:
+            One row a donor and region: `patient`, `donor`, `region`, the features, `advantage` (predicted, over
+            the other donors) and `dice` (predicted, 0 to 1).
+        """
+        table = self._features(patient, signs)
+        parts = []
+        for region, rows in table.groupby("region", sort=False):
+            advantage = self.advantage[str(region)].predict(rows)
+            level = self.level[str(region)].predict(_level_rows(signs.networks, str(region)))[0]
+            advantage = advantage - advantage.mean()
+            parts.append(rows.assign(advantage=advantage, dice=np.clip(level + advantage, 0, 1)))
+        return pd.concat(parts, ignore_index=True)
+
+    def _features(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
+        distances = pd.DataFrame(
+            {
+                "image_distance": _distances(self.images, signs.statistics, self.scales["images"]),
+                "feature_distance": _distances(self.pooled, signs.pooled, self.scales["pooled"]),
+            }
+        )
+        return pair_features(patient, signs, self.donors, distances)
+
+
+def pair_features(patient: str, signs: CaseSigns, donors: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
+    """What is known of each pair of a donor and a patient, relative to the other donors.
+
+    Args:
+        patient: Name of the patient.
+        signs: What is known of it.
+        donors: As of `Classifier`, of the donors whose networks take part.
+        distances: Indexed by donor: `image_distance`, `feature_distance`.
+
+    Returns:
+        One row a donor and region: `patient`, `donor`, `region` and `PAIR_FEATURES`, each with mean zero over the
+        donors.
+    """
+    table = signs.networks[signs.networks["model"] != BASELINE].rename(columns={"model": "donor"})
+    table = table.merge(donors, on=["donor", "region"]).merge(distances, left_on="donor", right_index=True)
+    groups = table.groupby("region")
+    for name, source in (("volume_ratio", "volume"), ("extent_ratio", "extent")):
+        usual = groups[source].transform("median")
+        table[name] = -np.abs(np.log((table[source] + 1) / (usual + 1)))
+    features = list(PAIR_FEATURES)
+    table[features] = table[features] - table.groupby("region")[features].transform("mean")
+    return table.assign(patient=patient)[[*PLACE, *features]]
+
+
+def _level_rows(networks: pd.DataFrame, region: str) -> pd.DataFrame:
+    """The features of a patient's level, one row."""
+    rows = networks[networks["region"] == region]
+    donors, baseline = rows[rows["model"] != BASELINE], rows[rows["model"] == BASELINE]
+    found = {
+        "with_others": float(donors["with_others"].mean()),
+        "baseline_agreement": float(baseline["with_majority"].iloc[0]),
+        "confidence": float(donors["confidence"].mean()),
+        "turned": float(donors["turned"].mean()),
+    }
+    return pd.DataFrame([found])
+
+
+def _distances(
+    donors: pd.DataFrame, patient: NDArray[np.float64], scale: tuple[list[float], list[float]]
+) -> pd.Series:
+    """Euclidean distance of a patient from each donor, in standard deviations of the donors."""
+    standardised = (patient - np.asarray(scale[0])) / np.asarray(scale[1])
+    return pd.Series(-np.linalg.norm(donors.to_numpy() - standardised, axis=1), index=donors.index)
+
+
+@dataclass(frozen=True)
+class Played:
+    """The study's own cases as patients, with what their labels say.
+
+    Attributes:
+        signs: By case: what is known of it without its label, its own network and those of the same patient left
+            out.
+        cells: The Dice of every network on every case: `donor`, `receiver`, `region`, `dice` (NaN where
+            undefined).
+        images: `statistics` and `pooled` of the donors, by donor.
+        groups: Patient by case, where several cases are of one.
+    """
+
+    signs: Mapping[str, CaseSigns]
+    cells: pd.DataFrame
+    images: Mapping[str, CaseSigns]
+    groups: Mapping[str, str]
+
+    def group(self, case: str) -> str:
+        """The patient of a case."""
+        return self.groups.get(case, case)
+
+
+def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
+    """Fits the classifier on some cases.
+
+    Args:
+        played: The study's cases.
+        cases: Which of them it may learn from.
+
+    Raises:
+        ValueError: There are fewer than three.
+    """
+    if len(cases) < 3:
+        raise ValueError(f"a similarity classifier needs three cases to learn from, not {len(cases)}")
+    pairs, levels, known, images = _learning_tables(played, cases)
+    regions = list(dict.fromkeys(pairs["region"]))
+    return Classifier(
+        advantage={name: fit_linear(pairs[pairs["region"] == name], PAIR_FEATURES, "target") for name in regions},
+        level={name: fit_linear(levels[levels["region"] == name], LEVEL_FEATURES, "target") for name in regions},
+        donors=_donor_means(known, None),
+        images=images["images"][0],
+        pooled=images["pooled"][0],
+        scales={name: found[1] for name, found in images.items()},
+    )
+
+
+def _learning_tables(
+    played: Played, cases: Sequence[str]
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
+    """Rows to learn from: of pairs, of patients, of the donors' means, and the images of the donors."""
+    images = {
+        "images": _standardised({name: signs.statistics for name, signs in played.images.items()}),
+        "pooled": _standardised({name: signs.pooled for name, signs in played.images.items()}),
+    }
+    known = _known_cells(played, cases)
+    pairs, levels = [], []
+    for case in cases:
+        signs, truth = played.signs[case], known[known["patient"] == case]
+        donors = _donor_means(known, played.group(case))
+        distances = pd.DataFrame(
+            {
+                "image_distance": _distances(images["images"][0], signs.statistics, images["images"][1]),
+                "feature_distance": _distances(images["pooled"][0], signs.pooled, images["pooled"][1]),
+            }
+        )
+        features = pair_features(case, signs, donors, distances)
+        pairs.append(features.merge(truth[[*PLACE, "target"]], on=PLACE))
+        for region, rows in truth.groupby("region"):
+            level = _level_rows(signs.networks, str(region))
+            levels.append(level.assign(patient=case, region=region, target=float(rows["dice"].mean())))
+    return pd.concat(pairs, ignore_index=True), pd.concat(levels, ignore_index=True), known, images
+
+
+def _known_cells(played: Played, cases: Sequence[str]) -> pd.DataFrame:
+    """Cells of these cases with the networks that may be asked: Dice, and advantage over the others as target."""
+    agreement = pd.concat(
+        [
+            played.signs[case].networks[["model", "region", "with_majority", "with_others"]].assign(patient=case)
+            for case in cases
+        ]
+    ).rename(columns={"model": "donor"})
+    cells = played.cells.rename(columns={"receiver": "patient"})[[*PLACE, "dice"]]
+    table = agreement.merge(cells[cells["dice"].notna()], on=PLACE)
+    groups = table.groupby(["patient", "region"])
+    return table.assign(
+        target=table["dice"] - groups["dice"].transform("mean"),
+        agreed=table["with_majority"] - groups["with_majority"].transform("mean"),
+        group=table["patient"].map(played.group),
+    )
+
+
+def _donor_means(known: pd.DataFrame, without: str | None) -> pd.DataFrame:
+    """What is known of each donor from the cases of other patients than this one."""
+    table = known[known["group"] != without] if without is not None else known
+    means = table.groupby(["donor", "region"], sort=False)[["target", "agreed"]].mean().reset_index()
+    return means.rename(columns={"target": "donor_mean", "agreed": "donor_agreement"})
+
+
+def _standardised(
+    images: Mapping[str, NDArray[np.float64]],
+) -> tuple[pd.DataFrame, tuple[list[float], list[float]]]:
+    table = pd.DataFrame(images).T
+    mean, spread = table.mean(), table.std(ddof=0)
+    spread = spread.where(spread > 1e-9 * (1 + mean.abs()), 1.0)
+    return (table - mean) / spread, (mean.tolist(), spread.tolist())
+
+
+def predictions_out_of_fold(played: Played, cases: Sequence[str], folds: int = FOLDS) -> pd.DataFrame:
+    """Predicts the Dice on each case with a classifier that has not learned from its patient.
+
+    Args:
+        played: The study's cases.
+        cases: Those to learn from and to predict, in turn.
+        folds: Parts that their patients are divided into, in the order of their names.
+
+    Returns:
+        As of `Classifier.predict`, of all cases.
+    """
+    groups = sorted({played.group(case) for case in cases})
+    folds = min(folds, len(groups))
+    part = {group: number % folds for number, group in enumerate(groups)}
+    tables = []
+    for fold in range(folds):
+        inside = [case for case in cases if part[played.group(case)] == fold]
+        outside = [case for case in cases if part[played.group(case)] != fold]
+        classifier = fit_classifier(played, outside)
+        tables += [classifier.predict(case, played.signs[case]) for case in inside]
+    return pd.concat(tables, ignore_index=True)
+
+
+def correlation_by_patient(predicted: pd.DataFrame, column: str, truth: pd.DataFrame) -> pd.Series:
+    """Spearman's correlation of a prediction with the true Dice over the donors, of each patient.
+
+    Args:
+        predicted: Rows with `patient`, `donor` and the column, one a pair.
+        column: The prediction.
+        truth: Rows with `patient`, `donor` and `truth`.
+
+    Returns:
+        By patient; NaN where one of the two does not vary.
+    """
+    table = predicted.merge(truth, on=["patient", "donor"])
+    found = {}
+    for patient, rows in table.groupby("patient"):
+        varies = rows[column].nunique() > 1 and rows["truth"].nunique() > 1
+        found[str(patient)] = float(spearmanr(rows[column], rows["truth"]).statistic) if varies else float("nan")
+    return pd.Series(found)
