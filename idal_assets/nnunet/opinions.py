@@ -97,9 +97,8 @@ def _turned(case: CaseSlices, step: int) -> CaseSlices:
 def _seen(probable: NDArray[np.float32], plans: Plans) -> NDArray[np.bool_]:
     """Where a network sees any label; shape (Z, Y, X)."""
     if plans.labels.has_regions:
-        return (probable > 0.5).any(axis=0)
-    found: NDArray[np.int64] = probable.argmax(axis=0)
-    return found > 0
+        return probable.max(axis=0) > 0.5
+    return probable.argmax(axis=0) > 0
 
 
 def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:

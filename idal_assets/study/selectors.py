@@ -191,6 +191,18 @@ def for_played_tests(study: Study, asset: str, key: str | None) -> Versions:
     return of_donors(study, asset, key) if key in study.cohort.tests else {}
 
 
+def of_repeats_for_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The same, where case models are trained with several seeds."""
+    return for_played_tests(study, asset, key) if study.profile.case_model.seeds > 1 else {}
+
+
+def of_repeated_receivers(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that decide, and with other seeds also of the tests that are played."""
+    deciding = study.cohort.deciding
+    played = study.profile.case_model.seeds > 1 and study.profile.adaptation.counts
+    return _of(study, asset, [*deciding, *(study.cohort.tests if played else ())])
+
+
 def for_training(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of all donors, where a network for a patient is trained on some; else none."""
     adaptation = study.profile.adaptation
