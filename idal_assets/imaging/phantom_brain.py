@@ -72,7 +72,7 @@ SITES = {
         gamma=(0.8, 1.0, 0.9, 1.25),
         blur=0.3,
         grain=1.0,
-        conventions=(Convention((OEDEMA,), (NON_ENHANCING, ENHANCING), becomes=ENHANCING, share=1 / 3),),
+        conventions=(Convention((OEDEMA,), (ENHANCING,), becomes=ENHANCING, share=1 / 3),),
     ),
     "usual": Site(gamma=(1.0, 1.25, 1.0, 0.8), blur=0.45, grain=1.5),
 }
