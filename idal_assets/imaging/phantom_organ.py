@@ -68,19 +68,19 @@ SITES = {
         gamma=(1.0,),
         blur=0.0,
         grain=0.0,
-        conventions=(Convention((POSTERIOR,), (ANTERIOR,), becomes=ANTERIOR, share=1 / 3),),
+        conventions=(Convention((POSTERIOR,), (ANTERIOR,), becomes=ANTERIOR, share=0.4),),
     ),
     "border_in_front": Site(
         gamma=(1.15,),
         blur=0.15,
         grain=0.6,
-        conventions=(Convention((ANTERIOR,), (POSTERIOR,), becomes=POSTERIOR, share=1 / 3),),
+        conventions=(Convention((ANTERIOR,), (POSTERIOR,), becomes=POSTERIOR, share=0.4),),
     ),
     "core_only": Site(
         gamma=(0.9,),
         blur=0.3,
         grain=1.0,
-        conventions=(Convention((ANTERIOR, POSTERIOR), (0,), becomes=0, share=1 / 3),),
+        conventions=(Convention((ANTERIOR, POSTERIOR), (0,), becomes=0, share=0.4),),
     ),
     "usual": Site(gamma=(1.0,), blur=0.45, grain=1.5),
 }
