@@ -95,8 +95,8 @@ class PhantomSettings(Section):
         sites: How many sites the cases are of, in turns. Each site has a look of its own and, but for the fourth,
             conventions of its own by which it draws the labels, as `site_strength` says. With one site all is
             drawn as it is.
-        site_strength: How far the sites' conventions go, from 0 (all sites draw what is there) to 1 (a third of
-            the oedema left in, a third of the enhancing rim, the border of an organ's parts moved, and the like).
+        site_strength: How far the sites' conventions go, from 0 (all draw what is there) to 1 (where one site
+            leaves out the outer two thirds of the oedema, or two fifths of an organ).
         patients: Unlabelled cases named `phantom_patient_NN`, of all scanners and sites and of the rare subtype.
         unknown_patients: How many of these, the last ones, are of a kind that no train or test case is of: several
             lesions of inverted contrast in a brain, an organ that is dark.

@@ -40,8 +40,12 @@ def cases(settings: PhantomSettings) -> dict[str, tuple[NDArray, NDArray]]:
     return {name: _make_case(name, truth, settings) for name, truth in plan_cases(settings).items()}
 
 
+Written = tuple[Path, PhantomSettings]
+"""Folder of a phantom, and what it was written with."""
+
+
 @pytest.fixture(scope="module", params=KINDS.values(), ids=KINDS)
-def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, PhantomSettings]:
+def written(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Written:
     folder = tmp_path_factory.mktemp("sites") / "phantom"
     write_phantom(folder, request.param)
     return folder, request.param
@@ -150,7 +154,7 @@ class TestSites:
             right += nearest == truths[name].site
         assert right / len(features) > 0.75, "by chance it would be a quarter"
 
-    def test_only_the_truth_tells_the_site(self, written: tuple[Path, PhantomSettings]):
+    def test_only_the_truth_tells_the_site(self, written: Written):
         folder, settings = written
         truths = read_truth(folder)
         assert {truth.site for truth in truths.values()} == set(kind_of(settings).sites)
@@ -174,9 +178,7 @@ def signature(image: NDArray) -> NDArray:
 
 
 class TestPatients:
-    def test_they_lie_where_a_decathlon_has_its_tests_and_have_no_label(
-        self, written: tuple[Path, PhantomSettings]
-    ):
+    def test_they_lie_where_a_decathlon_has_its_tests_and_have_no_label(self, written: Written):
         folder, settings = written
         names = [f"phantom_patient_{number:02}" for number in range(1, 7)]
         assert sorted(path.name for path in (folder / "imagesTs").iterdir()) == [f"{n}.nii.gz" for n in names]
@@ -187,7 +189,7 @@ class TestPatients:
         assert list(json.loads((folder / "truth.json").read_text())["patients"]) == names
         assert set(read_truth(folder)) == set(plan_cases(settings))
 
-    def test_they_are_read_apart_from_the_cases(self, written: tuple[Path, PhantomSettings]):
+    def test_they_are_read_apart_from_the_cases(self, written: Written):
         folder, settings = written
         report = inspect_folder(folder)
         assert report.problems == ()
@@ -196,7 +198,7 @@ class TestPatients:
         assert patients.problems == ()
         assert {case.case_id for case in patients.cases} == set(plan_patients(settings))
 
-    def test_the_same_settings_give_the_same_patients(self, written: tuple[Path, PhantomSettings], tmp_path: Path):
+    def test_the_same_settings_give_the_same_patients(self, written: Written, tmp_path: Path):
         folder, settings = written
         write_phantom(tmp_path / "again", settings)
         for file in (*folder.glob("imagesTs/*"), folder / "truth.json"):
@@ -213,9 +215,7 @@ class TestPatients:
         assert kind.unknown not in {truth.subtype for truth in plan_cases(settings).values()}
         assert all(truth.fault is None for truth in truths.values())
 
-    def test_the_hidden_label_is_that_of_the_image_and_drawn_by_the_site(
-        self, written: tuple[Path, PhantomSettings]
-    ):
+    def test_the_hidden_label_is_that_of_the_image_and_drawn_by_the_site(self, written: Written):
         folder, settings = written
         for patient, truth in plan_patients(settings).items():
             label = hidden_label(settings, patient)
@@ -239,7 +239,8 @@ class TestPatients:
 
     def test_an_unknown_organ_is_darker_than_what_surrounds_it(self):
         for settings in (ORGAN, KINDS["CT"]):
-            image, label = _make_case("phantom_patient_06", plan_patients(settings)["phantom_patient_06"], settings)
+            (*_, (patient, truth)) = plan_patients(settings).items()
+            image, label = _make_case(patient, truth, settings)
             assert np.median(image[0][label > 0]) < np.median(image[0][label == 0])
 
     def test_without_patients_there_is_no_folder(self, tmp_path: Path):
