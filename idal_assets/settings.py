@@ -92,6 +92,14 @@ class PhantomSettings(Section):
             another case have no degrees.
         rare: Share of all cases of the rare but valid subtype: a tumour without enhancing part, an organ whose
             posterior part is short.
+        sites: How many sites the cases are of, in turns. Each site has a look of its own and, but for the fourth,
+            conventions of its own by which it draws the labels, as `site_strength` says. With one site all is
+            drawn as it is.
+        site_strength: How far the sites' conventions go, from 0 (all draw what is there) to 1 (where one site
+            leaves out the outer two thirds of the oedema, or two fifths of an organ).
+        patients: Unlabelled cases named `phantom_patient_NN`, of all scanners and sites and of the rare subtype.
+        unknown_patients: How many of these, the last ones, are of a kind that no train or test case is of: several
+            lesions of inverted contrast in a brain, an organ that is dark.
         shape: Voxels along X, Y and Z.
         spacing: Voxel size in mm along X, Y and Z.
         seed: Seed of everything random in the dataset.
@@ -105,14 +113,24 @@ class PhantomSettings(Section):
     fault_kinds: tuple[FaultKind, ...] = ()
     severity: float = Field(1.0, gt=0, le=1)
     rare: float = Field(0.12, ge=0, le=1)
+    sites: int = Field(1, ge=1, le=4)
+    site_strength: float = Field(0.0, ge=0, le=1)
+    patients: int = Field(0, ge=0)
+    unknown_patients: int = Field(0, ge=0)
     shape: tuple[int, int, int] = (64, 80, 16)
     spacing: tuple[float, float, float] = (2.5, 2.5, 6.0)
     seed: int = 0
 
     @model_validator(mode="after")
-    def _faults_fit(self) -> "PhantomSettings":
+    def _numbers_fit(self) -> "PhantomSettings":
         if self.faults > self.train_cases:
             raise ValueError(f"faults ({self.faults}) must not exceed train_cases ({self.train_cases})")
+        if self.unknown_patients > self.patients:
+            raise ValueError(
+                f"unknown_patients ({self.unknown_patients}) must not exceed patients ({self.patients})"
+            )
+        if self.sites == 1 and self.site_strength > 0:
+            raise ValueError("one site has no other to differ from; raise sites or set site_strength to 0")
         if len(set(self.fault_kinds)) < len(self.fault_kinds):
             raise ValueError(f"fault_kinds must differ, not {list(self.fault_kinds)}")
         if self.kind == "organ" and "channels_swapped" in self.fault_kinds:

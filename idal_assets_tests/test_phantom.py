@@ -31,6 +31,12 @@ SMALL = PhantomSettings(train_cases=8, test_cases=2, faults=5, shape=(40, 48, 8)
 SMALL_BYTES = "abce1946a3105c0fb3986c172be164fe74a600ff677ad1021ed906fe361d5293"
 """SHA-256 of the uncompressed images and labels of `SMALL`; a phantom stays the same from version to version."""
 
+ORGAN_BYTES = {
+    "MRI": "386a4e0a78d14e63ece64d69508203acbbaab002085831a4a058eb07c4abd094",
+    "CT": "4f870df079fa5d68588f7b868ef8a5e0ec257fce7660a6639d01522d52065e28",
+}
+"""The same of `ORGAN` by channel."""
+
 ORGAN = PhantomSettings(
     kind="organ", train_cases=8, test_cases=2, faults=4, rare=0.2, shape=(32, 40, 16), spacing=(1.0, 1.0, 1.0)
 )
@@ -49,6 +55,13 @@ def read_truth(folder: Path) -> dict[str, dict[str, str | None]]:
 
 def contents(folder: Path) -> dict[str, bytes]:
     return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def content_digest(folder: Path) -> str:
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.nii.gz")):
+        digest.update(path.name.encode() + gzip.decompress(path.read_bytes()))
+    return digest.hexdigest()
 
 
 def dice(one: NDArray, other: NDArray) -> float:
@@ -86,10 +99,7 @@ class TestFiles:
         assert contents(write(tmp_path / "again", SMALL)) == contents(phantom)
 
     def test_the_brain_phantom_is_what_it_always_was(self, phantom: Path):
-        digest = hashlib.sha256()
-        for path in sorted(phantom.rglob("*.nii.gz")):
-            digest.update(path.name.encode() + gzip.decompress(path.read_bytes()))
-        assert digest.hexdigest() == SMALL_BYTES
+        assert content_digest(phantom) == SMALL_BYTES
 
     def test_another_seed_gives_other_images(self, phantom: Path, tmp_path: Path):
         other = contents(write(tmp_path / "other", SMALL.model_copy(update={"seed": 1})))
@@ -346,6 +356,9 @@ class TestOrgan:
         again = write(tmp_path / "again", ORGAN.model_copy(update={"channel": organ.name}))
         assert contents(again) == contents(organ)
 
+    def test_it_is_what_it_always_was(self, organ: Path):
+        assert content_digest(organ) == ORGAN_BYTES[organ.name]
+
     def test_subtypes_scanners_and_faults_are_its_own(self, organ: Path):
         truths = read_truth(organ).values()
         assert Counter(truth["subtype"] for truth in truths) == {WHOLE: 8, SHORT_POSTERIOR: 2}
@@ -531,6 +544,10 @@ class TestSettings:
             ({"kind": "organ", "fault_kinds": ["channels_swapped"]}, "an organ has one channel"),
             ({"severity": 0.0}, "severity"),
             ({"severity": 1.5}, "severity"),
+            ({"sites": 5}, "sites"),
+            ({"sites": 2, "site_strength": 1.5}, "site_strength"),
+            ({"site_strength": 0.5}, "one site has no other to differ from"),
+            ({"patients": 1, "unknown_patients": 2}, "must not exceed patients"),
         ],
     )
     def test_what_cannot_be_planted_is_refused(self, changes: dict, message: str):

@@ -71,7 +71,7 @@ def test_the_other_profiles_choose_robustly_and_the_large_ones_have_validation_c
     assert cohorts["organ"].validation_share == 0.1
     demo = load_profile("demo")
     found = choose_roles(sorted(plan_cases(demo.phantom)), demo.cohort, Path("raw"))
-    assert Counter(found.values()) == {"donor": 20, "test": 32, "validation": 4, "pretraining": 8}
+    assert Counter(found.values()) == {"donor": 20, "test": 32, "validation": 16, "pretraining": 8}
     assert all(("test" in name) == (role != "donor") for name, role in found.items())
 
 

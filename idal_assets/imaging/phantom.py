@@ -26,7 +26,7 @@ from idal_assets.imaging.truth import TRUTH_FILE, CaseTruth
 from idal_assets.seeds import stream
 from idal_assets.settings import USUAL_FAULTS, PhantomSettings
 
-ENTRIES = {"dataset.json", "imagesTr", "labelsTr", CASE_TABLE, TRUTH_FILE}
+ENTRIES = {"dataset.json", "imagesTr", "labelsTr", "imagesTs", CASE_TABLE, TRUTH_FILE}
 """What a phantom folder holds, and nothing else."""
 
 RARE_FROM = 5
@@ -40,8 +40,9 @@ def write_phantom(
 ) -> None:
     """Write the dataset in the layout of the Medical Segmentation Decathlon, with its truth beside it.
 
-    The folder holds `dataset.json`, `imagesTr`, `labelsTr`, `cases.csv` (scanners) and `truth.json`, and appears
-    complete or not at all. The same settings give the same bytes.
+    The folder holds `dataset.json`, `imagesTr`, `labelsTr`, `cases.csv` (scanners) and `truth.json`, where there
+    are patients also `imagesTs`, and appears complete or not at all. The same settings give the same bytes.
+    Nothing but `truth.json` tells sites; the labels of the patients are nowhere, see `hidden_label`.
 
     Args:
         folder: Where to write; may be missing, empty or an older phantom, which is replaced.
@@ -53,21 +54,27 @@ def write_phantom(
         ValueError: More faults than train cases of the common subtype.
     """
     _refuse_foreign(folder)
-    truths = plan_cases(settings)
+    truths, patients = plan_cases(settings), plan_patients(settings)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as scratch:
         new = Path(scratch) / "new"
-        for name in ("imagesTr", "labelsTr"):
+        for name in ("imagesTr", "labelsTr", *(["imagesTs"] if patients else [])):
             (new / name).mkdir(parents=True)
-        for case_id in track(list(truths), "Phantom cases"):
-            image, label = _make_case(case_id, truths[case_id], settings)
+        for case_id in track([*truths, *patients], "Phantom cases"):
+            image, label = _make_case(case_id, {**truths, **patients}[case_id], settings)
+            images = "imagesTs" if case_id in patients else "imagesTr"
             voxels = np.moveaxis(image, 0, -1) if len(image) > 1 else image[0]
-            _write_nifti(new / "imagesTr" / f"{case_id}.nii.gz", voxels, settings.spacing)
-            _write_nifti(new / "labelsTr" / f"{case_id}.nii.gz", label, settings.spacing)
-        _write_json(new / "dataset.json", _dataset_description(kind_of(settings), list(truths)))
+            _write_nifti(new / images / f"{case_id}.nii.gz", voxels, settings.spacing)
+            if case_id in truths:
+                _write_nifti(new / "labelsTr" / f"{case_id}.nii.gz", label, settings.spacing)
+        _write_json(new / "dataset.json", _dataset_description(kind_of(settings), [*truths], [*patients]))
         _write_case_table(new / CASE_TABLE, truths)
-        cases = {case_id: asdict(truth) for case_id, truth in truths.items()}
-        _write_json(new / TRUTH_FILE, {"cases": cases, "settings": settings.model_dump(mode="json")})
+        truth = {
+            "cases": {case_id: asdict(of_case) for case_id, of_case in truths.items()},
+            "patients": {case_id: asdict(of_patient) for case_id, of_patient in patients.items()},
+            "settings": settings.model_dump(mode="json"),
+        }
+        _write_json(new / TRUTH_FILE, truth)
         if folder.exists():
             folder.rename(Path(scratch) / "old")
         new.rename(folder)
@@ -79,9 +86,10 @@ def kind_of(settings: PhantomSettings) -> PhantomKind:
 
 
 def plan_cases(settings: PhantomSettings) -> dict[str, CaseTruth]:
-    """Decide subtype, scanner and fault of every case.
+    """Decide subtype, scanner, site and fault of every case.
 
-    Subtype and scanner of a case stay the same when cases are added; faults move, as they are spread over all.
+    Subtype, scanner and site of a case stay the same when cases are added; faults move, as they are spread over
+    all.
 
     Returns:
         The truth by case id, train cases first.
@@ -102,15 +110,50 @@ def plan_cases(settings: PhantomSettings) -> dict[str, CaseTruth]:
         if case_id.startswith("phantom_train_") and subtype == kind.common
     ]
     faults = _assign_faults(common, kind, settings)
+    sites = _take_turns("train", settings.train_cases, settings) + _take_turns(
+        "test", settings.test_cases, settings
+    )
     return {
         case_id: CaseTruth(
             subtype,
             _pick_scanner(case_id, kind, settings.seed),
             faults.get(case_id),
             settings.severity if case_id in faults else None,
+            site,
         )
-        for case_id, subtype in subtypes.items()
+        for (case_id, subtype), site in zip(subtypes.items(), sites, strict=True)
     }
+
+
+def plan_patients(settings: PhantomSettings) -> dict[str, CaseTruth]:
+    """Decide subtype, scanner and site of every patient; the last ones are of a kind that no case is of.
+
+    Scanners take turns, the rare subtype is spread as among the cases.
+
+    Returns:
+        The truth by patient.
+    """
+    kind, count = kind_of(settings), settings.patients
+    known = count - settings.unknown_patients
+    subtypes = [kind.rare if rare else kind.common for rare in _spread_rare(known, settings.rare)]
+    subtypes += [kind.unknown] * settings.unknown_patients
+    sites = _take_turns("patient", count, settings)
+    digits = 3 if count >= 100 else 2
+    return {
+        f"phantom_patient_{number:0{digits}}": CaseTruth(subtype, scanner, None, None, site)
+        for number, subtype, scanner, site in zip(
+            range(1, count + 1), subtypes, cycle(kind.scanners), sites, strict=False
+        )
+    }
+
+
+def hidden_label(settings: PhantomSettings, patient_id: str) -> Label:
+    """The label of a patient, which no file holds, shape (X, Y, Z), drawn as its site does.
+
+    Raises:
+        KeyError: The phantom has no such patient.
+    """
+    return _make_case(patient_id, plan_patients(settings)[patient_id], settings)[1]
 
 
 def _spread_rare(count: int, share: float) -> list[bool]:
@@ -124,6 +167,18 @@ def _spread_rare(count: int, share: float) -> list[bool]:
 
 def _pick_scanner(case_id: str, kind: PhantomKind, seed: int) -> str:
     return str(stream(seed, case_id, "scanner").choice(list(kind.scanners)))
+
+
+def _take_turns(split: str, count: int, settings: PhantomSettings) -> list[str | None]:
+    """Return the sites of the cases of a split: all sites in turns, each turn in an order of its own."""
+    if settings.sites == 1:
+        return [None] * count
+    sites = kind_of(settings).sites[: settings.sites]
+    turns = [
+        stream(settings.seed, split, f"turn {turn}", "sites").permutation(sites).tolist()
+        for turn in range(-(-count // len(sites)))
+    ]
+    return [site for turn in turns for site in turn][:count]
 
 
 def _assign_faults(case_ids: list[str], kind: PhantomKind, settings: PhantomSettings) -> dict[str, str]:
@@ -141,14 +196,14 @@ def _assign_faults(case_ids: list[str], kind: PhantomKind, settings: PhantomSett
 def _make_case(case_id: str, truth: CaseTruth, settings: PhantomSettings) -> tuple[Image, Label]:
     """Return image and label of a case with its fault, if it has one."""
     kind = kind_of(settings)
-    image, label = kind.make_case(case_id, truth.subtype, truth.scanner, settings)
+    image, label = kind.make_case(case_id, truth.subtype, truth.scanner, truth.site, settings)
     if truth.fault is None:
         return image, label
     another = f"another instead of {case_id}"
     planting = Planting(
         rng=stream(settings.seed, case_id, "fault"),
         severity=settings.severity,
-        label_of_another=lambda: kind.make_case(another, truth.subtype, truth.scanner, settings)[1],
+        label_of_another=lambda: kind.make_case(another, truth.subtype, truth.scanner, truth.site, settings)[1],
     )
     return kind.faults[truth.fault](image, label, planting)
 
@@ -162,7 +217,7 @@ def _refuse_foreign(folder: Path) -> None:
         )
 
 
-def _dataset_description(kind: PhantomKind, case_ids: list[str]) -> dict[str, object]:
+def _dataset_description(kind: PhantomKind, case_ids: list[str], patients: list[str]) -> dict[str, object]:
     return {
         "name": kind.name,
         "description": kind.description,
@@ -172,12 +227,12 @@ def _dataset_description(kind: PhantomKind, case_ids: list[str]) -> dict[str, ob
         "modality": {str(channel): name for channel, name in enumerate(kind.channels)},
         "labels": {"0": "background", **{str(value): name for value, name in kind.labels.items()}},
         "numTraining": len(case_ids),
-        "numTest": 0,
+        "numTest": len(patients),
         "training": [
             {"image": f"./imagesTr/{case_id}.nii.gz", "label": f"./labelsTr/{case_id}.nii.gz"}
             for case_id in case_ids
         ],
-        "test": [],
+        "test": [f"./imagesTs/{patient}.nii.gz" for patient in patients],
     }
 
 
@@ -195,5 +250,5 @@ def _write_nifti(path: Path, voxels: NDArray, spacing: tuple[float, float, float
     path.write_bytes(gzip.compress(image.to_bytes(), compresslevel=6, mtime=0))
 
 
-def _write_json(path: Path, content: dict[str, object]) -> None:
+def _write_json(path: Path, content: Mapping[str, object]) -> None:
     path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

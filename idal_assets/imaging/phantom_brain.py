@@ -1,9 +1,10 @@
-"""The phantom of a brain tumour: anatomy, the four contrasts of BraTS, two subtypes and two scanners.
+"""The phantom of a brain tumour: anatomy, the four contrasts of BraTS, subtypes, two scanners and the sites.
 
 Lengths are in half sizes of the image, see `phantom_parts`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,10 +20,12 @@ from idal_assets.imaging.phantom_parts import (
     smooth_noise,
     warped_points,
 )
+from idal_assets.imaging.phantom_sites import Convention, Site, drawn_by, grained
 from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 
-RING_ENHANCING, NO_ENHANCING = "ring_enhancing", "no_enhancing"
+RING_ENHANCING, NO_ENHANCING, INVERTED_LESIONS = "ring_enhancing", "no_enhancing", "inverted_lesions"
+"""Subtypes: the usual one, the rare one, and the unknown one of several lesions, bright where tumours are dark."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,32 @@ SCANNERS = {
     "B": Scanner(gain=(420, 1500, 1300, 1100), gamma=0.8, noise=0.10, bias=0.15, blur=0.75),
 }
 
+SITES = {
+    "thin_oedema": Site(
+        gamma=(1.0, 1.0, 1.25, 1.0),
+        blur=0.0,
+        grain=0.0,
+        conventions=(
+            Convention((OEDEMA,), (0,), becomes=0, share=2 / 3),
+            Convention((NON_ENHANCING,), (ENHANCING,), becomes=ENHANCING, share=2 / 3),
+        ),
+    ),
+    "thin_rim": Site(
+        gamma=(1.25, 0.8, 1.0, 1.0),
+        blur=0.15,
+        grain=0.6,
+        conventions=(Convention((ENHANCING,), (OEDEMA,), becomes=OEDEMA, share=2 / 3),),
+    ),
+    "thick_rim": Site(
+        gamma=(0.8, 1.0, 0.9, 1.25),
+        blur=0.3,
+        grain=1.0,
+        conventions=(Convention((OEDEMA,), (ENHANCING,), becomes=ENHANCING, share=1 / 2),),
+    ),
+    "usual": Site(gamma=(1.0, 1.25, 1.0, 0.8), blur=0.45, grain=1.5),
+}
+"""Sites by name, in the order in which a phantom takes them; the last one has but a look of its own."""
+
 OUTSIDE, CSF, GREY, WHITE, LESION, VESSEL, TUMOUR_OEDEMA, NECROSIS, SOLID, RIM = range(10)
 """Tissues; `LESION` is a harmless bright spot of ageing white matter, `SOLID` a core that is not necrotic."""
 
@@ -69,6 +98,11 @@ SIGNAL = np.array(
 )
 """Relative signal, shape (tissues, channels)."""
 
+INVERTED_SIGNAL = np.where(
+    np.arange(len(SIGNAL))[:, None] >= TUMOUR_OEDEMA, (2 * SIGNAL[WHITE] - SIGNAL).clip(0.1), SIGNAL
+)
+"""Relative signal where a tumour is darker than white matter by as much as it usually is brighter."""
+
 SIGNAL_SPREAD = 0.06
 """Standard deviation of the logarithm of a tissue's signal from case to case."""
 
@@ -76,16 +110,25 @@ BRAIN_AXES = (0.88, 0.90, 1.20)
 """Half axes of the brain; its top and bottom lie outside the image, so that every slice holds brain."""
 
 
-def make_case(case_id: str, subtype: str, scanner: str, settings: PhantomSettings) -> tuple[Image, Label]:
+def make_case(
+    case_id: str, subtype: str, scanner: str, site: str | None, settings: PhantomSettings
+) -> tuple[Image, Label]:
     """Return image, shape (4, X, Y, Z), and label, shape (X, Y, Z), of a case without fault."""
     points = warped_points(settings.shape, stream(settings.seed, case_id, "warp"))
     tissue = _healthy_tissue(points, stream(settings.seed, case_id, "brain"))
-    label = _grow_tumour(points, tissue, subtype, stream(settings.seed, case_id, "tumour"))
+    grow = _grow_lesions if subtype == INVERTED_LESIONS else partial(_grow_tumour, subtype)
+    label = grow(points, tissue, stream(settings.seed, case_id, "tumour"))
     core = SOLID if subtype == NO_ENHANCING else NECROSIS
     for value, tumour_tissue in ((OEDEMA, TUMOUR_OEDEMA), (NON_ENHANCING, core), (ENHANCING, RIM)):
         tissue[label == value] = tumour_tissue
-    image = _scan(tissue, SCANNERS[scanner], stream(settings.seed, case_id, "scan"))
-    return image, label
+    signal = INVERTED_SIGNAL if subtype == INVERTED_LESIONS else SIGNAL
+    rng = stream(settings.seed, case_id, "scan")
+    if site is None:
+        return _scan(tissue, signal, SCANNERS[scanner], 0.0, rng), label
+    look = SITES[site]
+    scanner_there = replace(SCANNERS[scanner], blur=SCANNERS[scanner].blur + look.blur)
+    image = _scan(tissue, signal ** np.array(look.gamma), scanner_there, look.grain, rng)
+    return image, drawn_by(look, label, settings.site_strength, stream(settings.seed, case_id, "convention"))
 
 
 def _healthy_tissue(points: NDArray[np.float64], rng: np.random.Generator) -> NDArray[np.uint8]:
@@ -112,7 +155,7 @@ def _healthy_tissue(points: NDArray[np.float64], rng: np.random.Generator) -> ND
 
 
 def _grow_tumour(
-    points: NDArray[np.float64], tissue: NDArray[np.uint8], subtype: str, rng: np.random.Generator
+    subtype: str, points: NDArray[np.float64], tissue: NDArray[np.uint8], rng: np.random.Generator
 ) -> NDArray[np.uint8]:
     """Return the label of a tumour in one hemisphere, within grey and white matter, shape (X, Y, Z).
 
@@ -143,16 +186,39 @@ def _grow_tumour(
     return label
 
 
-def _scan(tissue: NDArray[np.uint8], scanner: Scanner, rng: np.random.Generator) -> NDArray[np.int16]:
+def _grow_lesions(
+    points: NDArray[np.float64], tissue: NDArray[np.uint8], rng: np.random.Generator
+) -> NDArray[np.uint8]:
+    """Return the label of several lesions in both hemispheres, each with oedema around, shape (X, Y, Z)."""
+    depth = np.full(tissue.shape, np.inf)
+    for side in (-1, 1, -1, 1):
+        centre = (side * rng.uniform(0.2, 0.6), rng.uniform(-0.55, 0.55), rng.uniform(-0.6, 0.6))
+        depth = np.minimum(depth, radius(points, centre, rng.uniform(0.14, 0.22) * np.array([1, 1, 2])))
+    inside = (depth < 1) & np.isin(tissue, (GREY, WHITE, LESION))
+    core, non_enhancing = np.quantile(depth[inside], (0.5, 0.15))
+    label = np.zeros(tissue.shape, dtype=np.uint8)
+    label[inside] = OEDEMA
+    label[inside & (depth <= core)] = ENHANCING
+    label[inside & (depth <= non_enhancing)] = NON_ENHANCING
+    return label
+
+
+def _scan(
+    tissue: NDArray[np.uint8],
+    relative: NDArray[np.float64],
+    scanner: Scanner,
+    grain: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
     """Return the four contrasts of the tissues, shape (4, X, Y, Z), zero outside the brain and nowhere else."""
-    signal = SIGNAL**scanner.gamma * np.exp(rng.normal(0, SIGNAL_SPREAD, SIGNAL.shape))
+    signal = relative**scanner.gamma * np.exp(rng.normal(0, SIGNAL_SPREAD, SIGNAL.shape))
     blur = (scanner.blur, scanner.blur, 0.3 * scanner.blur)
     image = np.zeros((len(CHANNELS), *tissue.shape), dtype=np.int16)
     brain = tissue != OUTSIDE
     for channel, gain in enumerate(scanner.gain):
         clean = ndimage.gaussian_filter(signal[tissue, channel], blur)
         biased = clean * np.exp(scanner.bias * smooth_noise(rng, tissue.shape, 0.6))
-        real, imaginary = rng.normal(0, scanner.noise, size=(2, *tissue.shape))
+        real, imaginary = grained(rng.normal(0, scanner.noise, size=(2, *tissue.shape)), grain, (1, 2))
         magnitude = gain * np.hypot(biased + real, imaginary)
         image[channel, brain] = magnitude[brain].clip(1, np.iinfo(np.int16).max)
     return image
@@ -165,7 +231,9 @@ BRAIN_PHANTOM = PhantomKind(
     labels=LABELS,
     common=RING_ENHANCING,
     rare=NO_ENHANCING,
+    unknown=INVERTED_LESIONS,
     scanners=tuple(SCANNERS),
+    sites=tuple(SITES),
     faults=phantom_faults.BRAIN_FAULTS,
     make_case=make_case,
 )

@@ -5,7 +5,7 @@ by a slight difference in brightness. Unlike a brain it is in the midst of tissu
 Lengths are in half sizes of the image, see `phantom_parts`.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -21,14 +21,15 @@ from idal_assets.imaging.phantom_parts import (
     smooth_noise,
     warped_points,
 )
+from idal_assets.imaging.phantom_sites import Convention, Site, drawn_by, grained
 from idal_assets.seeds import stream
 from idal_assets.settings import PhantomSettings
 
 ANTERIOR, POSTERIOR = 1, 2
 LABELS = {ANTERIOR: "Anterior", POSTERIOR: "Posterior"}
 
-WHOLE, SHORT_POSTERIOR = "whole", "short_posterior"
-"""Subtypes; of the rare one the posterior part ends early."""
+WHOLE, SHORT_POSTERIOR, DARK = "whole", "short_posterior", "dark"
+"""Subtypes; of the rare one the posterior part ends early, the unknown one is darker than what surrounds it."""
 
 CT = "CT"
 """Name of the channel whose intensities are Hounsfield units."""
@@ -62,6 +63,29 @@ SCANNERS = {
     "B": Scanner(gain=1300, gamma=0.8, noise=0.09, bias=0.12, offset=6, grain=12, blur=0.75),
 }
 
+SITES = {
+    "border_behind": Site(
+        gamma=(1.0,),
+        blur=0.0,
+        grain=0.0,
+        conventions=(Convention((POSTERIOR,), (ANTERIOR,), becomes=ANTERIOR, share=0.4),),
+    ),
+    "border_in_front": Site(
+        gamma=(1.15,),
+        blur=0.15,
+        grain=0.6,
+        conventions=(Convention((ANTERIOR,), (POSTERIOR,), becomes=POSTERIOR, share=0.4),),
+    ),
+    "core_only": Site(
+        gamma=(0.9,),
+        blur=0.3,
+        grain=1.0,
+        conventions=(Convention((ANTERIOR, POSTERIOR), (0,), becomes=0, share=0.4),),
+    ),
+    "usual": Site(gamma=(1.0,), blur=0.45, grain=1.5),
+}
+"""Sites by name, in the order in which a phantom takes them; the last one has but a look of its own."""
+
 SOFT, ANTERIOR_PART, POSTERIOR_PART, FLUID, VESSEL, AIR = range(6)
 """Tissues; the two parts of the organ have the values of their labels."""
 
@@ -90,14 +114,16 @@ def organ_phantom(channel: str) -> PhantomKind:
         labels=LABELS,
         common=WHOLE,
         rare=SHORT_POSTERIOR,
+        unknown=DARK,
         scanners=tuple(SCANNERS),
+        sites=tuple(SITES),
         faults=ORGAN_FAULTS,
         make_case=partial(make_case, channel.upper() == CT),
     )
 
 
 def make_case(
-    is_ct: bool, case_id: str, subtype: str, scanner: str, settings: PhantomSettings
+    is_ct: bool, case_id: str, subtype: str, scanner: str, site: str | None, settings: PhantomSettings
 ) -> tuple[Image, Label]:
     """Return image, shape (1, X, Y, Z), and label, shape (X, Y, Z), of a case without fault."""
     points = warped_points(settings.shape, stream(settings.seed, case_id, "warp"))
@@ -105,9 +131,19 @@ def make_case(
     tissue = _surround(points, label, stream(settings.seed, case_id, "surroundings"))
     if is_ct:
         tissue[np.hypot(points[0], points[1]) > BODY_RADIUS] = AIR
+    values = (HOUNSFIELD if is_ct else SIGNAL).copy()
+    if subtype == DARK:
+        values[[*LABELS]] = 2 * values[SOFT] - values[[*LABELS]]
     scan = _scan_ct if is_ct else _scan_mri
-    image = scan(tissue, SCANNERS[scanner], stream(settings.seed, case_id, "scan"))
-    return image[np.newaxis], label
+    rng = stream(settings.seed, case_id, "scan")
+    if site is None:
+        return scan(tissue, values, SCANNERS[scanner], 0.0, rng)[np.newaxis], label
+    look = SITES[site]
+    (gamma,) = look.gamma
+    scanner_there = replace(SCANNERS[scanner], blur=SCANNERS[scanner].blur + look.blur)
+    values = values[SOFT] + gamma * (values - values[SOFT]) if is_ct else values**gamma
+    image = scan(tissue, values, scanner_there, look.grain, rng)[np.newaxis]
+    return image, drawn_by(look, label, settings.site_strength, stream(settings.seed, case_id, "convention"))
 
 
 def _grow_organ(points: NDArray[np.float64], subtype: str, rng: np.random.Generator) -> Label:
@@ -157,23 +193,35 @@ def _blurred(voxels: NDArray[np.float64], scanner: Scanner) -> NDArray[np.float6
     return ndimage.gaussian_filter(voxels, (scanner.blur, scanner.blur, 0.3 * scanner.blur))
 
 
-def _scan_mri(tissue: NDArray[np.uint8], scanner: Scanner, rng: np.random.Generator) -> NDArray[np.int16]:
+def _scan_mri(
+    tissue: NDArray[np.uint8],
+    values: NDArray[np.float64],
+    scanner: Scanner,
+    grain: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
     """Return the magnitude of a signal, shape (X, Y, Z), nowhere zero."""
-    signal = _stand_out(SIGNAL, rng).clip(0) ** scanner.gamma
+    signal = _stand_out(values, rng).clip(0) ** scanner.gamma
     texture = TEXTURE * SIGNAL[SOFT] * smooth_noise(rng, tissue.shape, 0.12)
     clean = _blurred(signal[tissue] + texture, scanner)
     biased = clean * np.exp(scanner.bias * smooth_noise(rng, tissue.shape, 0.6))
-    real, imaginary = rng.normal(0, scanner.noise, size=(2, *tissue.shape))
+    real, imaginary = grained(rng.normal(0, scanner.noise, size=(2, *tissue.shape)), grain, (1, 2))
     magnitude = scanner.gain * np.hypot(biased + real, imaginary)
     return magnitude.clip(1, np.iinfo(np.int16).max).astype(np.int16)
 
 
-def _scan_ct(tissue: NDArray[np.uint8], scanner: Scanner, rng: np.random.Generator) -> NDArray[np.int16]:
+def _scan_ct(
+    tissue: NDArray[np.uint8],
+    values: NDArray[np.float64],
+    scanner: Scanner,
+    grain: float,
+    rng: np.random.Generator,
+) -> NDArray[np.int16]:
     """Return Hounsfield units, shape (X, Y, Z)."""
-    values = _stand_out(HOUNSFIELD, rng)
+    values = _stand_out(values, rng)
     values[AIR] = HOUNSFIELD[AIR]
     texture = TEXTURE * HOUNSFIELD[SOFT] * smooth_noise(rng, tissue.shape, 0.12)
     clean = _blurred(values[tissue] + np.where(tissue == AIR, 0, texture), scanner)
-    grain = _blurred(rng.normal(size=tissue.shape), scanner)
-    noisy = clean + scanner.offset + scanner.grain * grain / grain.std()
+    noise = grained(_blurred(rng.normal(size=tissue.shape), scanner), grain, (0, 1))
+    noisy = clean + scanner.offset + scanner.grain * noise / noise.std()
     return np.rint(noisy).clip(AIR_FLOOR, np.iinfo(np.int16).max).astype(np.int16)

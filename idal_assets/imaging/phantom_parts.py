@@ -50,9 +50,12 @@ class PhantomKind:
         labels: Name by label value.
         common: The usual subtype.
         rare: A rare subtype, as valid as the usual one.
+        unknown: A subtype that no train or test case is of, unlike both.
         scanners: Names of the scanners.
+        sites: Names of the sites.
         faults: What plants a fault, by the kind of fault.
-        make_case: Makes image and label from the id of a case, its subtype, its scanner and the settings.
+        make_case: Makes image and label from the id of a case, its subtype, its scanner, its site (None where the
+            phantom is of one) and the settings.
     """
 
     name: str
@@ -61,9 +64,11 @@ class PhantomKind:
     labels: Mapping[int, str]
     common: str
     rare: str
+    unknown: str
     scanners: tuple[str, ...]
+    sites: tuple[str, ...]
     faults: Mapping[str, Planter]
-    make_case: Callable[[str, str, str, PhantomSettings], tuple[Image, Label]]
+    make_case: Callable[[str, str, str, str | None, PhantomSettings], tuple[Image, Label]]
 
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, ...], scale: float) -> NDArray[np.float64]:

@@ -21,12 +21,14 @@ class CaseTruth:
         scanner: What it was scanned with, by name.
         fault: Kind of the planted fault, or None.
         severity: How bad the fault is, above 0 and up to 1; None where there is none, or nobody said.
+        site: Where it was scanned and drawn, by name; None where all are of one site.
     """
 
     subtype: str
     scanner: str
     fault: str | None
     severity: float | None = None
+    site: str | None = None
 
 
 def read_truth(raw_dir: Path) -> dict[str, CaseTruth]:
