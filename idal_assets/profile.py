@@ -21,6 +21,7 @@ from idal_assets.settings import (
     EvidenceSettings,
     InferenceSettings,
     OutOfFoldSettings,
+    PatientsSettings,
     PhantomSettings,
     PlansSettings,
     ReducedSettings,
@@ -56,6 +57,7 @@ class Profile(Section):
     phantom: PhantomSettings | None = None
     anatomy: AnatomySettings = AnatomySettings()
     cohort: CohortSettings = CohortSettings()
+    patients: PatientsSettings = PatientsSettings()
     plans: PlansSettings = PlansSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings
