@@ -163,16 +163,18 @@ def _check_patients(
     patients: Path, raw_dir: Path | None, data_dir: Path | None, profile: str | None, as_json: bool
 ) -> None:
     from idal_assets.imaging.inspection import inspect_folder
+    from idal_assets.profile import load_profile
     from idal_assets.progress import bar, silently, terminal_bars
+    from idal_assets.settings import AnatomySettings
     from idal_assets.study.patient_list import Reference
 
-    study = Study.open(data_dir, profile)
     with terminal_bars() as bars:
         track = silently if as_json else bar(bars)
         if raw_dir is None:
-            against = Reference.of_cohort(study.cohort)
+            against = Reference.of_cohort(Study.open(data_dir, profile).cohort)
         else:
-            against = Reference.of_folder(inspect_folder(raw_dir, track=track), study.profile.anatomy)
+            said = load_profile(profile).anatomy if profile else AnatomySettings()
+            against = Reference.of_folder(inspect_folder(raw_dir, track=track), said)
         report = against.verify(against.find(patients), track=track)
     if as_json:
         click.echo(json.dumps(report.as_json(), indent=1))

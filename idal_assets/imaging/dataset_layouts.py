@@ -233,13 +233,11 @@ def _nnunet_candidates(
     roles = {f"{number:04d}": channel for number, channel in channels}
     images = "imagesTr" if labelled else _unlabelled_folder(raw_dir)
     folders = (images, "labelsTr") if labelled else (images,)
-    files = {file: unpacked(file) or file for file in _split_files(raw_dir, folders, problems)}
-    found = sort_numbered(
-        {named: file for named, file in files.items() if named.parent.name != "labelsTr"}, roles, problems
-    )
-    for named, file in files.items():
-        if named.parent.name == "labelsTr":
-            found[str(nifti_stem(named))][LABEL_ROLE].append(file)
+    listed = {file: unpacked(file) or file for file in _split_files(raw_dir, folders, problems)}
+    labels = {named for named in listed if named.parent.name == "labelsTr"}
+    found = sort_numbered({named: listed[named] for named in listed if named not in labels}, roles, problems)
+    for named in sorted(labels):
+        found[str(nifti_stem(named))][LABEL_ROLE].append(listed[named])
     if labelled:
         for case_id in sorted(_listed_cases(meta) - found.keys()):
             remedy = "restore its files or take it out of 'training'"

@@ -92,8 +92,9 @@ class CaseFacts(BaseModel):
     @property
     def of_image(self) -> "CaseFacts":
         """Only what the image tells; an edited label changes none of it."""
-        blank = {"content_hash": self.image_hash, "signature": "", "label_voxels": {}, "enhancement": None}
-        return self.model_copy(update={**blank, "files": (), "warnings": ()})
+        of_files: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
+        of_label = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
+        return self.model_copy(update={**of_files, **of_label})
 
 
 @dataclass(frozen=True)

@@ -5,12 +5,14 @@ by that of the file, as in BraTS, or by a dataset.json. Where neither does, the 
 study's own files, as nnU-Net's predictor takes them. Labels are never read.
 """
 
+import json
 import os
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.brain_tumour import CHANNELS
@@ -215,6 +217,7 @@ def _sort(
     labels = {file for file in files.images if _is_label(file)}
     images = {named: file for named, file in files.images.items() if named not in labels}
     brats = _brats_names(images, study)
+    known: tuple[str, ...] = files.channels
     if brats is not None:
         layout, known = brats.layout, CHANNELS
         for named in [named for named in images if brats.split(named) is None]:
@@ -223,20 +226,22 @@ def _sort(
             problems.append(Problem(None, named, what, "rename it or move it elsewhere", "warning"))
         ids = {case for named in images for case, _ in [brats.split(named) or ("", "")]}
     elif any(str(nifti_stem(named)).endswith("_0000") for named in images):
-        layout, known = Layout.NNUNET, files.channels
+        layout = Layout.NNUNET
         ids = {match["case"] for named in images if (match := NUMBERED.fullmatch(str(nifti_stem(named))))}
         # nnU-Net calls the label of CASE_0000 and CASE_0001 CASE
         own = {named for named in images if nifti_stem(named) in ids}
         labels |= own
         images = {named: file for named, file in images.items() if named not in own}
     else:
-        layout, known = Layout.MSD, files.channels
+        layout = Layout.MSD
         ids = {str(nifti_stem(named)) for named in images}
     problems += _label_warnings(files, labels, ids)
     places = study.places(known) if known else study.unnamed()
     if places is None:
         problems += [_other_channels(case, files, known, study.anatomy) for case in sorted(ids)]
         return
+    if ids and not known and len(places) > 1:
+        problems.append(_as_in_the_study(files.folder, places, study.anatomy))
     found[layout, places] += _candidates(layout, brats, files.folder, images, places, study.anatomy, problems)
 
 
@@ -332,11 +337,23 @@ def _other_channels(case: str, files: _FileSet, known: Sequence[str], anatomy: A
         remedy = "give patients with the channels of the study; where only names differ, correct them"
     else:
         what = f"nothing says which of its files or volumes is which channel ({wanted})"
-        remedy = f'write a dataset.json beside them: {{"channel_names": {{"0": "{anatomy.channels[0]}", ...}}}}'
+        remedy = _what_to_write(anatomy)
     return Problem(case, file, what, remedy, kind="other channels")
 
 
-def _repeated(found: Mapping[object, Sequence[FoundCase]], root: Path) -> Iterator[Problem]:
+def _as_in_the_study(folder: Path, places: Sequence[int], anatomy: Anatomy) -> Problem:
+    order = ", ".join(anatomy.channels[places.index(number)] for number in range(len(places)))
+    what = f"no dataset.json names the channels, which are taken in the order of the study's own files: {order}"
+    remedy = f"if they are in another, {_what_to_write(anatomy)}"
+    return Problem(None, folder, what, remedy, "warning", "channels in the order of the study")
+
+
+def _what_to_write(anatomy: Anatomy) -> str:
+    names = json.dumps(dict(enumerate(anatomy.channels)))
+    return f'write a dataset.json beside them, with the order that the files have: {{"channel_names": {names}}}'
+
+
+def _repeated(found: Mapping[Any, Sequence[FoundCase]], root: Path) -> Iterator[Problem]:
     """Refuse ids that are there in several layouts; within one `check_cases` does."""
     places = defaultdict(list)
     for candidates in found.values():
