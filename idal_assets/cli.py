@@ -55,9 +55,12 @@ def main() -> None:
 @main.command()
 @profile_option
 @click.option("--raw", type=click.Path(path_type=Path, file_okay=False), help="Folder with the raw cases.")
+@click.option(
+    "--patients", type=click.Path(path_type=Path, file_okay=False), help="Folder with patients, without labels."
+)
 @data_option
 @_plainly
-def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
+def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: Path | None) -> None:
     """Runs the whole graph; what is current is left alone."""
     from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
     from idal_assets.orchestration.runner import Runner
@@ -65,7 +68,9 @@ def run(profile: str | None, raw: Path | None, data_dir: Path | None) -> None:
 
     if raw is not None and not raw.is_dir():
         raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
-    study = Study.open(data_dir, profile, raw)
+    if patients is not None and not patients.is_dir():
+        raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
+    study = Study.open(data_dir, profile, raw, patients=patients)
     _remember(study)
     with open_instance(study.folder) as instance:
         close_abandoned_runs(instance)
@@ -107,15 +112,34 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 
 
 @main.command()
-@click.argument("raw_dir", type=click.Path(path_type=Path))
+@click.argument("raw_dir", type=click.Path(path_type=Path), required=False)
+@click.option(
+    "--patients",
+    type=click.Path(path_type=Path),
+    help="Check these patients, without labels, instead: against RAW_DIR or, where none is given, the study in "
+    "--data-dir.",
+)
+@data_option
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
-def check(raw_dir: Path, profile: str | None, as_json: bool) -> None:
+def check(
+    raw_dir: Path | None, patients: Path | None, data_dir: Path | None, profile: str | None, as_json: bool
+) -> None:
     """Reads a folder of raw cases and lists every problem, one line a case, then the warnings by kind.
 
-    Of the profile only cohort.patient_pattern matters, which says of what patient each case is.
+    Of the profile only cohort.patient_pattern matters, which says of what patient each case is; with patients and
+    RAW_DIR, only anatomy.
     """
+    if patients is not None:
+        _check_patients(patients, raw_dir, data_dir, profile, as_json)
+    elif raw_dir is not None:
+        _check_cases(raw_dir, profile, as_json)
+    else:
+        raise click.UsageError("give the folder of raw cases RAW_DIR, or --patients DIR")
+
+
+def _check_cases(raw_dir: Path, profile: str | None, as_json: bool) -> None:
     from idal_assets.imaging.inspection import inspect_folder
     from idal_assets.profile import load_profile
     from idal_assets.progress import bar, silently, terminal_bars
@@ -131,6 +155,31 @@ def check(raw_dir: Path, profile: str | None, as_json: bool) -> None:
     else:
         in_all = [f"{in_words(patients)}."] if patients else []
         for line in (*report.lines(), *in_all, *report.summary()):
+            click.echo(line)
+    sys.exit(1 if report.has_errors else 0)
+
+
+def _check_patients(
+    patients: Path, raw_dir: Path | None, data_dir: Path | None, profile: str | None, as_json: bool
+) -> None:
+    from idal_assets.imaging.inspection import inspect_folder
+    from idal_assets.profile import load_profile
+    from idal_assets.progress import bar, silently, terminal_bars
+    from idal_assets.settings import AnatomySettings
+    from idal_assets.study.patient_list import Reference
+
+    with terminal_bars() as bars:
+        track = silently if as_json else bar(bars)
+        if raw_dir is None:
+            against = Reference.of_cohort(Study.open(data_dir, profile).cohort)
+        else:
+            said = load_profile(profile).anatomy if profile else AnatomySettings()
+            against = Reference.of_folder(inspect_folder(raw_dir, track=track), said)
+        report = against.verify(against.find(patients), track=track)
+    if as_json:
+        click.echo(json.dumps(report.as_json(), indent=1))
+    else:
+        for line in (*report.lines(), *report.summary()):
             click.echo(line)
     sys.exit(1 if report.has_errors else 0)
 
@@ -152,7 +201,13 @@ def download(dataset: str, profile: str | None, data_dir: Path | None) -> None:
     opened = Study.open(data_dir, profile, default_profile="thesis")
     with terminal_bars() as bars:
         extraction, added = download_brain_tumour(opened, bar(bars))
-    study = Study(opened.profile, opened.folder.root, opened.folder.brain_tumour, opened.profile_source)
+    study = Study(
+        opened.profile,
+        opened.folder.root,
+        opened.folder.brain_tumour,
+        opened.profile_source,
+        opened.given_patients,
+    )
     _remember(study)
     now = f"{added} extracted now" if added else "nothing to do"
     click.echo(f"{len(extraction.cases)} of {len(extraction.labelled)} labelled cases in {study.raw}: {now}")

@@ -22,6 +22,7 @@ from idal_assets.settings import (
     EvidenceSettings,
     InferenceSettings,
     OutOfFoldSettings,
+    PatientsSettings,
     PhantomSettings,
     PlansSettings,
     ReducedSettings,
@@ -61,6 +62,7 @@ class Profile(Section):
     phantom: PhantomSettings | None = None
     anatomy: AnatomySettings = AnatomySettings()
     cohort: CohortSettings = CohortSettings()
+    patients: PatientsSettings = PatientsSettings()
     plans: PlansSettings = PlansSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings

@@ -7,6 +7,7 @@ belongs in the section of the first step that it changes. How a profile is put t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -237,6 +238,16 @@ class CohortSettings(Section):
     def pretrains(self) -> bool:
         """Whether the baseline is trained on cases of its own."""
         return bool(self.pretraining_cases) or self.pretraining != 0
+
+
+class PatientsSettings(Section):
+    """Patients: cases without a label, for whom donors are chosen. No network of the study learns from them.
+
+    Attributes:
+        folder: Where their images are, in any known layout; null for none.
+    """
+
+    folder: Path | None = None
 
 
 class PlansSettings(Section):

@@ -75,11 +75,13 @@ def pretend(
 
 
 def pretend_all(study: Study) -> None:
-    """Makes the real cohort and pretends everything that follows from it."""
-    make(study, "cohort")
-    for node in list(GRAPH.values())[1:]:
+    """Makes the real cohort and list of patients, and pretends everything that follows from them."""
+    for node in GRAPH.values():
         for key in node.keys(study):
-            pretend(study, node.name, key)
+            if node.names_partitions:
+                make(study, node.name, key)
+            else:
+                pretend(study, node.name, key)
 
 
 def task_of(study: Study, asset: str, key: str | None = None) -> Task:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import numpy as np
 import pytest
 import yaml
 from rich.progress import Progress as Bars
@@ -25,7 +26,7 @@ from idal_assets.study.currency import all_states, due, other_training_cases, su
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import make
 from idal_assets_tests.conftest import idal
-from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save
+from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import make_study, pretend, pretend_all, with_settings
 from idal_assets_tests.worlds import (
     DONORS,
@@ -92,6 +93,31 @@ def test_a_case_that_comes_or_goes_is_a_partition_and_requested(world: World) ->
     world.look()
     assert NEW not in world.instance.get_dynamic_partitions("donor")
     assert world.requested() == []
+    assert world.all_current()
+
+
+def test_patients_that_come_change_and_go_make_nothing_of_the_study(world: World) -> None:
+    one, other = (world.add_patient(name, like) for name, like in (("P1", DONORS[0]), ("P2", TESTS[0])))
+    before = world.materializations()
+    world.change_profile(patients={"folder": str(one.parent)})
+    world.settle()
+    world.look()
+    # the conditions notice that there is a folder now, before anybody looks into it
+    listed = once("patient_list")
+    assert world.materializations() - before == listed + once("patient_case", "patient_slices", keys=["P1", "P2"])
+    assert world.all_current()
+    before = world.materializations()
+    world.add_patient("P1", like=DONORS[1])
+    other.unlink()
+    world.look()
+    assert world.instance.get_dynamic_partitions("patient") == ["P1"]
+    world.settle()
+    assert world.materializations() - before == listed + once("patient_case", "patient_slices", keys=["P1"])
+    assert world.all_current()
+    before = world.materializations()
+    world.add_patient("P3", like=DONORS[2])
+    made = Runner(world.study, world.instance, Bars(disable=True)).run()
+    assert made.made == {"patient_list": 1, "patient_case": 1, "patient_slices": 1}
     assert world.all_current()
 
 
@@ -230,10 +256,14 @@ AN_HOUR_AGO = time.time() - 3600
 class Watched:
     """A study of records alone, its sensor and its schedule."""
 
-    def __init__(self, folder: Path, **automation: Any) -> None:
+    def __init__(self, folder: Path, patients: Path | None = None, **automation: Any) -> None:
         tiny = yaml.safe_load((PROFILE_FOLDER / "tiny.yaml").read_text())
         profile = folder / "own.yaml"
-        profile.write_text(yaml.safe_dump({**tiny, "automation": {"settle_seconds": 0, **automation}}))
+        own = {
+            "automation": {"settle_seconds": 0, **automation},
+            "patients": {"folder": str(patients) if patients else None},
+        }
+        profile.write_text(yaml.safe_dump({**tiny, **own}))
         study = make_study(folder)
         self.resource = StudyResource(data_dir=str(study.folder.root), profile=str(profile), raw=str(study.raw))
         self.study = self.resource.open()
@@ -352,11 +382,30 @@ def test_a_changed_setting_is_noticed_without_a_changed_file(tmp_path: Path) -> 
 
 def test_where_the_conditions_are_on_the_sensor_sees_to_the_cohort_alone(tmp_path: Path) -> None:
     watched = Watched(tmp_path, conditions="running")
-    assert why(watched.tick()) == "The raw folder is as it was"
+    assert why(watched.tick()) == "The folders are as they were"
     watched.edit()
     watched.tick()
     (request,) = watched.tick().run_requests
     assert request.job_name == "look_at_raw_folder"
+
+
+def test_patients_are_watched_beside_the_cases(tmp_path: Path) -> None:
+    patients = tmp_path / "patients"
+    write_msd(patients, [make_case("P1", seed=90)])
+    shutil.rmtree(patients / "labelsTr")
+    watched = Watched(tmp_path, conditions="running", patients=patients)
+    assert why(watched.tick()) == "The folders are as they were"
+    save(patients / "imagesTr" / "P2.nii.gz", np.moveaxis(make_case("P2", seed=91).image, 0, 3))
+    assert why(watched.tick()).startswith("The folder of the patients changed")
+    (request,) = watched.tick().run_requests
+    assert request.job_name == "look_at_patients"
+    assert isinstance(watched.night(), dg.RunRequest)
+    make(watched.study, "patient_list")
+    assert why(watched.tick()) == "The folders are as they were"
+    patients.rename(tmp_path / "away")
+    with pytest.raises(CaseError, match=str(patients)):
+        watched.tick()
+    assert watched.study.patients == ["P1", "P2"]
 
 
 @pytest.mark.parametrize("delivered", ["stopped", "running"])

@@ -18,7 +18,15 @@ from rich.progress import Progress as Bars
 from idal_assets.orchestration.checks import build_checks
 from idal_assets.orchestration.runner import Made, Runner, StepFailedError
 from idal_assets.steps import prepare
-from idal_assets.steps.checks import complete_row, current_matrix, sound_slices, trained_well, verified_content
+from idal_assets.steps.checks import (
+    complete_row,
+    current_matrix,
+    sound_patient_slices,
+    sound_slices,
+    trained_well,
+    verified_content,
+    verified_patient,
+)
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task
@@ -49,6 +57,8 @@ def test_a_finished_run_passes_every_check(finished_run: FinishedRun) -> None:
     study = finished_run.study()
     findings = {
         "raw_case": [verified_content(study, "raw_case", case.case_id) for case in study.cohort.cases],
+        "patient_case": [verified_patient(study, "patient_case", patient) for patient in study.patients],
+        "patient_slices": [sound_patient_slices(study, "patient_slices", patient) for patient in study.patients],
         "case_slices": [sound_slices(study, "case_slices", case.case_id) for case in study.cohort.cases],
         "baseline_candidate": [trained_well(study, "baseline_candidate", name) for name in study.candidates],
         "baseline_weights": [trained_well(study, "baseline_weights", None)],

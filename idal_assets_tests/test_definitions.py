@@ -8,7 +8,7 @@ import dagster as dg
 import pytest
 
 from idal_assets.definitions import defs
-from idal_assets.study.graph import GRAPH, RAW_FOLDER
+from idal_assets.study.graph import GRAPH, SOURCES
 
 pytestmark = pytest.mark.unit
 
@@ -42,13 +42,14 @@ def test_dagster_dependencies_are_those_of_the_graph() -> None:
     graph = defs.resolve_asset_graph()
     for node in GRAPH.values():
         parents = {parent.to_user_string() for parent in graph.get(dg.AssetKey(node.name)).parent_keys}
-        assert parents == set(node.made_from) - {RAW_FOLDER}
+        assert parents == set(node.made_from) - SOURCES
 
 
 @pytest.mark.parametrize(
     ("asset", "upstream", "mapping"),
     [
         ("case_slices", "raw_case", dg.IdentityPartitionMapping),
+        ("patient_slices", "patient_case", dg.IdentityPartitionMapping),
         ("baseline_candidate", "raw_case", dg.AllPartitionMapping),
         ("baseline_candidate", "case_slices", dg.AllPartitionMapping),
         ("augmented_case", "case_slices", dg.IdentityPartitionMapping),

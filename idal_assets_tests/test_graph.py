@@ -11,7 +11,7 @@ import pytest
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.currency import all_states, inputs_unless_incomplete, other_training_cases
-from idal_assets.study.graph import GRAPH, RAW_FOLDER
+from idal_assets.study.graph import GRAPH, RAW_FOLDER, SOURCES
 from idal_assets.study.making import make
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
@@ -31,6 +31,7 @@ pytestmark = pytest.mark.unit
 CONTRACT = {
     "cohort": {"cohort": None, "raw_case": "case"},
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
+    "patients": {"patient_list": None, "patient_case": "patient", "patient_slices": "patient"},
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
     "quality": {"fold_model": "fold", "label_quality": None, "donor_signals": None},
@@ -120,16 +121,16 @@ def test_every_asset_comes_after_what_it_is_made_from():
     seen = []
     for name, node in GRAPH.items():
         assert name == node.name
-        assert set(node.made_from) <= {*seen, RAW_FOLDER}, f"{name} comes before something that it is made from"
+        assert set(node.made_from) <= {*seen, *SOURCES}, f"{name} comes before something that it is made from"
         seen.append(name)
 
 
-def test_every_asset_leads_to_the_report():
+def test_every_asset_of_the_study_leads_to_the_report():
     needed = {"experiment_report"}
     for node in reversed(GRAPH.values()):
         if node.name in needed:
             needed |= set(node.made_from)
-    assert needed == {*GRAPH, RAW_FOLDER}
+    assert needed == {*GRAPH, RAW_FOLDER} - set(CONTRACT["patients"])
 
 
 def test_partitions_follow_from_cohort_and_profile(made):
@@ -773,7 +774,11 @@ def test_without_anything_a_study_is_the_demo_on_its_phantom(tmp_path, own_profi
     assert study.raw == tmp_path / "data" / "phantom"
     assert list(study.removal_sets)[:5] == ["all", "worst_4", "best_4", "worst_cluster", "random_4_r01"]
     study.remember()
-    assert json.loads(study.folder.study_file.read_text()) == {"profile": "demo", "raw": None}
+    assert json.loads(study.folder.study_file.read_text()) == {
+        "profile": "demo",
+        "raw": None,
+        "patients": None,
+    }
 
 
 def test_the_environment_chooses_where_nothing_is_given(tmp_path, own_profile, monkeypatch):

@@ -39,7 +39,7 @@ UNFINISHED_BACKFILLS = BulkActionsFilter(
 )
 AT_REST = (
     "Everything is current",
-    "The raw folder is as it was",
+    "The folders are as they were",
     "Sensor function returned an empty result",
 )
 """What a look says that finds nothing to do; the last is Dagster's word where the conditions ask for nothing."""
@@ -165,6 +165,7 @@ def test_of_an_empty_data_folder_everything_is_made_once(automated: Automated, f
         "fold": automated.world.study.folds,
         "confirmation": automated.world.study.confirmations,
         "removal_set": SETS,
+        "patient": (),
         None: (None,),
     }
     assert first == {(name, key): 1 for name, node in GRAPH.items() for key in keys[node.partition]}

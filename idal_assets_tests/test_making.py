@@ -12,6 +12,7 @@ import pandas as pd
 import pytest
 
 from idal_assets import steps
+from idal_assets.imaging.phantom import write_phantom
 from idal_assets.orchestration.assets import artifact_definitions, build_assets
 from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.profile import load_profile
@@ -67,8 +68,13 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Study, Mapping[str, 
     Noting.made = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(making, "Task", Noting)
-        study = Study(changed(load_profile("tiny"), EVERY_WAY), folder / "data", None, "tiny")
+        profile = changed(load_profile("tiny"), EVERY_WAY)
+        # phantoms of another seed are patients once their labels are gone
+        write_phantom(folder / "patients", profile.phantom.model_copy(update={"seed": 9}), silently)
+        shutil.rmtree(folder / "patients" / "labelsTr")
+        study = Study(profile, folder / "data", None, "tiny", folder / "patients")
         make_all(study, "experiment_report")
+        make_all(study, "patient_slices")
     read: dict[str, set[str]] = defaultdict(set)
     for task in Noting.made:
         read[task.asset] |= task.reads

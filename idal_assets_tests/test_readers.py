@@ -419,7 +419,7 @@ def test_nnunet_files_of_a_single_channel_that_are_named_wrongly(tmp_path):
     assert ids(scanned) == ["A"]
     remedies = [problem.remedy for problem in scanned.problems]
     assert "name it CASE_0000 by its channel" in remedies
-    assert "remove it: dataset.json names the channel 0000" in remedies
+    assert "remove it: channels are numbered 0000" in remedies
 
 
 # cases without a label

@@ -277,6 +277,15 @@ class World:
             nib.save(nib.Nifti1Image(turned, image.affine, image.header), self.raw / folder / f"{case}.nii.gz")
         self._list(lambda entries: [*entries, msd_entry(case)])
 
+    def add_patient(self, patient: str, like: str) -> Path:
+        """A patient whose image is that of a case upside down, in the folder that the profile is given."""
+        folder = self.root / "patients"
+        folder.mkdir(exist_ok=True)
+        image = nib.load(self.raw / "imagesTr" / f"{like}.nii.gz")
+        path = folder / f"{patient}.nii.gz"
+        nib.save(nib.Nifti1Image(np.flip(np.asarray(image.dataobj), axis=1), image.affine, image.header), path)
+        return path
+
     def remove_case(self, case: str) -> None:
         for folder in ("imagesTr", "labelsTr"):
             (self.raw / folder / f"{case}.nii.gz").unlink()

@@ -88,13 +88,13 @@ def recognise_labels(labels: dict[str, Any]) -> tuple[Anatomy, Mapping[int, int]
 
 def _channel_order(names: dict[str, Any]) -> tuple[int, ...] | None:
     """Return which channel of the file is each of `CHANNELS`."""
-    by_channel = {_channel_of(str(name)): index for index, name in names.items()}
+    by_channel = {channel_of(str(name)): index for index, name in names.items()}
     if sorted(names) != ["0", "1", "2", "3"] or set(by_channel) != set(CHANNELS):
         return None
     return tuple(int(by_channel[channel]) for channel in CHANNELS)
 
 
-def _channel_of(name: str) -> str | None:
+def channel_of(name: str) -> str | None:
     """Return the channel that a name stands for, None if it is not known."""
     plain = _SEPARATORS.sub("", name.lower())
     return next((channel for channel, known in CHANNEL_SYNONYMS.items() if plain in known), None)

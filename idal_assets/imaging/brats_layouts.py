@@ -10,7 +10,7 @@ from typing import Any
 from idal_assets.imaging.brain_tumour import CHANNELS, ENHANCING, NON_ENHANCING, OEDEMA
 from idal_assets.imaging.brats_labels import read_convention
 from idal_assets.imaging.case import CaseError
-from idal_assets.imaging.listing import nifti_files, nifti_stem, walk
+from idal_assets.imaging.listing import Folder, list_folders, nifti_stem
 from idal_assets.imaging.problems import Problem
 from idal_assets.imaging.raw_folder import (
     KNOWN_LAYOUTS,
@@ -24,7 +24,7 @@ from idal_assets.imaging.raw_folder import (
 
 
 @dataclass(frozen=True)
-class _BratsNames:
+class BratsNames:
     """How a generation of BraTS names and labels its files.
 
     Attributes:
@@ -46,13 +46,13 @@ class _BratsNames:
 
 
 _BRATS = (
-    _BratsNames(
+    BratsNames(
         Layout.BRATS_2018,
         "_",
         ("flair", "t1", "t1ce", "t2", "seg"),
         {0: 0, 1: NON_ENHANCING, 2: OEDEMA, 4: ENHANCING},
     ),
-    _BratsNames(
+    BratsNames(
         Layout.BRATS_2023,
         "-",
         ("t2f", "t1n", "t1c", "t2w", "seg"),
@@ -63,21 +63,6 @@ _BRATS = (
 
 _SEGMENTATION = re.compile(r"(.*[^a-z])?seg(mentation|m)?", re.IGNORECASE)
 """Name of a label that is not named as its case: BraTS 2020 has a W39_1998.09.19_Segm.nii."""
-
-
-@dataclass(frozen=True)
-class _Folder:
-    """A folder and what is in it.
-
-    Attributes:
-        path: The folder.
-        images: Its NIfTI files, by the path that says what they are, see `listing.nifti_files`.
-        others: What else is in it.
-    """
-
-    path: Path
-    images: Mapping[Path, Path]
-    others: tuple[Path, ...]
 
 
 def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = None) -> RawFolder:
@@ -92,7 +77,7 @@ def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = No
         CaseError: No file is named as in BraTS, a folder cannot be listed, or the names do not tell what the label
             values mean.
     """
-    folders = _folders(raw_dir)
+    folders = list_folders(raw_dir)
     names = _brats_generation(raw_dir, [file for folder in folders for file in folder.images])
     candidates = []
     problems: list[Problem] = []
@@ -107,36 +92,31 @@ def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = No
                 candidates.append(candidate)
                 problems += of_candidate
     case_ids = [candidate.case_id for candidate in candidates]
-    problems += _without_image(folders, raw_dir, case_ids)
+    problems += without_image(folders, raw_dir, case_ids)
     anatomy, values, of_names = read_convention(raw_dir, names.label_values, case_ids, stated)
     meaning = Meaning(anatomy, tuple(range(len(CHANNELS))), values)
     return check_cases(raw_dir, names.layout, meaning, candidates, [*of_names, *problems], labelled=labelled)
 
 
-def _folders(raw_dir: Path) -> list[_Folder]:
-    """List all folders but those that stand for the one file in them."""
-    found = []
-    for path, files, subfolders in walk(raw_dir):
-        images = nifti_files(files, subfolders)
-        others = tuple(entry for entry in (*files, *subfolders) if entry not in images)
-        found.append(_Folder(path, images, others))
-    stand_for_files = {named for folder in found for named, file in folder.images.items() if named != file}
-    return [folder for folder in found if folder.path not in stand_for_files]
-
-
-def _brats_generation(raw_dir: Path, files: list[Path]) -> _BratsNames:
+def _brats_generation(raw_dir: Path, files: list[Path]) -> BratsNames:
     """Return the generation that most files are named by; cases of the other one then lack all their files.
 
     Raises:
         CaseError: No file is named by either.
     """
-    counts = [sum(names.split(file) is not None for file in files) for names in _BRATS]
-    if not any(counts):
+    found = generation_of(files)
+    if found is None:
         raise CaseError(f"{raw_dir}: no known layout; known are: {KNOWN_LAYOUTS}")
-    return _BRATS[counts.index(max(counts))]
+    return found
 
 
-def _brats_candidate(folder: _Folder, names: _BratsNames, labelled: bool) -> tuple[FoundCase, list[Problem]]:
+def generation_of(files: Collection[Path]) -> BratsNames | None:
+    """Return the generation of BraTS that most files are named by; None if no file is named by either."""
+    counts = [sum(names.split(file) is not None for file in files) for names in _BRATS]
+    return _BRATS[counts.index(max(counts))] if any(counts) else None
+
+
+def _brats_candidate(folder: Folder, names: BratsNames, labelled: bool) -> tuple[FoundCase, list[Problem]]:
     """Return the case of a folder, and what is wrong with files that do not belong to it."""
     case_id = folder.path.name
     problems = []
@@ -176,10 +156,15 @@ def _is_segmentation(file: Path) -> bool:
     return bool(_SEGMENTATION.fullmatch(str(nifti_stem(file)))) and not any(names.split(file) for names in _BRATS)
 
 
-def _without_image(folders: Iterable[_Folder], raw_dir: Path, case_ids: Collection[str]) -> list[Problem]:
+def without_image(folders: Iterable[Folder], raw_dir: Path, case_ids: Collection[str]) -> list[Problem]:
     """Report the folders that hold no image at any depth, which would otherwise vanish without a word.
 
     An empty one, or one that is named as the cases are, is a case that was not unpacked or not all downloaded.
+
+    Args:
+        folders: All folders.
+        raw_dir: The folder above them.
+        case_ids: Names of the cases that were found.
     """
     holding = {above for folder in folders if folder.images for above in (folder.path, *folder.path.parents)}
     patterns = {_pattern(case_id) for case_id in case_ids}

@@ -43,11 +43,32 @@ def compare(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> list[Problem]:
     """
     return [
         *_label_meaning(facts, raw_dir),
-        *_orientations(facts, raw_dir),
-        *_backgrounds(facts),
-        *_sizes(facts),
+        *_several_planes(facts, raw_dir),
+        *_beside(facts, facts, raw_dir),
         *_vanishing(facts, raw_dir),
     ]
+
+
+def compare_patients(
+    patients: Mapping[str, "CaseFacts"], cases: Mapping[str, "CaseFacts"], folder: Path
+) -> list[Problem]:
+    """Report patients that do not fit the cases that networks learned from.
+
+    Args:
+        patients: Facts by id of the patients that nothing else is wrong with.
+        cases: Facts by id of the study's cases.
+        folder: Folder of the patients.
+    """
+    return list(_beside(patients, cases, folder))
+
+
+def _beside(
+    facts: Mapping[str, "CaseFacts"], others: Mapping[str, "CaseFacts"], raw_dir: Path
+) -> Iterator[Problem]:
+    """Report what is odd beside other cases and needs no label."""
+    yield from _orientations(facts, others, raw_dir)
+    yield from _backgrounds(facts, others)
+    yield from _sizes(facts, others)
 
 
 def _label_meaning(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:
@@ -63,27 +84,43 @@ def _label_meaning(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[
     yield Problem(None, raw_dir, what, remedy, "warning", "enhancing tumour that does not enhance")
 
 
-def _orientations(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:
-    """Refuse cases whose slices lie in other planes than those of most cases, and warn of mirrored ones.
+def _several_planes(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:
+    """Warn where slices lie in several planes, none of which most cases have."""
+    planes = Counter(_planes(fact.orientation) for fact in facts.values())
+    if facts and _usual_orientation(facts) is None:
+        shown = ", ".join(f"{count} {''.join(order)}" for order, count in planes.most_common())
+        what = f"slices lie in several planes, none of which most cases have (axes of the voxels: {shown})"
+        yield Problem(None, raw_dir, what, "re-orient images and labels alike", "warning", "several orientations")
+
+
+def _usual_orientation(facts: Mapping[str, "CaseFacts"]) -> tuple[str, int] | None:
+    """Return the orientation of most cases of the planes that most have, and of how many; None without any."""
+    planes = Counter(_planes(fact.orientation) for fact in facts.values())
+    if not facts or (len(planes) > 1 and planes.most_common(1)[0][1] * 2 <= len(facts)):
+        return None
+    usual = planes.most_common(1)[0][0]
+    alike = Counter(fact.orientation for fact in facts.values() if _planes(fact.orientation) == usual)
+    return alike.most_common(1)[0]
+
+
+def _orientations(
+    facts: Mapping[str, "CaseFacts"], others: Mapping[str, "CaseFacts"], raw_dir: Path
+) -> Iterator[Problem]:
+    """Refuse cases whose slices lie in other planes than those of most others, and warn of mirrored ones.
 
     nnU-Net keeps the order of the file. A case of other planes, segmented by networks that learned from the rest,
     fell from a Dice of 0.82 to 0.36; a mirrored one lost up to 0.08.
     """
-    planes = Counter(_planes(fact.orientation) for fact in facts.values())
-    if len(planes) > 1 and planes.most_common(1)[0][1] * 2 <= len(facts):
-        shown = ", ".join(f"{count} {''.join(order)}" for order, count in planes.most_common())
-        what = f"slices lie in several planes, none of which most cases have (axes of the voxels: {shown})"
-        yield Problem(None, raw_dir, what, "re-orient images and labels alike", "warning", "several orientations")
+    usual = _usual_orientation(others)
+    if usual is None:
         return
-    alike = Counter(
-        fact.orientation for fact in facts.values() if _planes(fact.orientation) == planes.most_common(1)[0][0]
-    )
+    wanted, count = usual
     for case_id, fact in facts.items():
-        wanted, count = alike.most_common(1)[0]
         if fact.orientation == wanted:
             continue
-        remedy = f"re-orient its image and label to {wanted} (nibabel: image.as_reoriented), or remove the case"
-        those = f"{count} of {len(facts)} cases are {wanted}"
+        alike = "image and label" if fact.label_voxels else "image"
+        remedy = f"re-orient its {alike} to {wanted} (nibabel: image.as_reoriented), or remove the case"
+        those = f"{count} of {len(others)} cases are {wanted}"
         if _planes(fact.orientation) == _planes(wanted):
             what = f"stored mirrored, as {fact.orientation}, while {those}"
             yield Problem(case_id, None, what, remedy, "warning", "mirrored axes")
@@ -105,14 +142,14 @@ def _is_clear(affine: NDArray[np.float64]) -> bool:
     return bool((axes.max(axis=0) > CLEARLY_ALONG).all())
 
 
-def _backgrounds(facts: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
+def _backgrounds(facts: Mapping[str, "CaseFacts"], others: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
     """Warn of a case whose background is not 0 where that of the others is, or the other way round.
 
     nnU-Net crops to what is not 0, and normalises by it where the background was cut out.
     """
-    if len(facts) < FEW_TO_COMPARE:
+    if len(others) < FEW_TO_COMPARE:
         return
-    usual = float(np.median([fact.zero_share for fact in facts.values()]))
+    usual = float(np.median([fact.zero_share for fact in others.values()]))
     for case_id, fact in facts.items():
         share = fact.zero_share
         if not (share < NOT_CUT_OUT and usual > CUT_OUT) and not (share > 0.5 and usual < NOT_CUT_OUT):
@@ -122,17 +159,21 @@ def _backgrounds(facts: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
         yield Problem(case_id, None, what, remedy, "warning", "another background")
 
 
-def _sizes(facts: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
+def _sizes(facts: Mapping[str, "CaseFacts"], others: Mapping[str, "CaseFacts"]) -> Iterator[Problem]:
     """Warn of a volume several times as large or small as the others, as where its unit is not that said."""
-    if len(facts) < FEW_TO_COMPARE:
+    if len(others) < FEW_TO_COMPARE:
         return
-    edges = {case_id: max(np.multiply(fact.shape, fact.spacing)) for case_id, fact in facts.items()}
-    usual = float(np.median(list(edges.values())))
-    for case_id, edge in edges.items():
+    usual = float(np.median([_longest_edge(fact) for fact in others.values()]))
+    for case_id, fact in facts.items():
+        edge = _longest_edge(fact)
         if not usual / ANOTHER_SIZE <= edge <= usual * ANOTHER_SIZE:
             what = f"longest edge is {edge:.3g} mm, that of the others {usual:.3g} mm (median)"
             remedy = "correct the voxel size in its header if it is of the same body part"
             yield Problem(case_id, None, what, remedy, "warning", "another size")
+
+
+def _longest_edge(fact: "CaseFacts") -> float:
+    return float(max(np.multiply(fact.shape, fact.spacing)))
 
 
 def _vanishing(facts: Mapping[str, "CaseFacts"], raw_dir: Path) -> Iterator[Problem]:

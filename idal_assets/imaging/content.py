@@ -34,6 +34,9 @@ ENOUGH_OF_A_LABEL = 20
 ENOUGH_VOXELS = 200_000
 """Of so many, evenly spread, percentiles and correlations are taken; extremes are those of all voxels."""
 
+CONSTANT = "constant channel"
+"""Kind of the problem that a channel has the same value everywhere."""
+
 EMPTY_PART = 0.1
 """Share of the image that one channel may lack without a word."""
 
@@ -153,7 +156,7 @@ def _without_image(files: CaseFiles, image: Volume) -> list[Problem]:
 def _constant(files: CaseFiles, image: Volume) -> Iterator[Problem]:
     for channel, data in zip(files.anatomy.channels, image.data, strict=True):
         if data.min() == data.max():
-            yield _odd(files, f"channel {channel} is constant", "constant channel")
+            yield _odd(files, f"channel {channel} is constant", CONSTANT)
 
 
 def _spikes(files: CaseFiles, image: Volume) -> Iterator[Problem]:

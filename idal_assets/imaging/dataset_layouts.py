@@ -4,7 +4,7 @@ import json
 import os
 import re
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from idal_assets.imaging.raw_folder import (
     check_cases,
 )
 
-_NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
+NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
 def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
@@ -233,21 +233,11 @@ def _nnunet_candidates(
     roles = {f"{number:04d}": channel for number, channel in channels}
     images = "imagesTr" if labelled else _unlabelled_folder(raw_dir)
     folders = (images, "labelsTr") if labelled else (images,)
-    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
-    for file in _split_files(raw_dir, folders, problems):
-        stem = str(nifti_stem(file))
-        numbered = _NUMBERED.fullmatch(stem)
-        if file.parent.name == "labelsTr":
-            found[stem][LABEL_ROLE].append(unpacked(file) or file)
-        elif numbered is None:
-            remedy = f"name it {_range(roles, 'CASE_')} by its channel"
-            problems.append(Problem(stem, file, "image without a channel number", remedy))
-        elif numbered["channel"] not in roles:
-            plural = "s" if len(roles) > 1 else ""
-            remedy = f"remove it: dataset.json names the channel{plural} {_range(roles)}"
-            problems.append(Problem(numbered["case"], file, "file of an extra channel", remedy))
-        else:
-            found[numbered["case"]][roles[numbered["channel"]]].append(unpacked(file) or file)
+    listed = {file: unpacked(file) or file for file in _split_files(raw_dir, folders, problems)}
+    labels = {named for named in listed if named.parent.name == "labelsTr"}
+    found = sort_numbered({named: listed[named] for named in listed if named not in labels}, roles, problems)
+    for named in sorted(labels):
+        found[str(nifti_stem(named))][LABEL_ROLE].append(listed[named])
     if labelled:
         for case_id in sorted(_listed_cases(meta) - found.keys()):
             remedy = "restore its files or take it out of 'training'"
@@ -261,6 +251,31 @@ def _nnunet_candidates(
             expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
         candidates.append(FoundCase(case_id, expected, files))
     return candidates
+
+
+def sort_numbered(
+    images: Mapping[Path, Path], roles: Mapping[str, str], problems: list[Problem]
+) -> dict[str, dict[str, list[Path]]]:
+    """Sort the files of nnU-Net, which are numbered by channel, by case and channel.
+
+    Args:
+        images: Path as it is named -> the file.
+        roles: Channel by number, of four digits.
+        problems: What is wrong on the way is added to them.
+    """
+    found: dict[str, dict[str, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for named, file in images.items():
+        stem = str(nifti_stem(named))
+        numbered = NUMBERED.fullmatch(stem)
+        if numbered is None:
+            remedy = f"name it {_range(roles, 'CASE_')} by its channel"
+            problems.append(Problem(stem, named, "image without a channel number", remedy))
+        elif numbered["channel"] not in roles:
+            remedy = f"remove it: channels are numbered {_range(roles)}"
+            problems.append(Problem(numbered["case"], named, "file of an extra channel", remedy))
+        else:
+            found[numbered["case"]][roles[numbered["channel"]]].append(file)
+    return found
 
 
 def _range(numbers: Iterable[str], before: str = "") -> str:

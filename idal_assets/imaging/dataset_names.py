@@ -37,7 +37,7 @@ def read_meaning(path: Path, meta: Mapping[str, Any], key: str) -> Meaning:
         raise _channel_error(path, key, "no channel names")
     if isinstance(labels, dict) and (meaning := brain_tumour_names.recognise(channels, labels)):
         return meaning
-    names = _channel_names(path, key, channels)
+    names = read_channel_names(path, key, channels)
     if not isinstance(labels, dict) or not labels:
         raise _label_error(path, "no 'labels'")
     try:
@@ -48,8 +48,17 @@ def read_meaning(path: Path, meta: Mapping[str, Any], key: str) -> Meaning:
     return Meaning(anatomy, tuple(range(len(names))), {value: value for value in values})
 
 
-def _channel_names(path: Path, key: str, channels: dict[str, Any]) -> list[str]:
-    """Return the names in the order of their numbers."""
+def read_channel_names(path: Path, key: str, channels: dict[str, Any]) -> list[str]:
+    """Return the names of the channels in the order of their numbers.
+
+    Args:
+        path: The dataset.json, for the message.
+        key: The key of its channel names.
+        channels: Name by number.
+
+    Raises:
+        CaseError: Numbers are missing, or names are none or the same.
+    """
     if set(channels) != {str(number) for number in range(len(channels))}:
         raise _channel_error(path, key, f"channels {channels} are not numbered 0 to {len(channels) - 1}")
     names = [channels[str(number)] for number in range(len(channels))]

@@ -27,7 +27,7 @@ from idal_assets.imaging.fingerprint import Twins, find_twins, fingerprint
 from idal_assets.imaging.listing import visible_files
 from idal_assets.imaging.nifti import Volume
 from idal_assets.imaging.problems import CaseProblems, Problem, by_kind
-from idal_assets.imaging.raw_folder import CaseFiles, Layout
+from idal_assets.imaging.raw_folder import CaseFiles, Layout, RawFolder
 from idal_assets.imaging.readers import (
     OTHER_CONVENTION,
     attempt,
@@ -89,6 +89,13 @@ class CaseFacts(BaseModel):
     enhancement: float | None
     warnings: tuple[Problem, ...] = ()
 
+    @property
+    def of_image(self) -> "CaseFacts":
+        """Only what the image tells; an edited label changes none of it."""
+        of_files: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
+        of_label = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
+        return self.model_copy(update={**of_files, **of_label})
+
 
 @dataclass(frozen=True)
 class FolderReport:
@@ -102,6 +109,7 @@ class FolderReport:
         problems: Everything that was found, errors and warnings.
         table: What the folder's `cases.csv` says.
         twins: Cases that can be used whose images are nearly alike, in pairs.
+        channel_order: As of `RawFolder`.
     """
 
     raw_dir: Path
@@ -110,7 +118,8 @@ class FolderReport:
     facts: Mapping[str, CaseFacts]
     problems: tuple[Problem, ...]
     table: CaseTable
-    twins: tuple[Twins, ...]
+    twins: tuple[Twins, ...] = ()
+    channel_order: tuple[int, ...] = ()
 
     @property
     def refused(self) -> dict[str, list[Problem]]:
@@ -231,27 +240,43 @@ class FolderLook:
         return [file for file, time in self.written.items() if 0 <= now - time < settle_seconds]
 
 
-def look(raw_dir: Path) -> FolderLook:
+def look(raw_dir: Path, without: Path | None = None) -> FolderLook:
     """Look at names, sizes and times of the files of a folder; hidden files aside.
+
+    Args:
+        raw_dir: The folder.
+        without: A folder below it that is not looked at.
 
     Raises:
         CaseError: The folder cannot be listed, or there is nothing in it, as where its disk is not mounted.
     """
     raw_dir = Path(raw_dir)
-    files = visible_files(raw_dir)
+    files = _files_outside(raw_dir, without)
     if not files:
         raise CaseError(f"{raw_dir}: there is no file in it; mount its disk or put the cases back")
     written = {file.relative_to(raw_dir).as_posix(): _size_and_time(file)[1] / 1e9 for file in files}
     return FolderLook(_signature(files, raw_dir), written)
 
 
-def folder_signature(raw_dir: Path) -> str:
+def folder_signature(raw_dir: Path, without: Path | None = None) -> str:
     """Return a cheap hash of a folder, of the relative names, sizes and times of its files; hidden files aside.
+
+    Args:
+        raw_dir: The folder.
+        without: A folder below it that is not looked at.
 
     Raises:
         CaseError: The folder or one below it cannot be listed.
     """
-    return _signature(visible_files(Path(raw_dir)), Path(raw_dir))
+    return _signature(_files_outside(Path(raw_dir), without), Path(raw_dir))
+
+
+def _files_outside(raw_dir: Path, without: Path | None) -> list[Path]:
+    """List the files of a folder that lie in no other one; the folder itself is never left out."""
+    files = visible_files(raw_dir)
+    if without is None or without == raw_dir:
+        return files
+    return [file for file in files if without not in file.parents]
 
 
 def inspect_folder(
@@ -278,17 +303,8 @@ def inspect_folder(
     """
     raw_dir = Path(raw_dir)
     folder = scan_raw_folder(raw_dir, labelled)
-    known = known or {}
-    facts: dict[str, CaseFacts] = {}
-    problems = list(folder.problems)
-    for files in track(folder.cases, "verifying cases"):
-        earlier = known.get(files.case_id)
-        try:
-            if earlier is None or earlier.signature != case_signature(files, raw_dir):
-                earlier = inspect_case(files, raw_dir)
-            facts[files.case_id] = earlier
-        except CaseProblems as error:
-            problems += error.problems
+    facts, problems = inspect_cases(folder, known or {}, track)
+    problems = [*folder.problems, *problems]
     other = {problem.case_id for problem in problems if problem.kind == OTHER_CONVENTION and problem.case_id}
     if other:
         problems.append(doubt(raw_dir, other, len(folder.cases)))
@@ -299,7 +315,42 @@ def inspect_folder(
     all_cases = {*facts, *(problem.case_id for problem in problems if problem.case_id)}
     table = read_case_table(raw_dir, all_cases) if labelled else CaseTable()
     problems += [*among, *_twin_warnings(twins, folder.anatomy), *table.problems]
-    return FolderReport(raw_dir, folder.layout, folder.anatomy, usable, tuple(problems), table, tuple(twins))
+    return FolderReport(
+        raw_dir,
+        folder.layout,
+        folder.anatomy,
+        usable,
+        tuple(problems),
+        table,
+        tuple(twins),
+        folder.channel_order,
+    )
+
+
+def inspect_cases(
+    folder: RawFolder, known: Mapping[str, CaseFacts], track: Track
+) -> tuple[dict[str, CaseFacts], list[Problem]]:
+    """Verify the content of cases, each by itself.
+
+    Args:
+        folder: Where they are.
+        known: As of `inspect_folder`.
+        track: Iterates over the cases and shows how far it got.
+
+    Returns:
+        Facts by id of the cases that can be used, and what is wrong with the others.
+    """
+    facts: dict[str, CaseFacts] = {}
+    problems: list[Problem] = []
+    for files in track(folder.cases, "verifying cases"):
+        earlier = known.get(files.case_id)
+        try:
+            if earlier is None or earlier.signature != case_signature(files, folder.path):
+                earlier = inspect_case(files, folder.path)
+            facts[files.case_id] = earlier
+        except CaseProblems as error:
+            problems += error.problems
+    return facts, problems
 
 
 def inspect_case(files: CaseFiles, raw_dir: Path) -> CaseFacts:

@@ -2,11 +2,28 @@
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 from idal_assets.imaging.case import CaseError
 from idal_assets.store.layout import DataFolder
+
+
+@dataclass(frozen=True)
+class Folder:
+    """A folder and what is in it.
+
+    Attributes:
+        path: The folder.
+        images: Its NIfTI files, by the path that says what they are, see `nifti_files`.
+        others: What else is in it.
+    """
+
+    path: Path
+    images: Mapping[Path, Path]
+    others: tuple[Path, ...]
+
 
 _NIFTI = re.compile(r"(?P<stem>.+)\.nii(\.gz)?")
 
@@ -17,6 +34,17 @@ OF_THE_SYSTEM = frozenset(
     ]
 )
 """Files and folders that macOS, Linux, Windows and network disks put beside the data, in lower case."""
+
+
+def list_folders(top: Path) -> list[Folder]:
+    """List a folder and all below it, but those that stand for the one file in them."""
+    found = []
+    for path, files, subfolders in walk(top):
+        images = nifti_files(files, subfolders)
+        others = tuple(entry for entry in (*files, *subfolders) if entry not in images)
+        found.append(Folder(path, images, others))
+    stand_for_files = {named for folder in found for named, file in folder.images.items() if named != file}
+    return [folder for folder in found if folder.path not in stand_for_files]
 
 
 def visible_files(folder: Path) -> list[Path]:

@@ -82,6 +82,8 @@ class RawFolder:
         anatomy: Its channels and labels, as the folder describes them.
         cases: The cases whose files are complete, sorted by case id.
         problems: Everything that is wrong; a case with an error is not among `cases`.
+        channel_order: Which channel of its files, by number, is each of the anatomy; empty where files are
+            named by channel.
     """
 
     path: Path
@@ -89,6 +91,7 @@ class RawFolder:
     anatomy: Anatomy
     cases: tuple[CaseFiles, ...]
     problems: tuple[Problem, ...]
+    channel_order: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -149,7 +152,9 @@ def check_cases(
             CaseFiles(candidate.case_id, layout, meaning.anatomy, images, label, order, meaning.label_values)
         )
     by_id = tuple(sorted(cases, key=lambda case: case.case_id))
-    return RawFolder(raw_dir, layout, meaning.anatomy, by_id, tuple(problems))
+    numbered = layout in (Layout.MSD, Layout.NNUNET)
+    order_of_files = meaning.channel_order if numbered else ()
+    return RawFolder(raw_dir, layout, meaning.anatomy, by_id, tuple(problems), order_of_files)
 
 
 def _candidate_problems(candidate: FoundCase) -> list[Problem]:

@@ -7,7 +7,9 @@ call current, and nothing is made before everything that it is made from is curr
 import json
 import time
 import warnings
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import dagster as dg
@@ -19,11 +21,12 @@ from idal_assets.orchestration.resources import StudyResource
 from idal_assets.settings import AutomationSettings
 from idal_assets.store.artifacts import content_hash, read_provenance
 from idal_assets.study.currency import due, survey
-from idal_assets.study.graph import GRAPH, RAW_FOLDER
+from idal_assets.study.graph import GRAPH, PATIENTS_FOLDER, RAW_FOLDER
 from idal_assets.study.study import Study
 
 if TYPE_CHECKING:
     from dagster._core.asset_graph_view.entity_subset import EntitySubset
+    from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 # Own conditions need the first; the second Dagster passes to itself. Each load would say so on the terminal.
 warnings.filterwarnings("ignore", "Parameter `(use_user_code_server|owners)`", dg.BetaWarning)
@@ -106,13 +109,13 @@ def _only(context: dg.AutomationContext, keys: Collection[str | None]) -> "Entit
 
 
 def due_by_asset(study: Study, instance: dg.DagsterInstance) -> Mapping[str, Mapping[str | None, str]]:
-    """What is due, or current but not known to the instance; the raw folder is the sensor's business.
+    """What is due, or current but not known to the instance; the folders are the sensor's business.
 
     Returns:
         Hashes of the states by asset and partition.
     """
     found: dict[str, dict[str | None, str]] = {}
-    for asset, standings in survey(study, look_at_raw_folder=False).items():
+    for asset, standings in survey(study, look_at_folders=False).items():
         recorded = recorded_versions(instance, GRAPH[asset])
         waiting = {key: standing.due for key, standing in standings.items() if standing.due}
         unrecorded = {
@@ -144,7 +147,7 @@ def conditions_sensor(settings: AutomationSettings) -> dg.AutomationConditionSen
         CONDITIONS,
         target=dg.AssetSelection.all(),
         description="Makes every artifact as soon as it is due. While this is on, the sensor "
-        f"{RAW_FOLDER_SENSOR} only sees to the cohort.",
+        f"{RAW_FOLDER_SENSOR} only sees to the cohort and the list of patients.",
         default_status=_sensor_status(settings.conditions),
         minimum_interval_seconds=settings.seconds_between_looks,
         run_tags={AUTOMATIC_TAG: "true"},
@@ -152,13 +155,62 @@ def conditions_sensor(settings: AutomationSettings) -> dg.AutomationConditionSen
     )
 
 
-# --- the raw folder ---
+# --- the raw folder and that of the patients ---
 
 look_at_raw_folder = dg.define_asset_job(
     "look_at_raw_folder",
     selection=[dg.AssetKey("cohort")],
     description="Verifies what changed in the raw folder and registers the cases.",
 )
+look_at_patients = dg.define_asset_job(
+    "look_at_patients",
+    selection=[dg.AssetKey("patient_list")],
+    description="Verifies what changed in the folder of the patients and registers them.",
+)
+
+
+@dataclass(frozen=True)
+class Looks:
+    """What a cheap look at the folders tells.
+
+    Attributes:
+        seen: By the asset that is made from the folder; none of patients where nobody named their folder.
+        changed: Assets whose folder looks other than when they were made.
+    """
+
+    seen: Mapping[str, FolderLook]
+    changed: tuple[str, ...]
+
+    @property
+    def signature(self) -> str:
+        """Hash of how the folders look."""
+        return content_hash({asset: look.signature for asset, look in self.seen.items()})
+
+
+@dataclass(frozen=True)
+class WatchedFolder:
+    """A folder that the sensor looks at.
+
+    Attributes:
+        words: What it is called.
+        source: Its name in the graph.
+        of: Where it is; None where there is none.
+        job: The job that verifies it.
+    """
+
+    words: str
+    source: str
+    of: Callable[[Study], Path | None]
+    job: "UnresolvedAssetJobDefinition"
+
+
+FOLDERS: Mapping[str, WatchedFolder] = {
+    "cohort": WatchedFolder("The raw folder", RAW_FOLDER, lambda study: study.raw, look_at_raw_folder),
+    "patient_list": WatchedFolder(
+        "The folder of the patients", PATIENTS_FOLDER, lambda study: study.patients_folder, look_at_patients
+    ),
+}
+"""By the asset that is made from it, the raw folder first."""
 
 
 def raw_folder_sensor(study: StudyResource, settings: AutomationSettings) -> dg.SensorDefinition:
@@ -166,26 +218,26 @@ def raw_folder_sensor(study: StudyResource, settings: AutomationSettings) -> dg.
 
     @dg.sensor(
         name=RAW_FOLDER_SENSOR,
-        jobs=[look_at_raw_folder, FULL_EXPERIMENT],
+        jobs=[look_at_raw_folder, look_at_patients, FULL_EXPERIMENT],
         minimum_interval_seconds=settings.seconds_between_looks,
         default_status=_sensor_status(settings.raw_folder),
-        description="Looks at names, sizes and times in the raw folder. Once a change has settled, the cohort and "
-        f"everything that is outdated are made again in one run. While the sensor {CONDITIONS} is on, that one "
-        "takes over after the cohort.",
+        description="Looks at names, sizes and times in the raw folder and in that of the patients. Once a change "
+        "has settled, everything that is outdated is made again in one run. While the sensor "
+        f"{CONDITIONS} is on, that one takes over after the cohort and the list of patients.",
     )
     def raw_folder(context: dg.SensorEvaluationContext) -> dg.SensorResult:
         opened = study.open()
         instance = context.instance
-        seen = _look(opened)
-        changed = _differs_from_cohort(opened, seen)
-        if changed and seen.signature != context.cursor:
-            why = f"The raw folder changed; looks again in {settings.seconds_between_looks} s whether that was all"
-            return dg.SensorResult(cursor=seen.signature, skip_reason=why)
-        if changed and (unsettled := _unsettled(opened, seen)):
+        looks = _look(opened)
+        if looks.changed and looks.signature != context.cursor:
+            what = " and ".join(FOLDERS[asset].words for asset in looks.changed)
+            why = f"{what} changed; looks again in {settings.seconds_between_looks} s whether that was all"
+            return dg.SensorResult(cursor=looks.signature, skip_reason=why)
+        if unsettled := _unsettled(opened, looks):
             return dg.SensorResult(skip_reason=unsettled)
         if conditions_are_on(instance, settings):
-            return _request_look(opened, instance, seen) if changed else _nothing("The raw folder is as it was")
-        return _request_everything(opened, instance, seen.signature if changed else None)
+            return _request_look(opened, instance, looks)
+        return _request_everything(opened, instance, looks.signature if looks.changed else None)
 
     return raw_folder
 
@@ -204,44 +256,57 @@ def nightly_schedule(study: StudyResource, settings: AutomationSettings) -> dg.S
     )
     def nightly(context: dg.ScheduleEvaluationContext) -> dg.RunRequest | dg.SkipReason:
         opened = study.open()
-        seen = _look(opened)
-        changed = _differs_from_cohort(opened, seen)
-        if changed and (unsettled := _unsettled(opened, seen)):
+        looks = _look(opened)
+        if unsettled := _unsettled(opened, looks):
             return dg.SkipReason(unsettled)
         if running := unfinished_runs(context.instance):
             return dg.SkipReason(f"{len(running)} runs are not finished, among them {running[0].run_id}")
-        if not changed and not due(survey(opened, look_at_raw_folder=False)):
+        if not looks.changed and not due(survey(opened, look_at_folders=False)):
             return dg.SkipReason("Everything is current")
         return dg.RunRequest(tags={AUTOMATIC_TAG: "true"})
 
     return nightly
 
 
-def _look(study: Study) -> FolderLook:
-    """Looks at the raw folder; a phantom that is not there yet is written by the first run."""
+def _look(study: Study) -> Looks:
+    """Looks at the folders; a phantom that is not there yet is written by the first run."""
+    seen = {}
     is_unwritten_phantom = study.raw == study.folder.phantom and study.profile.phantom and not study.raw.exists()
-    return FolderLook("not written yet", {}) if is_unwritten_phantom else look(study.raw)
+    for asset, folder in FOLDERS.items():
+        path = folder.of(study)
+        if path is not None and is_unwritten_phantom and (path == study.raw or study.raw in path.parents):
+            seen[asset] = FolderLook("not written yet", {})
+        elif path is not None:
+            seen[asset] = look(path, study.patients_folder)
+    return Looks(seen, tuple(asset for asset in seen if _differs(study, asset, seen[asset])))
 
 
-def _differs_from_cohort(study: Study, seen: FolderLook) -> bool:
-    record = read_provenance(study.path("cohort"))
-    return record is None or record.inputs.made_from.get(RAW_FOLDER) != seen.signature
+def _differs(study: Study, asset: str, seen: FolderLook) -> bool:
+    record = read_provenance(study.path(asset))
+    return record is None or record.inputs.made_from.get(FOLDERS[asset].source) != seen.signature
 
 
-def _unsettled(study: Study, seen: FolderLook) -> str | None:
-    files = seen.still_being_written(time.time(), study.profile.automation.settle_seconds)
+def _unsettled(study: Study, looks: Looks) -> str | None:
+    settle_seconds, now = study.profile.automation.settle_seconds, time.time()
+    files = [
+        file for asset in looks.changed for file in looks.seen[asset].still_being_written(now, settle_seconds)
+    ]
     return f"Perhaps still being written: {', '.join(files[:3])}" if files else None
 
 
-def _request_look(study: Study, instance: dg.DagsterInstance, seen: FolderLook) -> dg.SensorResult:
-    running = [run for run in unfinished_runs(instance) if dg.AssetKey("cohort") in (run.asset_selection or ())]
-    record = read_provenance(study.path("cohort"))
-    reason = content_hash([seen.signature, record.written if record else None])
-    return _request(instance, look_at_raw_folder.name, reason, running)
+def _request_look(study: Study, instance: dg.DagsterInstance, looks: Looks) -> dg.SensorResult:
+    """Requests the run that verifies a folder, the raw one first, since patients are held against the cohort."""
+    if not looks.changed:
+        return _nothing("The folders are as they were")
+    asset = looks.changed[0]
+    running = [run for run in unfinished_runs(instance) if dg.AssetKey(asset) in (run.asset_selection or ())]
+    record = read_provenance(study.path(asset))
+    reason = content_hash([looks.seen[asset].signature, record.written if record else None])
+    return _request(instance, FOLDERS[asset].job.name, reason, running)
 
 
 def _request_everything(study: Study, instance: dg.DagsterInstance, signature: str | None) -> dg.SensorResult:
-    waiting = due(survey(study, look_at_raw_folder=False))
+    waiting = due(survey(study, look_at_folders=False))
     if not waiting and signature is None:
         return _nothing("Everything is current")
     return _request(instance, FULL_EXPERIMENT.name, content_hash([signature, waiting]), unfinished_runs(instance))

@@ -5,6 +5,7 @@ import dagster as dg
 from idal_assets.orchestration.assets import build_assets
 from idal_assets.orchestration.automation import (
     conditions_sensor,
+    look_at_patients,
     look_at_raw_folder,
     nightly_schedule,
     raw_folder_sensor,
@@ -31,7 +32,7 @@ def build_definitions(study: StudyResource | None = None, progress: StepProgress
     return dg.Definitions(
         assets=with_conditions(build_assets(profile), study),
         asset_checks=build_checks(),
-        jobs=[*ALL_JOBS, look_at_raw_folder],
+        jobs=[*ALL_JOBS, look_at_raw_folder, look_at_patients],
         sensors=[raw_folder_sensor(study, settings), conditions_sensor(settings)],
         schedules=[nightly_schedule(study, settings)],
         resources={"study": study, "progress": progress or StepProgress()},

@@ -34,6 +34,8 @@ class Purpose:
     assets: frozenset[str]
 
 
+OF_PATIENTS = frozenset(node.name for node in GRAPH.values() if node.group == "patients")
+
 PURPOSES: Mapping[str, Purpose] = {
     "full_experiment": Purpose(
         "Everything from the raw folder to the report, as far as it is missing or outdated. On an empty instance "
@@ -51,7 +53,12 @@ PURPOSES: Mapping[str, Purpose] = {
         "Removal plan, retrainings and reports from the ranking that is there. Makes nothing before it: run "
         "refresh_matrix first if the data changed.",
         "an hour on a GPU; a training for each changed set",
-        frozenset(GRAPH) - upstream_of("case_ranking"),
+        frozenset(GRAPH) - upstream_of("case_ranking") - OF_PATIENTS,
+    ),
+    "refresh_patients": Purpose(
+        "What concerns patients, cases without a label, from what the study has made. Makes nothing of the study.",
+        "no training and no GPU",
+        OF_PATIENTS,
     ),
 }
 

@@ -4,7 +4,7 @@ import dagster as dg
 
 from idal_assets.study.graph import GRAPH, PARTITIONS, Node
 from idal_assets.study.selectors import Selector, same_key
-from idal_assets.study.study import Study
+from idal_assets.study.study import NotMadeError, Study
 
 
 def partitions_def(node: Node) -> dg.DynamicPartitionsDefinition | None:
@@ -13,9 +13,15 @@ def partitions_def(node: Node) -> dg.DynamicPartitionsDefinition | None:
 
 
 def register_partitions(study: Study, instance: dg.DagsterInstance) -> None:
-    """Makes the instance's partitions those of the cohort and of the profile."""
+    """Makes the instance's partitions those of the cohort, of the profile and of the list of patients.
+
+    Where the cohort has not been made, what depends on it stays as it is.
+    """
     for name, partition in PARTITIONS.items():
-        keys = partition.keys(study)
+        try:
+            keys = partition.keys(study)
+        except NotMadeError:
+            continue
         present = set(instance.get_dynamic_partitions(name))
         instance.add_dynamic_partitions(name, [key for key in keys if key not in present])
         for gone in sorted(present - set(keys)):

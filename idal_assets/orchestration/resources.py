@@ -18,6 +18,7 @@ class StudyResource(dg.ConfigurableResource):
         data_dir: Data folder; empty takes `IDAL_DATA_DIR`, then `data`.
         profile: Name or file of the profile; empty takes `IDAL_PROFILE`, then the data folder's last one.
         raw: Raw folder; empty takes the profile's.
+        patients: Folder of patients; empty takes the data folder's, then the profile's.
     """
 
     data_dir: str = Field(default="", description="Data folder; empty takes the one that this UI was opened on.")
@@ -25,10 +26,12 @@ class StudyResource(dg.ConfigurableResource):
         default="", description="Name or file of the profile; empty takes that of the data folder."
     )
     raw: str = Field(default="", description="Raw folder; empty takes the profile's.")
+    patients: str = Field(default="", description="Folder of patients; empty takes that of the data folder.")
 
     def open(self) -> Study:
         """Opens the study as it is on disk now."""
-        return Study.open(self.data_dir or None, self.profile or None, Path(self.raw) if self.raw else None)
+        raw, patients = (Path(given) if given else None for given in (self.raw, self.patients))
+        return Study.open(self.data_dir or None, self.profile or None, raw, patients=patients)
 
 
 class StepProgress:

@@ -90,7 +90,12 @@ class Runner:
         self._instance = instance
         self._bars = bars
         self._track = track or bar(bars)
-        resource = StudyResource(data_dir=str(study.folder.root), profile=study.profile_source, raw=str(study.raw))
+        resource = StudyResource(
+            data_dir=str(study.folder.root),
+            profile=study.profile_source,
+            raw=str(study.raw),
+            patients=str(study.given_patients or ""),
+        )
         definitions = artifact_definitions(resource, StepProgress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
@@ -113,7 +118,8 @@ class Runner:
                 self._run_chain(chain, key, known, result, total)
             if chain[-1].names_partitions:
                 register_partitions(self._study, self._instance)
-                self._say_what_to_expect()
+                if chain[-1].name == "cohort":
+                    self._say_what_to_expect()
                 self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
         return result
 

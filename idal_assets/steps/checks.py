@@ -75,6 +75,42 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
     return Finding(tuple(problems), facts={"content_hash": found.content_hash})
 
 
+def verified_patient(study: Study, asset: str, patient: str) -> Finding:
+    """The patient's files still read, and hold voxel for voxel what was verified."""
+    folder, listed = study.patients_folder, study.patient_list
+    expected = listed.patient(patient).facts
+    try:
+        recorded = read_facts(study.path(asset, patient))
+    except UNREADABLE as error:
+        return Finding((f"facts.json cannot be read ({error}); materialize patient_case again",))
+    if folder is None or not are_there(files := listed.files(patient, folder)):
+        return Finding(
+            (f"its files are no longer in {folder}; bring them back or materialize patient_list again",)
+        )
+    try:
+        found = inspect_case(files, folder)
+    except CaseProblems as error:
+        return Finding(tuple(str(problem) for problem in error.problems))
+    problems = []
+    if found.content_hash != expected.content_hash:
+        problems.append("its voxels are no longer those that were verified; materialize patient_list again")
+    if recorded.content_hash != expected.content_hash:
+        problems.append("facts.json is that of another content; materialize patient_case again")
+    return Finding(tuple(problems), facts={"content_hash": found.content_hash})
+
+
+def sound_patient_slices(study: Study, asset: str, patient: str) -> Finding:
+    """Channels and shape are right and intensities finite; there is no label."""
+    from idal_assets.nnunet.slices import load_slices
+
+    try:
+        slices = load_slices(study.path(asset, patient), patient)
+    except UNREADABLE as error:
+        return Finding((f"its files cannot be read ({error}); materialize patient_slices again",))
+    problems = _image_problems(slices, study.cohort.anatomy)
+    return Finding(tuple(problems), facts=_intensities(slices) if not problems else {})
+
+
 def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     """Channels and shapes are right, intensities finite, label values allowed, and there is something to learn."""
     from idal_assets.nnunet.plans import Plans
@@ -91,14 +127,18 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy, learned)]
     facts = {
         "labelled_voxels": int(np.isin(slices.label, list(anatomy.labels)).sum()),
-        "lowest_intensity": float(slices.image.min()),
-        "highest_intensity": float(slices.image.max()),
+        **_intensities(slices),
     }
     return Finding(tuple(problems), facts=facts if not problems else {})
 
 
+def _intensities(slices: "CaseSlices") -> dict[str, float]:
+    return {"lowest_intensity": float(slices.image.min()), "highest_intensity": float(slices.image.max())}
+
+
 def _image_problems(slices: "CaseSlices", anatomy: Anatomy) -> list[str]:
-    channels, shape = anatomy.channels, slices.require_label().shape
+    channels = anatomy.channels
+    shape = slices.image.shape[1:] if slices.label is None else slices.label.shape
     problems = []
     if slices.image.shape != (len(channels), *shape):
         problems.append(

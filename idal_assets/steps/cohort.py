@@ -231,12 +231,19 @@ def show_case(task: Task) -> Mapping[str, Any]:
     labels = {task.legend.labels[value]: volume for value, volume in volumes.items()}
     return {
         "role": case.role,
-        "shape": " × ".join(map(str, case.facts.shape)),
-        "spacing_mm": " × ".join(f"{size:g}" for size in case.facts.spacing),
-        "orientation": case.facts.orientation,
+        **geometry(case.facts),
         "content_hash": case.facts.content_hash,
         "label_volumes": pd.DataFrame({"label": list(labels), "millilitres": list(labels.values())}),
         "warnings": "; ".join(warning.what for warning in case.facts.warnings) or "none",
+    }
+
+
+def geometry(facts: CaseFacts) -> dict[str, str]:
+    """Shape, voxel size and orientation in words."""
+    return {
+        "shape": " × ".join(map(str, facts.shape)),
+        "spacing_mm": " × ".join(f"{size:g}" for size in facts.spacing),
+        "orientation": facts.orientation,
     }
 
 

@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from idal_assets.imaging.case import Case
 from idal_assets.nnunet.geometry import as_case
 from idal_assets.nnunet.plans import CONFIGURATION, Plans, fingerprint, make_plans
 from idal_assets.nnunet.slices import preprocess
@@ -48,8 +49,13 @@ def show_plans(task: Task) -> Mapping[str, Any]:
 
 def preprocess_case(task: Task) -> None:
     """Writes the preprocessed slices of a case and a picture of them."""
+    write_slices(task, task.read_case(task.facts(task.key)))
+
+
+def write_slices(task: Task, case: Case) -> None:
+    """Preprocesses a case, with or without a label, and draws it."""
     plans = Plans.load(task.path("nnunet_plans"))
-    slices = preprocess(task.read_case(task.facts(task.key)), plans)
+    slices = preprocess(case, plans)
     slices.save(task.folder)
     picture = case_overview(as_case(slices, plans), task.legend)
     (task.folder / "slices.png").write_bytes(png_bytes(picture))

@@ -55,6 +55,9 @@ class Cohort(BaseModel):
         patients: Patient by case, for all cases that take part; a case of its own patient by its own name.
         scanners: Scanner by case, as far as the raw folder's `cases.csv` says.
         truth: What was planted in each case, as far as the raw folder's `truth.json` says.
+        channel_names: What the raw folder itself calls the channels, in the order of the anatomy.
+        channel_order: Which channel of its files, by number, is each of the anatomy; empty where files are
+            named by channel.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -70,6 +73,8 @@ class Cohort(BaseModel):
     warnings: tuple[Problem, ...] = ()
     scanners: Mapping[str, str] = {}
     truth: Mapping[str, CaseTruth] = {}
+    channel_names: tuple[str, ...] = ()
+    channel_order: tuple[int, ...] = ()
 
     def _with_role(self, role: RoleName) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
@@ -113,6 +118,16 @@ class Cohort(BaseModel):
     def deciding(self) -> list[str]:
         """Names of the receivers that a decision may look at: donors, then validation cases."""
         return self.donors + self.validation
+
+    @property
+    def roles(self) -> dict[str, RoleName]:
+        """Role of each case that takes part."""
+        return {case.case_id: case.role for case in self.cases}
+
+    @property
+    def images(self) -> dict[str, CaseFacts]:
+        """What is known of the image of each case that takes part, whatever its label."""
+        return {case.case_id: case.facts.of_image for case in self.cases}
 
     @property
     def sessions_learned_from(self) -> dict[str, str]:
@@ -206,6 +221,8 @@ def choose_cohort(
         warnings=report.warnings,
         scanners=report.table.scanners,
         truth=read_truth(report.raw_dir),
+        channel_names=report.anatomy.channels,
+        channel_order=report.channel_order,
     )
 
 

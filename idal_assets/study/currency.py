@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from idal_assets.store.artifacts import Inputs, Provenance, content_hash, read_provenance
-from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, keys_of
+from idal_assets.study.graph import GRAPH, SOURCES, Node, keys_of
 from idal_assets.study.study import NotMadeError, StillStudy, Study
 
 State = Literal["current", "outdated", "missing"]
@@ -48,7 +48,7 @@ def is_kept(study: Study, node: Node, key: str | None) -> bool:
     return inputs is not None and _was_made_from(present, inputs, node.pinned(study))
 
 
-def survey(study: Study, look_at_raw_folder: bool = True) -> Survey:
+def survey(study: Study, look_at_folders: bool = True) -> Survey:
     """How every artifact of the study stands.
 
     An artifact is current if it was made from what is there now and all that is current too; a change far upstream
@@ -57,13 +57,14 @@ def survey(study: Study, look_at_raw_folder: bool = True) -> Survey:
 
     Args:
         study: The study.
-        look_at_raw_folder: Whether a raw folder that looks other than it did makes the cohort outdated.
+        look_at_folders: Whether a raw folder, or one of patients, that looks other than it did makes outdated what
+            is made from it.
 
     Returns:
         Standings by asset and partition; an asset whose partitions are not known yet has none.
     """
     study = StillStudy(study)
-    unseen = () if look_at_raw_folder else (RAW_FOLDER,)
+    unseen = () if look_at_folders else SOURCES
     found: dict[str, dict[str | None, Standing]] = {}
     for node in GRAPH.values():
         found[node.name] = {key: _standing(study, node, key, unseen, found) for key in _known_keys(study, node)}
@@ -136,7 +137,7 @@ def _known_keys(study: Study, node: Node) -> list[str | None]:
 def _standing(study: Study, node: Node, key: str | None, unseen: Collection[str], above: Survey) -> Standing:
     present = read_provenance(study.path(node.name, key))
     # What is missing is compared with nothing: the raw folder need not be there yet.
-    without = {*node.pinned(study), *unseen} if present else {RAW_FOLDER}
+    without = {*node.pinned(study), *unseen} if present else SOURCES
     inputs = inputs_unless_incomplete(study, node, key, without)
     state: State = "outdated" if present else "missing"
     if inputs is None:
@@ -160,6 +161,6 @@ def _was_made_from(present: Provenance, inputs: Inputs, without: Collection[str]
 
 
 def _sources(inputs: Inputs, key: str | None) -> list[tuple[str, str | None]]:
-    """The places of all upstream artifacts; the raw folder is no asset."""
+    """The places of all upstream artifacts; a folder is no asset."""
     assets = inputs.made_from.keys() & GRAPH.keys()
     return [(asset, place) for asset in assets for place in keys_of(asset, inputs.made_from[asset], key)]

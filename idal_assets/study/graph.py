@@ -12,6 +12,7 @@ from typing import Any
 
 from idal_assets.store.artifacts import Inputs
 from idal_assets.study.selectors import (
+    PartsForPatients,
     Selector,
     Settings,
     all_settings,
@@ -47,7 +48,9 @@ from idal_assets.study.selectors import (
     outside_fold,
     own_configuration,
     own_content,
+    own_patient,
     parts,
+    patients_signature,
     same_key,
     whole,
     with_confirming_replicate,
@@ -57,6 +60,12 @@ from idal_assets.study.study import Study
 
 RAW_FOLDER = "raw folder"
 """The cohort's source, which is no asset."""
+
+PATIENTS_FOLDER = "patients folder"
+"""The source of the list of patients, which is no asset either."""
+
+SOURCES = frozenset({RAW_FOLDER, PATIENTS_FOLDER})
+"""What all is made from in the end; it changes without anybody making anything."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +91,7 @@ PARTITIONS: Mapping[str, Partition] = {
         Partition("receiver", lambda study: study.cohort.receivers if study.profile.adaptation.counts else []),
         Partition("removal_set", lambda study: list(study.removal_sets)),
         Partition("confirmation", lambda study: list(study.confirmations)),
+        Partition("patient", lambda study: study.patients),
     )
 }
 """All kinds of partitions by name."""
@@ -219,7 +229,7 @@ _NODES = (
         tables=("cohort", "case_label"),
         before=f"{STEPS}.cohort:begin",
         names_partitions=True,
-        code="6",
+        code="7",
     ),
     Node(
         "raw_case",
@@ -260,6 +270,42 @@ _NODES = (
             "Channels, shapes and label values are right, intensities finite, and there is something to learn.",
         ),
         code="2",
+    ),
+    Node(
+        "patient_list",
+        "patients",
+        "Which patients, cases without a label, can be used. Their folder is verified beside the cohort's cases; "
+        "bad patients are refused by name and the others go on. Without a folder there are none.",
+        f"{STEPS}.patients:list_patients",
+        {
+            PATIENTS_FOLDER: patients_signature,
+            "cohort": PartsForPatients(("anatomy", "images", "roles", "channel_names", "channel_order")),
+        },
+        shows=f"{STEPS}.patients:show_patient_list",
+        kinds=("nifti", "json"),
+        names_partitions=True,
+    ),
+    Node(
+        "patient_case",
+        "patients",
+        "One verified patient: geometry and a picture of the channels.",
+        f"{STEPS}.patients:describe_patient",
+        {"patient_list": own_patient},
+        partition="patient",
+        shows=f"{STEPS}.patients:show_patient",
+        kinds=("nifti",),
+        check=Check("verified_patient", "The files still hold, voxel for voxel, what was verified."),
+    ),
+    Node(
+        "patient_slices",
+        "patients",
+        "One patient after nnU-Net's own preprocessing, as the cases of the study.",
+        f"{STEPS}.patients:preprocess_patient",
+        {"patient_case": same_key, "nnunet_plans": whole},
+        partition="patient",
+        shows=f"{STEPS}.prepare:show_slices",
+        kinds=("numpy",),
+        check=Check("sound_patient_slices", "Channels and shape are right and intensities finite."),
     ),
     Node(
         "baseline_candidate",

@@ -16,8 +16,8 @@ from idal_assets.progress import Track, silently
 from idal_assets.settings import ComputeSettings
 from idal_assets.store.artifacts import Inputs, Provenance, build, read_provenance
 from idal_assets.study.currency import is_kept
-from idal_assets.study.graph import GRAPH, RAW_FOLDER, Node, keys_of, upstream_of
-from idal_assets.study.selectors import Parts, own_content, whole
+from idal_assets.study.graph import GRAPH, PATIENTS_FOLDER, RAW_FOLDER, Node, keys_of, upstream_of
+from idal_assets.study.selectors import Parts, own_content, own_patient, whole
 from idal_assets.study.study import Study
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class Task:
     def _ensure_declared(self, asset: str, key: str | None) -> None:
         versions = self._versions(asset)
         select = self._node.made_from[asset]
-        if isinstance(select, Parts) or select is own_content:
+        if isinstance(select, Parts) or select in (own_content, own_patient):
             raise UndeclaredError(f"{self.asset} reads all of {asset}, of which its row names only a part")
         if not versions or key not in keys_of(asset, versions, self._key):
             raise UndeclaredError(f"{self.asset} of {self._key} is not made from {asset} of {key}")
@@ -159,6 +159,37 @@ class Task:
         """The raw folder, for the step that verifies it."""
         self._versions(RAW_FOLDER)
         return self._study.raw
+
+    # --- patients ---
+
+    @property
+    def patients_folder(self) -> Path | None:
+        """The folder with the patients, for the step that verifies them; None where nobody named one."""
+        self._versions(PATIENTS_FOLDER)
+        return self._study.patients_folder
+
+    @property
+    def listed_patient(self) -> "CaseFacts":
+        """What the list says of the patient that this artifact is of."""
+        self._versions("patient_list")
+        return self._study.patient_list.patient(self.key).facts
+
+    def patient_facts(self, patient: str) -> "CaseFacts":
+        """What verification found of a patient whose `patient_case` this artifact is made from."""
+        from idal_assets.study.cohort import read_facts
+
+        return read_facts(self.path("patient_case", patient))
+
+    def read_patient(self, facts: "CaseFacts") -> "Case":
+        """Reads a patient whose content is still that which was verified.
+
+        Args:
+            facts: What the task was handed of the patient.
+
+        Raises:
+            CaseError: The files are gone, unreadable or hold something else since.
+        """
+        return self._study.read_patient(facts)
 
     @property
     def legend(self) -> "Legend":

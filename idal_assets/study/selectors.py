@@ -10,6 +10,8 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from pydantic import BaseModel
+
 from idal_assets.settings import CANDIDATES
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.study import NotMadeError, Study
@@ -41,10 +43,17 @@ def same_key(study: Study, asset: str, key: str | None) -> Versions:
 
 
 def folder_signature(study: Study, asset: str, key: str | None) -> Versions:
-    """What the raw folder looks like: names, sizes and times of its files."""
+    """What the raw folder looks like: names, sizes and times of its files, those of patients aside."""
     from idal_assets.imaging.inspection import folder_signature as signature_of
 
-    return signature_of(study.raw)
+    return signature_of(study.raw, study.patients_folder)
+
+
+def patients_signature(study: Study, asset: str, key: str | None) -> Versions:
+    """What the folder of the patients looks like; nothing where there is none."""
+    from idal_assets.imaging.inspection import folder_signature as signature_of
+
+    return signature_of(study.patients_folder) if study.patients_folder else {}
 
 
 # --- parts of the cohort ---
@@ -71,16 +80,31 @@ def parts(*names: str) -> Parts:
     return Parts(names)
 
 
+class PartsForPatients(Parts):
+    """Only some of what the cohort says, and nothing of it where there are no patients."""
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """Hash of these parts, where somebody named a folder of patients."""
+        return super().__call__(study, asset, key) if study.patients_folder else {}
+
+
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
     """Only this case's content in the cohort, so that another case can come or go without a rerun."""
     return study.cohort.case(str(key)).facts.content_hash
+
+
+def own_patient(study: Study, asset: str, key: str | None) -> Versions:
+    """Only this patient's content in the list, so that another one can come or go without a rerun."""
+    return study.patient_list.patient(str(key)).facts.content_hash
 
 
 def _plain(value: Any) -> Any:
     """What JSON can hold; an anatomy counts by what determines numbers."""
     if hasattr(value, "version"):
         return value.version
-    return dict(value) if isinstance(value, Mapping) else value
+    if isinstance(value, BaseModel):
+        return value.model_dump(mode="json")
+    return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
 
 
 # --- artifacts by the roles of their cases ---

@@ -17,7 +17,9 @@ from idal_assets.store.layout import DataFolder
 
 if TYPE_CHECKING:
     from idal_assets.imaging.case import Case
+    from idal_assets.imaging.inspection import CaseFacts
     from idal_assets.study.cohort import Cohort
+    from idal_assets.study.patient_list import PatientList
 
 DEFAULT_DATA_FOLDER = Path("data")
 DEFAULT_PROFILE = "demo"
@@ -35,15 +37,30 @@ class Study:
         folder: Where its files are.
         raw: The folder with the raw cases.
         profile_source: Name or file of the profile.
+        given_patients: The folder of patients that a command named, which goes before that of the profile.
     """
 
-    def __init__(self, profile: Profile, data_dir: Path, raw: Path | None, profile_source: str) -> None:
+    def __init__(
+        self,
+        profile: Profile,
+        data_dir: Path,
+        raw: Path | None,
+        profile_source: str,
+        given_patients: Path | None = None,
+    ) -> None:
         self.profile = profile
         self.folder = DataFolder(data_dir.resolve())
         downloaded = profile.download is not None and profile.download.automatic
         own = self.folder.brain_tumour if downloaded else self.folder.phantom
         self.raw = (raw or profile.raw or own).resolve()
         self.profile_source = profile_source
+        self.given_patients = given_patients.resolve() if given_patients else None
+
+    @property
+    def patients_folder(self) -> Path | None:
+        """The folder with the patients, cases without a label; None where nobody named one."""
+        folder = self.given_patients or self.profile.patients.folder
+        return folder.resolve() if folder else None
 
     @classmethod
     def open(
@@ -52,6 +69,7 @@ class Study:
         profile: str | Path | None = None,
         raw: Path | None = None,
         default_profile: str = DEFAULT_PROFILE,
+        patients: Path | None = None,
     ) -> "Study":
         """Opens a data folder.
 
@@ -63,14 +81,15 @@ class Study:
             profile: Name or file of the profile.
             raw: The raw folder.
             default_profile: The profile where nothing else says which.
+            patients: The folder with patients.
         """
         root = Path(data_dir or os.environ.get("IDAL_DATA_DIR") or DEFAULT_DATA_FOLDER)
         made_with = _made_with(DataFolder(root))
         chosen = str(profile or os.environ.get("IDAL_PROFILE") or made_with.get("profile") or default_profile)
-        known = made_with.get("raw")
-        if raw is None and known and made_with.get("profile") == _as_source(chosen):
-            raw = Path(known)
-        return cls(load_profile(chosen), root, raw, _as_source(chosen))
+        if made_with.get("profile") == _as_source(chosen):
+            raw = raw or _as_path(made_with.get("raw"))
+            patients = patients or _as_path(made_with.get("patients"))
+        return cls(load_profile(chosen), root, raw, _as_source(chosen), patients)
 
     def with_settings(self, changes: Mapping[str, Any]) -> "Study":
         """The same study with other values for some settings.
@@ -81,7 +100,8 @@ class Study:
         Raises:
             ProfileError: A key is unknown or a value bad.
         """
-        return Study(with_changes(self.profile, changes), self.folder.root, self.raw, self.profile_source)
+        profile = with_changes(self.profile, changes)
+        return Study(profile, self.folder.root, self.raw, self.profile_source, self.given_patients)
 
     @cached_property
     def settings(self) -> dict[str, Any]:
@@ -89,25 +109,31 @@ class Study:
         return self.profile.model_dump(mode="json")
 
     def remember(self) -> None:
-        """Notes profile and raw folder in the data folder, for the UI and for the next command.
+        """Notes profile, raw folder and patients in the data folder, for the UI and for the next command.
 
         Raises:
-            ProfileError: The data folder is the raw folder, so that results would be read as cases.
+            ProfileError: The data folder is the raw folder or that of the patients, so that results would be read
+                as cases.
         """
         if self.raw == self.folder.root:
             raise ProfileError(f"{self.raw} holds the raw cases; give another folder for results with --data-dir")
+        if self.patients_folder == self.folder.root:
+            raise ProfileError(
+                f"{self.patients_folder} holds the patients; give another folder for results with --data-dir"
+            )
         write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
 
     def replaces(self) -> str | None:
         """The other study that this data folder was made with, in words; None if it is this one or none."""
-        before = _made_with(self.folder)
-        if not before or before == self._noted():
+        before, now = _made_with(self.folder), self._noted()
+        if not before or all(before[name] == now[name] for name in ("profile", "raw")):
             return None
         return f"profile {before['profile']}, cases in {before['raw'] or self.folder.phantom}"
 
     def _noted(self) -> dict[str, str | None]:
         given = None if self.raw == self.folder.phantom else str(self.raw)
-        return {"profile": self.profile_source, "raw": given}
+        patients = None if self.given_patients is None else str(self.given_patients)
+        return {"profile": self.profile_source, "raw": given, "patients": patients}
 
     def path(self, asset: str, key: str | None = None) -> Path:
         """Folder of an artifact, made or not."""
@@ -153,6 +179,41 @@ class Study:
         self.provenance("cohort")
         found = read_cohort(self.path("cohort"))
         return found if found.raw == self.raw else found.model_copy(update={"raw": self.raw})
+
+    @property
+    def patient_list(self) -> "PatientList":
+        """The patients that were verified.
+
+        Raises:
+            NotMadeError: The list has not been made.
+        """
+        from idal_assets.study.patient_list import read_patient_list
+
+        self.provenance("patient_list")
+        return read_patient_list(self.path("patient_list"))
+
+    @property
+    def patients(self) -> list[str]:
+        """Names of the patients that can be used; none before they were verified."""
+        if self.patients_folder is None:
+            return []
+        try:
+            return list(self.patient_list.patients)
+        except NotMadeError:
+            return []
+
+    def read_patient(self, facts: "CaseFacts") -> "Case":
+        """Reads a patient whose content is still that which was verified.
+
+        Args:
+            facts: What verification found of the patient.
+
+        Raises:
+            CaseError: The files are gone, unreadable or hold something else since.
+        """
+        from idal_assets.study.patient_list import read_unchanged_patient
+
+        return read_unchanged_patient(self.patient_list, self.patients_folder, facts)
 
     def read_case(self, case_id: str) -> "Case":
         """Reads a case of the cohort from the raw folder.
@@ -202,7 +263,7 @@ class StillStudy(Study):
     """
 
     def __init__(self, study: Study) -> None:
-        super().__init__(study.profile, study.folder.root, study.raw, study.profile_source)
+        super().__init__(study.profile, study.folder.root, study.raw, study.profile_source, study.given_patients)
         self._records: dict[tuple[str, str | None], Provenance] = {}
 
     def provenance(self, asset: str, key: str | None = None) -> Provenance:
@@ -217,11 +278,20 @@ class StillStudy(Study):
         """As of a study."""
         return super().cohort
 
+    @cached_property
+    def patient_list(self) -> "PatientList":
+        """As of a study."""
+        return super().patient_list
+
 
 def _made_with(folder: DataFolder) -> dict[str, str | None]:
     if not folder.study_file.is_file():
         return {}
     return json.loads(folder.study_file.read_text())
+
+
+def _as_path(noted: str | None) -> Path | None:
+    return Path(noted) if noted else None
 
 
 def _as_source(profile: str) -> str:
