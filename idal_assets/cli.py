@@ -1,9 +1,10 @@
-"""The command `idal`: run, status, check, download, phantom and ui."""
+"""The command `idal`: run, segment, status, check, download, phantom and ui."""
 
 import json
 import os
 import shutil
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -79,6 +80,46 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
             made = Runner(study, instance, bars).run()
     CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
     _print_outcome(study)
+
+
+@main.command()
+@click.argument("patients", nargs=-1, required=True, type=click.Path(path_type=Path, exists=True))
+@data_option
+@profile_option
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    default=Path("segmented"),
+    show_default=True,
+    help="Folder for the results, one folder a patient.",
+)
+@_plainly
+def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | None, out: Path) -> None:
+    """Segment PATIENTS, folders or files without labels, with the networks of a study.
+
+    Each gets a network of the donors that suit, or the baseline where no gain can be foreseen, and says how good
+    the segmentation probably is.
+    """
+    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.steps.patient_network import hand_out, light_in_words
+    from idal_assets.study.on_demand import OnDemand, make_missing
+    from idal_assets.study.on_demand import segment as segment_all
+
+    study = Study.open(data_dir, profile)
+    with terminal_bars() as bars:
+        make_missing(study, bar(bars))
+        with tempfile.TemporaryDirectory(dir=study.folder.unfinished) as place:
+            asked = OnDemand(study, patients, Path(place))
+            names = segment_all(asked, bar(bars))
+            for name in names:
+                hand_out(asked.path("patient_segmentation", name), out / name)
+            listed = asked.patient_list
+    for name in names:
+        CONSOLE.print(f"{name}: {light_in_words(out / name)}", soft_wrap=True)
+    refused = [*listed.problems, *(reason for reasons in listed.refused.values() for reason in reasons)]
+    for reason in refused:
+        CONSOLE.print(f"Refused: {reason}", soft_wrap=True)
+    sys.exit(1 if refused else 0)
 
 
 @main.command()

@@ -142,7 +142,7 @@ def test_the_regression_is_that_of_scikit_learn():
     np.testing.assert_allclose(fit_linear(table, features, "y").predict(new), pipeline.predict(new.to_numpy()))
 
 
-def test_two_cases_are_too_few():
+def test_one_case_is_too_few():
     played, _ = world(interaction=0.03)
-    with pytest.raises(ValueError, match="needs three cases"):
-        fit_classifier(played, LEARNED_FROM[:2])
+    with pytest.raises(ValueError, match="needs two cases"):
+        fit_classifier(played, LEARNED_FROM[:1])

@@ -588,7 +588,7 @@ def test_a_step_reads_its_own_patient_and_no_other(made: Study) -> None:
     with pytest.raises(UndeclaredError, match="reads patient_list"):
         _ = slices.listed_patient
     with pytest.raises(UndeclaredError, match="reads patients folder"):
-        _ = task_of(made, "dendrogram").patients_folder
+        _ = task_of(made, "dendrogram").patient_paths
 
 
 @pytest.mark.unit

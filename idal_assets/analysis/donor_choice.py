@@ -219,10 +219,10 @@ def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
         cases: Which of them it may learn from.
 
     Raises:
-        ValueError: There are fewer than three.
+        ValueError: There are fewer than two.
     """
-    if len(cases) < 3:
-        raise ValueError(f"a similarity classifier needs three cases to learn from, not {len(cases)}")
+    if len(cases) < 2:
+        raise ValueError(f"a similarity classifier needs two cases or more to learn from, not {len(cases)}")
     pairs, levels, known, images = _learning_tables(played, cases)
     regions = list(dict.fromkeys(pairs["region"]))
     return Classifier(

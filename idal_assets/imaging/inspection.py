@@ -93,7 +93,7 @@ class CaseFacts(BaseModel):
     def of_image(self) -> "CaseFacts":
         """Only what the image tells; an edited label changes none of it."""
         of_files: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
-        of_label = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
+        of_label: dict[str, object] = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
         return self.model_copy(update={**of_files, **of_label})
 
 

@@ -1,7 +1,7 @@
 """The network that suits a patient, its segmentation, and how good that probably is."""
 
 import json
-import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from idal_assets.nnunet.slices import CaseSlices, load_slices
 from idal_assets.nnunet.training import Trained
 from idal_assets.plots.cases import axial_slice, largest_labelled_slice, largest_slice, patient_figure
 from idal_assets.plots.style import png_bytes
+from idal_assets.report.html import ReportContent, ReportSection, ReportTable, picture_of, render_report
 from idal_assets.steps.adaptation import (
     decision_for,
     load_rule,
@@ -40,6 +41,7 @@ from idal_assets.study.making import Task
 DECISION_FILE = "decision.json"
 PATIENT_FILE = "patient.json"
 SEGMENTATION_FILE, DOUBT_FILE, PICTURE = "segmentation.nii.gz", "doubt.nii.gz", "patient.png"
+PAGE = "patient.html"
 LIGHTS: Mapping[Light, str] = {
     "believe": "may be believed",
     "look": "look at it before you use it",
@@ -55,21 +57,22 @@ def adapt(task: Task) -> None:
     """Decides which donors make the network of a patient, and makes it.
 
     Writes `decision.json`: `mode`, `donors` (weight and predicted Dice of each, none for the baseline), expected
-    gain and its lower bound, and `folders`, the model folders that segment the patient: this one, the baseline's,
-    or those of an ensemble's donors. A merged or trained network is an nnU-Net model folder here.
+    gain and its lower bound, and `folders`, the model folders below the data folder that segment the patient: this
+    one, the baseline's, or those of an ensemble's donors. A merged or trained network is an nnU-Net model folder
+    here.
     """
     mode = task.setting("adaptation").mode
     predicted, decision = _decide(task)
     plans = Plans.load(task.path("baseline_weights"))
-    folders = [task.path("baseline_weights")]
+    folders = ["baseline_weights"]
     if decision.count and mode == "ensemble":
-        folders = [task.path("case_model", donor) for donor in decision.donors]
+        folders = [f"case_model/{donor}" for donor in decision.donors]
     elif decision.count:
         with taken(task.compute) as compute:
             (task.folder / COMPUTE_FILE).write_text(str(compute))
             weights = network_for(task, mode, decision.donors, plans, compute)
         save_model(task.folder, Trained(weights, pd.DataFrame(), {}), plans)
-        folders = [task.folder]
+        folders = [f"{task.asset}/{task.key}"]
     dice = predicted.groupby("donor")["dice"].mean() if len(predicted) else pd.Series(dtype=float)
     found = {
         "adapted": decision.count > 0,
@@ -80,7 +83,7 @@ def adapt(task: Task) -> None:
         ],
         "expected_gain": decision.expected,
         "lower_bound": decision.lower if np.isfinite(decision.lower) else None,
-        "folders": [_relative(folder, task.folder) for folder in folders],
+        "folders": folders,
     }
     (task.folder / DECISION_FILE).write_text(json.dumps(found, indent=1))
 
@@ -97,19 +100,9 @@ def _decide(task: Task) -> tuple[pd.DataFrame, Decision]:
     return predicted[predicted["region"].isin(anatomy.scored(scalar))], decision
 
 
-def _relative(folder: Path, draft: Path) -> str:
-    """A model folder as seen from that of the finished artifact, which is moved once from where it is drafted."""
-    return "." if folder == draft else f"../../{folder.parent.name}/{folder.name}"
-
-
 def load_decision(folder: Path) -> dict[str, Any]:
     """Reads what was decided for a patient."""
     return json.loads((folder / DECISION_FILE).read_text())
-
-
-def model_folders(folder: Path) -> list[Path]:
-    """The model folders that segment a patient, the same that nnU-Net's predictor takes."""
-    return [Path(os.path.normpath(folder / name)) for name in load_decision(folder)["folders"]]
 
 
 def show_network(task: Task) -> Mapping[str, Any]:
@@ -268,3 +261,96 @@ def show_patient(task: Task) -> Mapping[str, Any]:
         "quality": quality,
         "segmentation": task.folder / SEGMENTATION_FILE,
     }
+
+
+# --- pages ---
+
+PICTURED = 12
+"""Patients whose pictures the report of the study shows."""
+
+
+def patient_sections(task: Task) -> list[ReportSection]:
+    """The patients of a study, what is said of each; nothing where there are none."""
+    folders = {name: task.path("patient_segmentation", name) for name in task.keys("patient_segmentation")}
+    if not folders:
+        return []
+    found = {name: load_patient(folder) for name, folder in folders.items()}
+    rows = [
+        [
+            *(name, LIGHTS[said["light"]], _lowest(said)),
+            *(
+                ", ".join(one["donor"] for one in said["donors"]) or "the baseline",
+                f"{said['expected_gain']:+.3f}",
+            ),
+        ]
+        for name, said in found.items()
+    ]
+    table = ReportTable(
+        "Patients",
+        ["patient", "what to do", "predicted Dice of the worst region", "network made of", "expected gain"],
+        rows,
+        "Nobody labelled them: the Dice is predicted from how far the networks agree.",
+    )
+    pictures = [picture_of(folder / PICTURE, name, _in_words(found[name])) for name, folder in folders.items()]
+    return [ReportSection("Patients", "patients", "", [table], pictures[:PICTURED])]
+
+
+def _lowest(said: Mapping[str, Any]) -> str:
+    quality = said["quality"]
+    if not quality:
+        return "not known"
+    region = min(quality, key=lambda name: quality[name]["predicted"])
+    one = quality[region]
+    return f"{region} {one['predicted']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
+
+
+def patient_page(folder: Path) -> str:
+    """A page on one patient, for whoever is handed its segmentation."""
+    said = load_patient(folder)
+    donors = ReportTable(
+        "Donors",
+        ["donor", "weight", "predicted Dice"],
+        [[one["donor"], one["weight"], one["predicted_dice"]] for one in said["donors"]],
+        "The predicted Dice of a donor's own network on this patient, mean of the regions that count.",
+    )
+    quality = ReportTable(
+        "Predicted Dice",
+        ["region", "predicted", "low", "high"],
+        [[region, one["predicted"], one["low"], one["high"]] for region, one in said["quality"].items()],
+        "Of regions that the segmentation or a donor's network finds.",
+    )
+    section = ReportSection(
+        "Segmentation",
+        "segmentation",
+        f"{SEGMENTATION_FILE} holds the labels, {DOUBT_FILE} the share of the networks that say something else.",
+        [quality, *([donors] if said["donors"] else [])],
+        [
+            picture_of(
+                folder / PICTURE, said["case_id"], "Its slice with most labelled voxels, and donors that suit."
+            )
+        ],
+    )
+    facts = [("Patient", said["case_id"]), ("Network", said["mode"])]
+    facts += [(name.replace("_", " "), version) for name, version in said["versions"].items()]
+    light = LIGHTS[said["light"]]
+    summary = f"{light[0].upper()}{light[1:]}. {_in_words(said)}"
+    return render_report(ReportContent(f"Patient {said['case_id']}", summary, facts, [section]))
+
+
+def hand_out(folder: Path, target: Path) -> None:
+    """Copies what is made for a patient to where a person wants it, with a page.
+
+    Args:
+        folder: Folder of the finished segmentation.
+        target: A folder, which may be there; what it holds of an earlier segmentation is replaced.
+    """
+    target.mkdir(parents=True, exist_ok=True)
+    for name in (SEGMENTATION_FILE, DOUBT_FILE, PATIENT_FILE, PICTURE):
+        shutil.copyfile(folder / name, target / name)
+    (target / PAGE).write_text(patient_page(folder), encoding="utf-8")
+
+
+def light_in_words(folder: Path) -> str:
+    """What to do with a segmentation, its worst region, and what segmented it."""
+    said = load_patient(folder)
+    return f"{LIGHTS[said['light']]}; predicted Dice of the worst region: {_lowest(said)}. {_in_words(said)}"

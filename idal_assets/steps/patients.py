@@ -30,11 +30,10 @@ def list_patients(task: Task) -> Outcome:
     Raises:
         CaseError: The folder cannot be listed, or its dataset.json not be read.
     """
-    folder = task.patients_folder
     listed = PatientList()
-    if folder is not None:
+    if task.patient_paths:
         against = Reference.of_cohort(task.cohort)
-        found = against.find(folder)
+        found = against.find(*task.patient_paths)
         listed = list_of(found, against.verify(found, known_before(task.before), task.track))
     save_patient_list(listed, task.folder)
     return Outcome(listed.version)

@@ -17,6 +17,7 @@ from idal_assets.steps.detection import truth_sections
 from idal_assets.steps.donors import training_section
 from idal_assets.steps.effects_of_cases import case_effect_sections
 from idal_assets.steps.evidence import Evidence, evidence_section, load_evidence
+from idal_assets.steps.patient_network import patient_sections
 from idal_assets.steps.retraining import load_median_change, overlay_section, reduction_section
 from idal_assets.steps.similarity import load_ranking, matrix_section, ranking_section
 from idal_assets.store.artifacts import COMPUTE_FILE
@@ -54,6 +55,7 @@ def _content(task: Task) -> ReportContent:
             *case_effect_sections(task),
             *confirmation_sections(task),
             *adaptation_sections(task),
+            *patient_sections(task),
             reduction_section(task, change),
             ranking_section(task),
             *truth_sections(task),

@@ -163,10 +163,10 @@ class Task:
     # --- patients ---
 
     @property
-    def patients_folder(self) -> Path | None:
-        """The folder with the patients, for the step that verifies them; None where nobody named one."""
+    def patient_paths(self) -> tuple[Path, ...]:
+        """Folders and files with patients, for the step that verifies them; none where nobody named any."""
         self._versions(PATIENTS_FOLDER)
-        return self._study.patients_folder
+        return self._study.patient_paths
 
     @property
     def listed_patient(self) -> "CaseFacts":

@@ -50,10 +50,10 @@ def folder_signature(study: Study, asset: str, key: str | None) -> Versions:
 
 
 def patients_signature(study: Study, asset: str, key: str | None) -> Versions:
-    """What the folder of the patients looks like; nothing where there is none."""
+    """What the places of the patients look like; nothing where there are none."""
     from idal_assets.imaging.inspection import folder_signature as signature_of
 
-    return signature_of(study.patients_folder) if study.patients_folder else {}
+    return content_hash([signature_of(path) for path in study.patient_paths]) if study.patient_paths else {}
 
 
 # --- parts of the cohort ---
@@ -225,6 +225,11 @@ def of_repeated_receivers(study: Study, asset: str, key: str | None) -> Versions
     deciding = study.cohort.deciding
     played = study.profile.case_model.seeds > 1 and study.profile.adaptation.counts
     return _of(study, asset, [*deciding, *(study.cohort.tests if played else ())])
+
+
+def of_patients(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all patients that can be used."""
+    return _of(study, asset, study.patients)
 
 
 def for_training(study: Study, asset: str, key: str | None) -> Versions:

@@ -58,9 +58,20 @@ class Study:
 
     @property
     def patients_folder(self) -> Path | None:
-        """The folder with the patients, cases without a label; None where nobody named one."""
+        """The folder with the patients, cases without a label; None where nobody named one.
+
+        That of a phantom is the phantom's own.
+        """
         folder = self.given_patients or self.profile.patients.folder
+        phantom = self.profile.phantom
+        if folder is None and phantom is not None and phantom.patients and self.raw == self.folder.phantom:
+            folder = self.raw / "imagesTs"
         return folder.resolve() if folder else None
+
+    @property
+    def patient_paths(self) -> tuple[Path, ...]:
+        """Folders and files in which patients are looked for, all of them within `patients_folder`."""
+        return (self.patients_folder,) if self.patients_folder else ()
 
     @classmethod
     def open(
