@@ -325,7 +325,17 @@ def _print_outcome(study: Study) -> None:
         means = (f"{value:.3f}" for value in (row.score, row.donor_mean, row.receiver_mean))
         worst.add_row(str(row.rank), row.case_id, *means)
     CONSOLE.print(worst)
+    if study.patients_folder:
+        _print_patients(study)
     CONSOLE.print(f"Report    {study.path('experiment_report') / 'report.html'}", soft_wrap=True)
     CONSOLE.print(f"Database  {study.folder.database}", soft_wrap=True)
     command = os.path.relpath(sys.argv[0]) if os.path.sep in sys.argv[0] else "idal"
     CONSOLE.print(f"UI        {command} ui --data-dir {os.path.relpath(study.folder.root)}", soft_wrap=True)
+
+
+def _print_patients(study: Study) -> None:
+    listed = study.patient_list
+    CONSOLE.print(f"{len(listed.patients)} patients can be used, {len(listed.refused)} are refused.")
+    # what is said of files may look like markup
+    for reason in (*listed.problems, *(reason for reasons in listed.refused.values() for reason in reasons)):
+        CONSOLE.print(f"- {reason}", soft_wrap=True, markup=False)
