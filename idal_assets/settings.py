@@ -97,7 +97,7 @@ class PhantomSettings(Section):
             conventions of its own by which it draws the labels, as `site_strength` says. With one site all is
             drawn as it is.
         site_strength: How far the sites' conventions go, from 0 (all draw what is there) to 1 (where one site
-            leaves out the outer two thirds of the oedema, or two fifths of an organ).
+            leaves out four fifths of the oedema, or two fifths of an organ, from outside).
         patients: Unlabelled cases named `phantom_patient_NN`, of all scanners and sites and of the rare subtype.
         unknown_patients: How many of these, the last ones, are of a kind that no train or test case is of: several
             lesions of inverted contrast in a brain, an organ that is dark.

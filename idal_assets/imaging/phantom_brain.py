@@ -53,26 +53,26 @@ SCANNERS = {
 }
 
 SITES = {
-    "thin_oedema": Site(
+    "core_alone": Site(
         gamma=(1.0, 1.0, 1.25, 1.0),
         blur=0.0,
         grain=0.0,
-        conventions=(
-            Convention((OEDEMA,), (0,), becomes=0, share=2 / 3),
-            Convention((NON_ENHANCING,), (ENHANCING,), becomes=ENHANCING, share=2 / 3),
-        ),
+        conventions=(Convention((OEDEMA,), (0,), becomes=0, share=0.8),),
     ),
-    "thin_rim": Site(
+    "oedema_enhancing": Site(
         gamma=(1.25, 0.8, 1.0, 1.0),
         blur=0.15,
         grain=0.6,
-        conventions=(Convention((ENHANCING,), (OEDEMA,), becomes=OEDEMA, share=2 / 3),),
+        conventions=(Convention((OEDEMA,), (ENHANCING,), becomes=ENHANCING, share=0.8),),
     ),
-    "thick_rim": Site(
+    "necrosis_enhancing": Site(
         gamma=(0.8, 1.0, 0.9, 1.25),
         blur=0.3,
         grain=1.0,
-        conventions=(Convention((OEDEMA,), (ENHANCING,), becomes=ENHANCING, share=1 / 2),),
+        conventions=(
+            Convention((NON_ENHANCING,), (ENHANCING,), becomes=ENHANCING, share=0.8),
+            Convention((ENHANCING,), (OEDEMA,), becomes=OEDEMA, share=0.6),
+        ),
     ),
     "usual": Site(gamma=(1.0, 1.25, 1.0, 0.8), blur=0.45, grain=1.5),
 }
