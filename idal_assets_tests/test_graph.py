@@ -11,7 +11,7 @@ import pytest
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.currency import all_states, inputs_unless_incomplete, other_training_cases
-from idal_assets.study.graph import GRAPH, RAW_FOLDER, SOURCES
+from idal_assets.study.graph import GRAPH, SOURCES
 from idal_assets.study.making import make
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
@@ -31,7 +31,19 @@ pytestmark = pytest.mark.unit
 CONTRACT = {
     "cohort": {"cohort": None, "raw_case": "case"},
     "prepare": {"nnunet_plans": None, "case_slices": "case"},
-    "patients": {"patient_list": None, "patient_case": "patient", "patient_slices": "patient"},
+    "patients": {
+        "patient_list": None,
+        "patient_case": "patient",
+        "patient_slices": "patient",
+        "case_opinions": "receiver",
+        "similarity_classifier": None,
+        "played_case": "receiver",
+        "adaptation_rule": None,
+        "adaptation_evidence": None,
+        "patient_opinions": "patient",
+        "adapted_model": "patient",
+        "patient_segmentation": "patient",
+    },
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
     "quality": {"fold_model": "fold", "label_quality": None, "donor_signals": None},
@@ -125,12 +137,12 @@ def test_every_asset_comes_after_what_it_is_made_from():
         seen.append(name)
 
 
-def test_every_asset_of_the_study_leads_to_the_report():
+def test_every_asset_leads_to_the_report():
     needed = {"experiment_report"}
     for node in reversed(GRAPH.values()):
         if node.name in needed:
             needed |= set(node.made_from)
-    assert needed == {*GRAPH, RAW_FOLDER} - set(CONTRACT["patients"])
+    assert needed == {*GRAPH, *SOURCES}
 
 
 def test_partitions_follow_from_cohort_and_profile(made):
@@ -192,7 +204,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "similarity.scalar",
             "WT",
             "cohort baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
-            "case_effect confirmation fault_detection experiment_report",
+            "case_effect confirmation fault_detection similarity_classifier adaptation_rule adaptation_evidence "
+            "experiment_report",
         ),
         ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
         ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
@@ -200,13 +213,14 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("removal.order", "leaves", "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
         ("confirmation.training.epochs", 3, "confirmed_model"),
-        ("evidence.level", 0.9, "evidence case_effect confirmation"),
+        ("evidence.level", 0.9, "evidence case_effect confirmation adaptation_evidence"),
         ("evidence.rare_share", 0.5, "evidence"),
         (
             "seed",
             1,
             "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
-            "reduced_model evidence confirmed_model repeated_row fault_detection experiment_report",
+            "reduced_model evidence confirmed_model repeated_row fault_detection adaptation_evidence "
+            "experiment_report",
         ),
         (
             "compute.precision",
@@ -358,6 +372,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("dice_matrix")
             | every("dendrogram")
             | every("case_ranking")
+            | every("similarity_classifier")
             | every("convergence")
             | every("fault_detection")
             | every("cost"),
@@ -623,9 +638,10 @@ def test_a_known_scanner_concerns_the_evidence_alone(study):
     (study.raw / "cases.csv").write_text("case_id,scanner\ncase_1,A\n")
     assert differences(before, hashes(study)) == every("cohort")
     make(study, "cohort")
-    assert differences(before, hashes(study)) == every("cohort") | every("evidence")
+    concerned = every("evidence") | every("adaptation_evidence")
+    assert differences(before, hashes(study)) == every("cohort") | concerned
     # what confirms may turn out to be current once the evidence is there
-    below = every("evidence") | every("confirmation") | every("cost") | every("experiment_report")
+    below = concerned | every("confirmation") | every("cost") | every("experiment_report")
     assert outdated(study) == below | CONFIRMING
 
 
@@ -705,6 +721,7 @@ def test_everything_below_a_change_is_outdated_and_nothing_else(study):
         "convergence",
         "cost",
         "fault_detection",
+        "similarity_classifier",
         "experiment_report",
     }
     assert outdated(study) == (

@@ -455,8 +455,13 @@ def study(made: Study, tmp_path: Path) -> Study:
     return copied(made, tmp_path, {"patients.folder": tmp_path / "patients"})
 
 
+OF_PATIENT = ("patient_case", "patient_slices", "patient_opinions", "adapted_model", "patient_segmentation")
+REPORT = ("experiment_report", None)
+"""It shows all patients; nothing else of the study knows them."""
+
+
 def of_patients(*names: str) -> set[tuple[str, str | None]]:
-    return {(asset, name) for asset in ("patient_case", "patient_slices") for name in names}
+    return {(asset, name) for asset in OF_PATIENT for name in names}
 
 
 def describe_all(study: Study) -> None:
@@ -483,16 +488,18 @@ def test_a_patient_that_comes_changes_or_goes_concerns_nothing_of_the_study(stud
         return differences(before, states[-1])
 
     new_patient(study.patients_folder, "P3", 93)
-    assert look() == {("patient_list", None), *of_patients("P3")}
+    assert look() == {("patient_list", None), *of_patients("P3"), REPORT}
     new_patient(study.patients_folder, "P1", 94)
     # its slices follow once the patient was described
     assert look() == {("patient_list", None), ("patient_case", "P1")}
     (study.patients_folder / "P2.nii.gz").unlink()
+    # of a patient who is new nothing is there that the report could show
     assert look() == {("patient_list", None), *of_patients("P2")}
     assert study.patients == ["P1", "P3"]
-    assert {asset for asset, found in all_states(study).items() if set(found.values()) - {"current"}} == {
-        "patient_case",
-        "patient_slices",
+    states_now = all_states(study)
+    assert {asset for asset, found in states_now.items() if set(found.values()) - {"current"}} == {
+        *OF_PATIENT,
+        "experiment_report",
     }
 
 
@@ -522,7 +529,7 @@ def test_without_the_folder_there_are_no_patients_any_more(study: Study) -> None
     without = with_settings(study, {"patients.folder": None})
     assert without.patients == []
     changed = differences(hashes(study), hashes(without))
-    assert changed == {("patient_list", None), *of_patients("P1", "P2")}
+    assert changed == {("patient_list", None), *of_patients("P1", "P2"), REPORT}
 
 
 @pytest.mark.unit

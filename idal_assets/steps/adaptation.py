@@ -109,7 +109,8 @@ def play_case(task: Task) -> None:
     pd.concat(tables, ignore_index=True).to_parquet(task.folder / ARMS_FILE, index=False)
     chosen = [{**asdict(arm), "donors": dict(arm.donors)} for arm in arms]
     advantages = donor_scores(predicted, anatomy, task.setting("similarity.scalar"))
-    found = {"advantages": advantages.to_dict(), "arms": chosen}
+    crossed = bool(task.keys("repeated_row"))
+    found = {"advantages": advantages.to_dict(), "arms": chosen, "crossed_oracle": crossed}
     (task.folder / CHOICES_FILE).write_text(json.dumps(found, indent=1))
 
 
@@ -246,7 +247,7 @@ def load_arms(folder: Path) -> pd.DataFrame:
 
 
 def load_choices(folder: Path) -> dict[str, Any]:
-    """Reads which donors each arm has, and what the classifier predicts of every donor."""
+    """Reads which donors each arm has, what the classifier predicts of every donor, and how the oracle chose."""
     return json.loads((folder / CHOICES_FILE).read_text())
 
 

@@ -112,7 +112,7 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
     summary = {
         "sentence": sentence(comparisons, sum(count > 0 for count in counts.values()), len(names), level),
         "comparisons": [asdict(one) for one in comparisons],
-        "crossed_oracle": bool(task.setting("case_model.seeds") > 1),
+        "crossed_oracle": all(found["crossed_oracle"] for found in choices.values()),
         "quality": _quality_facts(patients, regions),
         "level": level,
     }

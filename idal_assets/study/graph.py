@@ -830,7 +830,7 @@ _NODES = (
             "adaptation_rule": whole,
         },
         settings=(
-            *("adaptation.mode", "adaptation.gain_level", "case_model.seeds"),
+            *("adaptation.mode", "adaptation.gain_level"),
             *("evidence.level", "evidence.resamples", "evidence.fewest_cases", "seed", *SCORED),
         ),
         shows=f"{STEPS}.adaptation_evidence:show_evidence",
