@@ -53,7 +53,8 @@ def patients_signature(study: Study, asset: str, key: str | None) -> Versions:
     """What the places of the patients look like; nothing where there are none."""
     from idal_assets.imaging.inspection import folder_signature as signature_of
 
-    return content_hash([signature_of(path) for path in study.patient_paths]) if study.patient_paths else {}
+    folders = [path if path.is_dir() else path.parent for path in study.patient_paths]
+    return content_hash([signature_of(folder) for folder in folders]) if folders else {}
 
 
 # --- parts of the cohort ---
