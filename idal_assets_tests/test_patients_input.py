@@ -162,8 +162,10 @@ def test_a_patient_reads_alike_in_every_layout(
     read = only(found)
     assert read.case_id == "P"
     np.testing.assert_array_equal(read.image, case.image)
-    assert read.label is None
-    assert list(study_cases.verify(found).facts) == ["P"]
+    with pytest.raises(CaseError, match="P has no label; scoring needs one"):
+        read.require_label()
+    facts = study_cases.verify(found).facts["P"]
+    assert (len(facts.files), facts.label_voxels) == (len(found.cases[0].images), {})
 
 
 @pytest.mark.unit

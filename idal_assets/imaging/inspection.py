@@ -283,8 +283,6 @@ def inspect_folder(
     raw_dir: Path,
     known: Mapping[str, CaseFacts] | None = None,
     track: Track = silently,
-    *,
-    labelled: bool = True,
 ) -> FolderReport:
     """Verify all cases of a raw data folder.
 
@@ -293,7 +291,6 @@ def inspect_folder(
         known: Case id -> facts from an earlier look; they are taken over where the signature of the case is still
             the same, and no voxel of that case is read.
         track: Iterates over the cases and shows how far it got.
-        labelled: Whether to look at the cases with a label, or at those without, see `scan_raw_folder`.
 
     Returns:
         The report; bad cases are in it, they raise nothing.
@@ -302,7 +299,7 @@ def inspect_folder(
         CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
     """
     raw_dir = Path(raw_dir)
-    folder = scan_raw_folder(raw_dir, labelled)
+    folder = scan_raw_folder(raw_dir)
     facts, problems = inspect_cases(folder, known or {}, track)
     problems = [*folder.problems, *problems]
     other = {problem.case_id for problem in problems if problem.kind == OTHER_CONVENTION and problem.case_id}
@@ -313,7 +310,7 @@ def inspect_folder(
     usable = {case_id: fact for case_id, fact in facts.items() if case_id not in refused}
     twins = find_twins({case_id: fact.fingerprint for case_id, fact in usable.items()})
     all_cases = {*facts, *(problem.case_id for problem in problems if problem.case_id)}
-    table = read_case_table(raw_dir, all_cases) if labelled else CaseTable()
+    table = read_case_table(raw_dir, all_cases)
     problems += [*among, *_twin_warnings(twins, folder.anatomy), *table.problems]
     return FolderReport(
         raw_dir,
