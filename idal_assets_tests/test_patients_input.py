@@ -509,6 +509,13 @@ def test_patients_below_the_raw_folder_are_no_part_of_it(tmp_path: Path) -> None
 
 
 @pytest.mark.unit
+def test_a_folder_of_patients_around_the_raw_folder_hides_no_case(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {**LISTS, "patients.folder": tmp_path})
+    without = with_settings(study, {"patients.folder": None})
+    assert GRAPH["cohort"].inputs(study) == GRAPH["cohort"].inputs(without)
+
+
+@pytest.mark.unit
 def test_nobody_is_a_patient_whom_nobody_named(tmp_path: Path) -> None:
     study = make_study(tmp_path, LISTS)
     new_patient(study.raw / "imagesTs", "P1", 90)

@@ -272,9 +272,9 @@ def folder_signature(raw_dir: Path, without: Path | None = None) -> str:
 
 
 def _files_outside(raw_dir: Path, without: Path | None) -> list[Path]:
-    """List the files of a folder that lie in no other one; the folder itself is never left out."""
+    """List the files of a folder but those in one below it; a folder that is not below it leaves nothing out."""
     files = visible_files(raw_dir)
-    if without is None or without == raw_dir:
+    if without is None or raw_dir not in without.parents:
         return files
     return [file for file in files if without not in file.parents]
 
