@@ -92,9 +92,9 @@ class CaseFacts(BaseModel):
     @property
     def of_image(self) -> "CaseFacts":
         """Only what the image tells; an edited label changes none of it."""
-        of_files: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
-        of_label = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
-        return self.model_copy(update={**of_files, **of_label})
+        without: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
+        without |= {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
+        return self.model_copy(update=without)
 
 
 @dataclass(frozen=True)
