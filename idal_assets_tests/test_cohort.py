@@ -21,14 +21,23 @@ from idal_assets.study.cohort import (
     choose_cohort,
     label_millilitres,
     read_cohort,
+    read_facts,
     read_unchanged_case,
     save_cohort,
 )
 from idal_assets.study.making import make
 from idal_assets.study.roles import CohortError, choose_roles, draw_held_out
 from idal_assets.study.study import Study
-from idal_assets_tests.raw_folders import AFFINE, make_cases, save, write_brats_2023, write_msd, write_nnunet
-from idal_assets_tests.studies import make_study, with_settings
+from idal_assets_tests.raw_folders import (
+    AFFINE,
+    make_cases,
+    rewrite_same_content,
+    save,
+    write_brats_2023,
+    write_msd,
+    write_nnunet,
+)
+from idal_assets_tests.studies import make_study, task_of, with_settings
 
 pytestmark = pytest.mark.unit
 
@@ -377,6 +386,18 @@ def test_cases_that_did_not_change_are_not_read_again(tmp_path):
     record, made_now = make(other, "cohort")
     assert made_now
     assert record.version == version
+
+
+def test_a_file_of_the_same_content_is_read_under_the_facts_of_before(tmp_path):
+    study = make_study(tmp_path)
+    make(study, "cohort")
+    make(study, "raw_case", "case_0")
+    rewrite_same_content(study.raw / "imagesTr" / "case_0.nii.gz")
+    make(study, "cohort")
+    assert make(study, "raw_case", "case_0")[1] is False
+    task = task_of(study, "raw_case", "case_0")
+    facts = read_facts(study.path("raw_case", "case_0"))
+    np.testing.assert_array_equal(task.read_case(facts).image, make_cases("case_0")[0].image)
 
 
 def test_a_scalar_that_is_no_region_of_the_dataset_is_refused_with_those_that_are(tmp_path):

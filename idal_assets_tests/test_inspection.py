@@ -287,27 +287,6 @@ def test_another_meaning_is_noticed_though_no_file_of_a_case_changed(tmp_path, c
     assert now.content_hash == known["A"].content_hash
 
 
-def test_facts_of_a_case_without_a_label(tmp_path):
-    labelled = make_organ("A")
-    unlabelled = dataclasses.replace(labelled, label=None)
-    with_label = inspect_folder(write_dataset(tmp_path / "1", [labelled], ORGAN_LABELS)).facts["A"]
-    write_dataset(tmp_path / "2", [unlabelled], ORGAN_LABELS)
-    report = inspect_folder(tmp_path / "2", labelled=False)
-    facts = report.facts["A"]
-    assert (report.problems, facts.files, facts.label_voxels) == ((), ("imagesTr/A.nii.gz",), {})
-    assert (facts.image_hash, facts.affine) == (with_label.image_hash, with_label.affine)
-    assert facts.content_hash != with_label.content_hash
-    overwrite_unseen(tmp_path / "2" / "imagesTr" / "A.nii.gz")
-    assert inspect_folder(tmp_path / "2", report.facts, labelled=False).facts == report.facts
-
-
-def test_a_damaged_image_without_a_label_is_refused(tmp_path):
-    write_dataset(tmp_path, [make_organ("A")], ORGAN_LABELS)
-    path = save(tmp_path / "imagesTs" / "B.nii.gz", np.full(SHAPE, np.nan, np.float32))
-    report = inspect_folder(tmp_path, labelled=False)
-    assert [problem.file for problem in report.refused["B"]] == [path]
-
-
 @pytest.mark.real
 def test_real_cases_of_another_anatomy_are_verified():
     report = inspect_folder(real_data("hippocampus"))

@@ -162,8 +162,10 @@ def test_a_patient_reads_alike_in_every_layout(
     read = only(found)
     assert read.case_id == "P"
     np.testing.assert_array_equal(read.image, case.image)
-    assert read.label is None
-    assert list(study_cases.verify(found).facts) == ["P"]
+    with pytest.raises(CaseError, match="P has no label; scoring needs one"):
+        read.require_label()
+    facts = study_cases.verify(found).facts["P"]
+    assert (len(facts.files), facts.label_voxels) == (len(found.cases[0].images), {})
 
 
 @pytest.mark.unit
@@ -511,6 +513,13 @@ def test_patients_below_the_raw_folder_are_no_part_of_it(tmp_path: Path) -> None
     before = hashes(study)
     new_patient(study.patients_folder, "P2", 91)
     assert differences(before, hashes(study)) == {("patient_list", None)}
+
+
+@pytest.mark.unit
+def test_a_folder_of_patients_around_the_raw_folder_hides_no_case(tmp_path: Path) -> None:
+    study = make_study(tmp_path, {**LISTS, "patients.folder": tmp_path})
+    without = with_settings(study, {"patients.folder": None})
+    assert GRAPH["cohort"].inputs(study) == GRAPH["cohort"].inputs(without)
 
 
 @pytest.mark.unit

@@ -65,12 +65,11 @@ _SEGMENTATION = re.compile(r"(.*[^a-z])?seg(mentation|m)?", re.IGNORECASE)
 """Name of a label that is not named as its case: BraTS 2020 has a W39_1998.09.19_Segm.nii."""
 
 
-def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = None) -> RawFolder:
+def scan_brats(raw_dir: Path, stated: dict[str, Any] | None = None) -> RawFolder:
     """Scan folders of BraTS, one for each case, at any depth below the raw folder.
 
     Args:
         raw_dir: The raw folder.
-        labelled: Whether to look for cases with a label, or for those without.
         stated: What its owner says that the label values are, as in a dataset.json; None where nobody does.
 
     Raises:
@@ -87,15 +86,14 @@ def scan_brats(raw_dir: Path, labelled: bool, stated: dict[str, Any] | None = No
             remedy = "move it into a folder named after its case, or give the folder above"
             problems += [Problem(None, file, what, remedy) for file in folder.images]
         elif folder.images:
-            candidate, of_candidate = _brats_candidate(folder, names, labelled)
-            if labelled or LABEL_ROLE not in candidate.found:
-                candidates.append(candidate)
-                problems += of_candidate
+            candidate, of_candidate = _brats_candidate(folder, names)
+            candidates.append(candidate)
+            problems += of_candidate
     case_ids = [candidate.case_id for candidate in candidates]
     problems += without_image(folders, raw_dir, case_ids)
     anatomy, values, of_names = read_convention(raw_dir, names.label_values, case_ids, stated)
     meaning = Meaning(anatomy, tuple(range(len(CHANNELS))), values)
-    return check_cases(raw_dir, names.layout, meaning, candidates, [*of_names, *problems], labelled=labelled)
+    return check_cases(raw_dir, names.layout, meaning, candidates, [*of_names, *problems])
 
 
 def _brats_generation(raw_dir: Path, files: list[Path]) -> BratsNames:
@@ -116,7 +114,7 @@ def generation_of(files: Collection[Path]) -> BratsNames | None:
     return _BRATS[counts.index(max(counts))] if any(counts) else None
 
 
-def _brats_candidate(folder: Folder, names: BratsNames, labelled: bool) -> tuple[FoundCase, list[Problem]]:
+def _brats_candidate(folder: Folder, names: BratsNames) -> tuple[FoundCase, list[Problem]]:
     """Return the case of a folder, and what is wrong with files that do not belong to it."""
     case_id = folder.path.name
     problems = []
@@ -146,8 +144,6 @@ def _brats_candidate(folder: Folder, names: BratsNames, labelled: bool) -> tuple
     ending = ".nii" if first.suffix == ".nii" else ".nii.gz"
     start = f"{case_id}{names.separator}"
     expected = {role: folder.path / f"{start}{suffix}{ending}" for suffix, role in roles.items()}
-    if not labelled:
-        del expected[LABEL_ROLE]
     return FoundCase(case_id, expected, found), problems
 
 

@@ -26,12 +26,11 @@ from idal_assets.imaging.raw_folder import (
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
 
 
-def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
+def scan_described(raw_dir: Path) -> RawFolder:
     """Scan a folder that a dataset.json describes.
 
     Args:
         raw_dir: The folder.
-        labelled: Whether to look for cases with a label, or for those without.
 
     Raises:
         CaseError: The dataset.json cannot be read or does not say which layout, channel and label it means.
@@ -42,15 +41,12 @@ def scan_described(raw_dir: Path, labelled: bool) -> RawFolder:
     meaning = read_meaning(path, meta, key)
     problems: list[Problem] = []
     if layout is Layout.NNUNET:
-        candidates = _nnunet_candidates(raw_dir, meta, meaning, labelled, problems)
-    elif labelled:
-        candidates = _msd_candidates(raw_dir, meta, problems)
+        candidates = _nnunet_candidates(raw_dir, meta, meaning, problems)
     else:
-        candidates = _msd_unlabelled(raw_dir, meta, problems)
-    if labelled:
-        problems += _number_problems(path, meta, len(candidates))
-        problems += adult_values_of_children(path, meaning, [candidate.case_id for candidate in candidates])
-    return check_cases(raw_dir, layout, meaning, candidates, problems, labelled=labelled)
+        candidates = _msd_candidates(raw_dir, meta, problems)
+    problems += _number_problems(path, meta, len(candidates))
+    problems += adult_values_of_children(path, meaning, [candidate.case_id for candidate in candidates])
+    return check_cases(raw_dir, layout, meaning, candidates, problems)
 
 
 def read_description(path: Path) -> dict[str, Any]:
@@ -151,33 +147,6 @@ def _msd_candidates(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]
     return candidates
 
 
-def _msd_unlabelled(raw_dir: Path, meta: dict[str, Any], problems: list[Problem]) -> list[FoundCase]:
-    """List the images without label: those of 'test', and those that lie in the folder of the images."""
-    folder = _unlabelled_folder(raw_dir)
-    images = [f"{folder}/{file.name}" for file in _split_files(raw_dir, (folder,), problems)]
-    entries = meta.get("test") if folder == "imagesTs" else []
-    for number, entry in enumerate(entries if isinstance(entries, list) else []):
-        image = entry.get("image") if isinstance(entry, dict) else entry
-        if isinstance(image, str):
-            images.append(image)
-        else:
-            what = f"entry {number} of 'test' is {entry!r}"
-            problems.append(Problem(None, raw_dir / "dataset.json", what, 'write "./imagesTs/CASE.nii.gz"'))
-    candidates = []
-    for image in dict.fromkeys(os.path.normpath(image) for image in images):
-        try:
-            candidates.append(_named_candidate(raw_dir, {"image": image}))
-        except CaseProblems as error:
-            problems += error.problems
-    return candidates
-
-
-def _unlabelled_folder(raw_dir: Path) -> str:
-    """Return the name of the folder of the images without label."""
-    without_labels = not (raw_dir / "imagesTs").is_dir() and not (raw_dir / "labelsTr").is_dir()
-    return "imagesTr" if without_labels else "imagesTs"
-
-
 def msd_candidate(raw_dir: Path, entry: Any) -> FoundCase:
     """Return the case that an entry of 'training' names.
 
@@ -186,15 +155,7 @@ def msd_candidate(raw_dir: Path, entry: Any) -> FoundCase:
         TypeError: The entry is not an object.
         KeyError: The entry lacks its image or label.
     """
-    return _named_candidate(raw_dir, {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])})
-
-
-def _named_candidate(raw_dir: Path, named: dict[str, str]) -> FoundCase:
-    """Return the case whose files a dataset.json names by role.
-
-    Raises:
-        CaseProblems: A path is not that of a NIfTI file below the folder.
-    """
+    named = {"image": str(entry["image"]), LABEL_ROLE: str(entry["label"])}
     case_id = nifti_stem(Path(named["image"]))
     files = {}
     for role, name in named.items():
@@ -223,7 +184,7 @@ def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem
 
 
 def _nnunet_candidates(
-    raw_dir: Path, meta: dict[str, Any], meaning: Meaning, labelled: bool, problems: list[Problem]
+    raw_dir: Path, meta: dict[str, Any], meaning: Meaning, problems: list[Problem]
 ) -> list[FoundCase]:
     """List the cases of nnU-Net v2: one file for each channel, numbered as in 'channel_names'."""
     ending = meta.get("file_ending", ".nii.gz")
@@ -231,24 +192,21 @@ def _nnunet_candidates(
         raise CaseError(f"{raw_dir / 'dataset.json'}: file_ending {ending!r} is not read; convert to .nii.gz")
     channels = zip(meaning.channel_order, meaning.anatomy.channels, strict=True)
     roles = {f"{number:04d}": channel for number, channel in channels}
-    images = "imagesTr" if labelled else _unlabelled_folder(raw_dir)
-    folders = (images, "labelsTr") if labelled else (images,)
-    listed = {file: unpacked(file) or file for file in _split_files(raw_dir, folders, problems)}
+    listed = {file: unpacked(file) or file for file in _split_files(raw_dir, ("imagesTr", "labelsTr"), problems)}
     labels = {named for named in listed if named.parent.name == "labelsTr"}
     found = sort_numbered({named: listed[named] for named in listed if named not in labels}, roles, problems)
     for named in sorted(labels):
         found[str(nifti_stem(named))][LABEL_ROLE].append(listed[named])
-    if labelled:
-        for case_id in sorted(_listed_cases(meta) - found.keys()):
-            remedy = "restore its files or take it out of 'training'"
-            problems.append(
-                Problem(case_id, raw_dir / "dataset.json", "listed, but none of its files is there", remedy)
-            )
+    for case_id in sorted(_listed_cases(meta) - found.keys()):
+        remedy = "restore its files or take it out of 'training'"
+        problems.append(
+            Problem(case_id, raw_dir / "dataset.json", "listed, but none of its files is there", remedy)
+        )
     candidates = []
     for case_id, files in found.items():
-        expected = {channel: raw_dir / images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
-        if labelled:
-            expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
+        images = raw_dir / "imagesTr"
+        expected = {channel: images / f"{case_id}_{number}{ending}" for number, channel in roles.items()}
+        expected[LABEL_ROLE] = raw_dir / "labelsTr" / f"{case_id}{ending}"
         candidates.append(FoundCase(case_id, expected, files))
     return candidates
 

@@ -92,9 +92,9 @@ class CaseFacts(BaseModel):
     @property
     def of_image(self) -> "CaseFacts":
         """Only what the image tells; an edited label changes none of it."""
-        of_files: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
-        of_label: dict[str, object] = {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
-        return self.model_copy(update={**of_files, **of_label})
+        without: dict[str, object] = {"signature": "", "files": (), "warnings": ()}
+        without |= {"content_hash": self.image_hash, "label_voxels": {}, "enhancement": None}
+        return self.model_copy(update=without)
 
 
 @dataclass(frozen=True)
@@ -272,9 +272,9 @@ def folder_signature(raw_dir: Path, without: Path | None = None) -> str:
 
 
 def _files_outside(raw_dir: Path, without: Path | None) -> list[Path]:
-    """List the files of a folder that lie in no other one; the folder itself is never left out."""
+    """List the files of a folder but those in one below it; a folder that is not below it leaves nothing out."""
     files = visible_files(raw_dir)
-    if without is None or without == raw_dir:
+    if without is None or raw_dir not in without.parents:
         return files
     return [file for file in files if without not in file.parents]
 
@@ -283,8 +283,6 @@ def inspect_folder(
     raw_dir: Path,
     known: Mapping[str, CaseFacts] | None = None,
     track: Track = silently,
-    *,
-    labelled: bool = True,
 ) -> FolderReport:
     """Verify all cases of a raw data folder.
 
@@ -293,7 +291,6 @@ def inspect_folder(
         known: Case id -> facts from an earlier look; they are taken over where the signature of the case is still
             the same, and no voxel of that case is read.
         track: Iterates over the cases and shows how far it got.
-        labelled: Whether to look at the cases with a label, or at those without, see `scan_raw_folder`.
 
     Returns:
         The report; bad cases are in it, they raise nothing.
@@ -302,7 +299,7 @@ def inspect_folder(
         CaseError: The folder as a whole cannot be used, see `scan_raw_folder`.
     """
     raw_dir = Path(raw_dir)
-    folder = scan_raw_folder(raw_dir, labelled)
+    folder = scan_raw_folder(raw_dir)
     facts, problems = inspect_cases(folder, known or {}, track)
     problems = [*folder.problems, *problems]
     other = {problem.case_id for problem in problems if problem.kind == OTHER_CONVENTION and problem.case_id}
@@ -313,7 +310,7 @@ def inspect_folder(
     usable = {case_id: fact for case_id, fact in facts.items() if case_id not in refused}
     twins = find_twins({case_id: fact.fingerprint for case_id, fact in usable.items()})
     all_cases = {*facts, *(problem.case_id for problem in problems if problem.case_id)}
-    table = read_case_table(raw_dir, all_cases) if labelled else CaseTable()
+    table = read_case_table(raw_dir, all_cases)
     problems += [*among, *_twin_warnings(twins, folder.anatomy), *table.problems]
     return FolderReport(
         raw_dir,

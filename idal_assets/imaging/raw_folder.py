@@ -120,8 +120,6 @@ def check_cases(
     meaning: Meaning,
     candidates: list[FoundCase],
     problems: list[Problem],
-    *,
-    labelled: bool,
 ) -> RawFolder:
     """Keep the candidates that nothing is wrong with and put everything else among the problems.
 
@@ -131,13 +129,11 @@ def check_cases(
         meaning: What its channels and label values mean.
         candidates: What may be a case.
         problems: What was found on the way; an error that names a case refuses it.
-        labelled: Whether cases with labels were looked for.
     """
     of_candidates = [problem for candidate in candidates for problem in _candidate_problems(candidate)]
     problems = [*problems, *of_candidates, *_duplicate_problems(candidates)]
     if not candidates and not problems:
-        what, remedy = ("a case", "add cases") if labelled else ("a case that has no label", "add their images")
-        problems = [Problem(None, raw_dir, f"{layout.value} folder without {what}", remedy)]
+        problems = [Problem(None, raw_dir, f"{layout.value} folder without a case", "add cases")]
     refused = {problem.case_id for problem in problems if problem.severity == "error"}
     # one file holds the channels in its own order, several are listed in that of the anatomy
     in_order = tuple(range(len(meaning.channel_order)))

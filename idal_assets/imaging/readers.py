@@ -41,13 +41,11 @@ BRATS_VALUES = (1, 2, 3, 4)
 """What any challenge of BraTS has in its label files."""
 
 
-def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
-    """List the cases of a raw data folder by the names of its files; no voxel is read.
+def scan_raw_folder(raw_dir: Path) -> RawFolder:
+    """List the labelled cases of a raw data folder by the names of its files; no voxel is read.
 
     Args:
         raw_dir: Folder in one of the known layouts, which is recognised by itself.
-        labelled: Whether to list the cases with a label, or those without: the images of imagesTs (or of imagesTr
-            where there are neither imagesTs nor labelsTr), the 'test' list of MSD, BraTS folders without a label.
 
     Raises:
         CaseError: The folder does not exist, has no known layout, or its dataset.json does not say which channel
@@ -59,14 +57,13 @@ def scan_raw_folder(raw_dir: Path, labelled: bool = True) -> RawFolder:
     description = raw_dir / "dataset.json"
     if description.exists():
         stated = only_labels(read_description(description))
-        return scan_described(raw_dir, labelled) if stated is None else scan_brats(raw_dir, labelled, stated)
-    for name in ("imagesTr",) if labelled else ("imagesTr", "imagesTs"):
-        if (raw_dir / name).is_dir():
-            raise CaseError(
-                f"{raw_dir}: {name} without dataset.json, so nothing says which channel is which; write one"
-                " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
-            )
-    return scan_brats(raw_dir, labelled)
+        return scan_described(raw_dir) if stated is None else scan_brats(raw_dir, stated)
+    if (raw_dir / "imagesTr").is_dir():
+        raise CaseError(
+            f"{raw_dir}: imagesTr without dataset.json, so nothing says which channel is which; write one"
+            " with 'channel_names' and 'labels' (nnU-Net v2) or 'modality', 'labels' and 'training' (MSD)"
+        )
+    return scan_brats(raw_dir)
 
 
 def find_case(raw_dir: Path, case_id: str, fits: Callable[[CaseFiles], bool]) -> CaseFiles | None:

@@ -121,7 +121,7 @@ def find_patients(
         _sort(files, study, found, problems)
     problems += _repeated(found, root)
     parts = [
-        check_cases(root, layout, Meaning(anatomy, places, {}), candidates, [], labelled=False)
+        check_cases(root, layout, Meaning(anatomy, places, {}), candidates, [])
         for (layout, places), candidates in found.items()
         if candidates
     ]

@@ -142,17 +142,19 @@ class Task:
         return read_facts(self.path("raw_case", case_id))
 
     def read_case(self, facts: "CaseFacts") -> "Case":
-        """Reads a case whose files are still those that were verified.
+        """Reads a case whose files still hold what was verified.
 
         Args:
-            facts: What the task was handed of the case.
+            facts: What the task was handed of the case; its files may have been written anew since, with the same
+                content.
 
         Raises:
-            CaseError: The files are gone, unreadable or changed.
+            CaseError: The files are gone, unreadable or hold something else since.
         """
         from idal_assets.study.cohort import read_unchanged_case
 
-        return read_unchanged_case(self._study.raw, facts)
+        now = self._study.cohort.case(facts.case_id).facts
+        return read_unchanged_case(self._study.raw, now if now.content_hash == facts.content_hash else facts)
 
     @property
     def raw_folder(self) -> Path:
