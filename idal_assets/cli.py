@@ -2,7 +2,6 @@
 
 import json
 import os
-import shutil
 import sys
 from collections.abc import Callable
 from functools import wraps
@@ -35,12 +34,13 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
         from idal_assets.anatomy import AnatomyError
         from idal_assets.imaging.download import DownloadError
         from idal_assets.orchestration.runner import StepFailedError
+        from idal_assets.orchestration.ui import UiError
         from idal_assets.study.roles import CohortError
 
         of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
         try:
             return command(*args, **kwargs)
-        except (ProfileError, NotMadeError, StepFailedError, *of_the_raw_folder) as error:
+        except (ProfileError, NotMadeError, StepFailedError, UiError, *of_the_raw_folder) as error:
             raise click.ClickException(str(error)) from error
 
     return run
@@ -184,21 +184,12 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
     """Opens the Dagster UI on a data folder, on this machine only."""
-    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
+    from idal_assets.orchestration.ui import serve
 
-    study = Study.open(data_dir)
-    with open_instance(study.folder) as instance:
-        close_abandoned_runs(instance)
-    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if dagster is None:
-        raise click.ClickException("The command dagster is not installed beside idal; install the project again")
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(study.folder.dagster_home),
-        "IDAL_DATA_DIR": str(study.folder.root),
-    }
-    module = ["-m", "idal_assets.definitions"]
-    os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
+    def say(address: str) -> None:
+        click.echo(f"The UI is on {address}; Ctrl-C ends it.")
+
+    serve(Study.open(data_dir).folder, port, say)
 
 
 def _remember(study: Study) -> None:
