@@ -19,7 +19,7 @@ import yaml
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.workspace.load_target import ModuleTarget
 
-from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
+from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
 from idal_assets.store.layout import DataFolder
 
 DEFINITIONS = "idal_assets.definitions"
@@ -53,6 +53,7 @@ def serve(folder: DataFolder, port: int, ready: Callable[[str], None] = print) -
         "DAGSTER_verbose": "",
     }
     with _ends_when_told() as is_told, ExitStack() as started:
+        mend_instance(folder)
         instance = started.enter_context(open_instance(folder))
         close_abandoned_runs(instance)
         code = started.enter_context(
