@@ -179,7 +179,9 @@ def end_group(process: subprocess.Popen) -> None:
 def processes_of_group(group: int) -> dict[int, str]:
     """Command lines of the living processes of a group."""
     found = {}
-    for line in subprocess.check_output(["ps", "-e", "-ww", "-o", "pid=,pgid=,stat=,args="], text=True).splitlines():
+    for line in subprocess.check_output(
+        ["ps", "-e", "-ww", "-o", "pid=,pgid=,stat=,args="], text=True
+    ).splitlines():
         number, of_group, state, command = line.split(None, 3)
         if int(of_group) == group and not state.startswith("Z"):
             found[int(number)] = command

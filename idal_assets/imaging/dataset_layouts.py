@@ -21,6 +21,7 @@ from idal_assets.imaging.raw_folder import (
     Meaning,
     RawFolder,
     check_cases,
+    id_too_long,
 )
 
 _NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -207,6 +208,8 @@ def _named_candidate(raw_dir: Path, named: dict[str, str]) -> FoundCase:
         if case_id is None or nifti_stem(relative) is None:
             remedy = "write a name that ends in .nii or .nii.gz"
             raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
+    if problem := id_too_long(str(case_id), files["image"]):
+        raise CaseProblems([problem])
     return FoundCase(str(case_id), files, {role: [unpacked(file) or file] for role, file in files.items()})
 
 
