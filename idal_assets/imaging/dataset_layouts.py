@@ -208,9 +208,10 @@ def _named_candidate(raw_dir: Path, named: dict[str, str]) -> FoundCase:
         if case_id is None or nifti_stem(relative) is None:
             remedy = "write a name that ends in .nii or .nii.gz"
             raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
-    if problem := id_too_long(str(case_id), files["image"]):
-        raise CaseProblems([problem])
-    return FoundCase(str(case_id), files, {role: [unpacked(file) or file] for role, file in files.items()})
+    # a disk is not asked for a name that it cannot have; `check_cases` refuses that
+    asked = not id_too_long(str(case_id), files["image"])
+    found = {role: [(asked and unpacked(file)) or file] for role, file in files.items()}
+    return FoundCase(str(case_id), files, found)
 
 
 def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem]) -> list[Path]:
