@@ -1,22 +1,24 @@
-"""The command `idal`: run, segment, status, check, download, phantom and ui."""
+"""The command `idal`: run, segment, status, verify, check, download, phantom and ui."""
 
+import errno
 import json
 import os
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
+from tempfile import TemporaryDirectory, TemporaryFile
 from typing import Any
 
 import click
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
 from idal_assets.imaging.case import CaseError
 from idal_assets.profile import ProfileError, profile_names
-from idal_assets.study.study import NotMadeError, Study
+from idal_assets.study.study import DEFAULT_DATA_FOLDER, NotMadeError, Study
 
 CONSOLE = Console()
 
@@ -29,22 +31,46 @@ data_option = click.option(
 
 
 def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Shows what a person can mend as a message, not as a traceback."""
+    """Shows an error as a message with what to do, and as a traceback only where it is asked for."""
 
+    @click.option("--debug", is_flag=True, help="Show where in the code an error came from.")
     @wraps(command)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        from idal_assets.anatomy import AnatomyError
-        from idal_assets.imaging.download import DownloadError
+    def run(*args: Any, debug: bool, **kwargs: Any) -> Any:
         from idal_assets.orchestration.runner import StepFailedError
-        from idal_assets.study.roles import CohortError
 
-        of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
         try:
             return command(*args, **kwargs)
-        except (ProfileError, NotMadeError, StepFailedError, *of_the_raw_folder) as error:
-            raise click.ClickException(str(error)) from error
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                click.echo(error.trace if isinstance(error, StepFailedError) else "", err=True)
+                raise
+            raise click.ClickException(_in_words(error, kwargs.get("data_dir"))) from error
 
     return run
+
+
+def _in_words(error: Exception, data_dir: Path | None) -> str:
+    from idal_assets.anatomy import AnatomyError
+    from idal_assets.imaging.download import DownloadError
+    from idal_assets.orchestration.explain import remedy
+    from idal_assets.orchestration.instance import InstanceError
+    from idal_assets.orchestration.runner import StepFailedError
+    from idal_assets.orchestration.ui import UiError
+    from idal_assets.study.roles import CohortError
+
+    of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
+    said = str(error)
+    if isinstance(error, (ProfileError, NotMadeError, InstanceError, UiError, *of_the_raw_folder)):
+        return said
+    if found := remedy(error, data_dir or DEFAULT_DATA_FOLDER):
+        return found
+    if isinstance(error, StepFailedError):
+        return said
+    return (
+        f"{type(error).__name__}: {said}\nThis should not happen; the same command with --debug shows where it did"
+    )
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -63,7 +89,7 @@ def main() -> None:
 @_plainly
 def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: Path | None) -> None:
     """Runs the whole graph; what is current is left alone."""
-    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
+    from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
     from idal_assets.orchestration.runner import Runner
     from idal_assets.progress import terminal_bars
 
@@ -72,12 +98,20 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
     if patients is not None and not patients.is_dir():
         raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
     study = Study.open(data_dir, profile, raw, patients=patients)
+    if not _is_writable(study):
+        _show_unless_due(study)
+        return
     _remember(study)
-    with open_instance(study.folder) as instance:
-        close_abandoned_runs(instance)
-        CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
-        with terminal_bars() as bars:
-            made = Runner(study, instance, bars).run()
+    with _alone(study):
+        if aside := mend_instance(study.folder):
+            CONSOLE.print(
+                f"Dagster's database was damaged and is made again; what it was is {aside}", soft_wrap=True
+            )
+        with open_instance(study.folder) as instance:
+            close_abandoned_runs(instance)
+            CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
+            with terminal_bars() as bars:
+                made = Runner(study, instance, bars).run()
     CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
     _print_outcome(study)
 
@@ -108,7 +142,7 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
     study = Study.open(data_dir, profile)
     with terminal_bars() as bars:
         make_missing(study, bar(bars))
-        with tempfile.TemporaryDirectory(dir=study.folder.unfinished) as place:
+        with TemporaryDirectory(dir=study.folder.unfinished) as place:
             asked = OnDemand(study, patients, Path(place))
             names = segment_all(asked, bar(bars))
             for name in names:
@@ -150,6 +184,37 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
             "materialize it to make it anew.",
             soft_wrap=True,
         )
+
+
+@main.command()
+@data_option
+@profile_option
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
+@_plainly
+def verify(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
+    """Reads every file of every artifact and the database, and lists what is damaged, one line each.
+
+    Changes nothing: the next run makes again what is listed here. What is missing altogether, status says.
+    """
+    from idal_assets.progress import bar, silently, terminal_bars
+    from idal_assets.study.soundness import damaged_artifacts, damaged_database, without_hashes
+
+    study = Study.open(data_dir, profile)
+    with terminal_bars() as bars:
+        found = list(damaged_artifacts(study, silently if as_json else bar(bars)).values())
+    if damage := damaged_database(study):
+        found.append(damage)
+    unknown = without_hashes(study)
+    if as_json:
+        listed = [{"what": damage.what, "how": damage.how} for damage in found]
+        click.echo(json.dumps({"damaged": listed, "without_hashes": unknown}, indent=1))
+    else:
+        for damage in found:
+            click.echo(str(damage))
+        if unknown:
+            click.echo(f"{len(unknown)} artifacts are from before files were hashed; these cannot be compared.")
+        click.echo(f"{len(found)} damaged; `idal run` makes them again." if found else "Nothing is damaged.")
+    sys.exit(1 if found else 0)
 
 
 @main.command()
@@ -280,21 +345,56 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
     """Opens the Dagster UI on a data folder, on this machine only."""
-    from idal_assets.orchestration.instance import close_abandoned_runs, open_instance
+    from idal_assets.orchestration.ui import serve
 
-    study = Study.open(data_dir)
-    with open_instance(study.folder) as instance:
-        close_abandoned_runs(instance)
-    dagster = shutil.which("dagster", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
-    if dagster is None:
-        raise click.ClickException("The command dagster is not installed beside idal; install the project again")
-    environment = {
-        **os.environ,
-        "DAGSTER_HOME": str(study.folder.dagster_home),
-        "IDAL_DATA_DIR": str(study.folder.root),
-    }
-    module = ["-m", "idal_assets.definitions"]
-    os.execve(dagster, [dagster, "dev", *module, "-h", "127.0.0.1", "-p", str(port)], environment)
+    def say(address: str) -> None:
+        click.echo(f"The UI is on {address}; Ctrl-C ends it.")
+
+    serve(Study.open(data_dir).folder, port, say)
+
+
+def _is_writable(study: Study) -> bool:
+    """Whether anything can be written into the data folder; where there is none yet, making it will tell."""
+    root = study.folder.root
+    try:
+        if root.is_dir():
+            with TemporaryFile(dir=root):
+                pass
+    except OSError as error:
+        if error.errno in (errno.EROFS, errno.EACCES):
+            return False
+        raise
+    return True
+
+
+def _show_unless_due(study: Study) -> None:
+    from idal_assets.study.currency import all_states
+
+    states = [state for states in all_states(study).values() for state in states.values()]
+    current = states.count("current")
+    if current < len(states):
+        raise click.ClickException(
+            f"{study.folder.root} is read-only, and {len(states) - current} artifacts would have to be made; give "
+            "another --data-dir, or make it writable"
+        )
+    CONSOLE.print(f"0 artifacts made, {current} were current; {study.folder.root} is read-only.\n", soft_wrap=True)
+    _print_outcome(study)
+
+
+@contextmanager
+def _alone(study: Study) -> Iterator[None]:
+    """One run at a time in a data folder; a second one says that it waits."""
+    study.folder.locks.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(study.folder.locks / "run.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        CONSOLE.print(f"Another `idal run` works in {study.folder.root}; this one waits for it.", soft_wrap=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _remember(study: Study) -> None:

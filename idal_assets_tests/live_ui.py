@@ -134,7 +134,7 @@ class LiveUi:
 def live_ui(data_dir: Path, profile: Path | str, helpers: Path) -> Iterator[LiveUi]:
     """Runs `idal ui` in a process group of its own, and ends the whole group."""
     (helpers / "sitecustomize.py").write_text(QUICK_DAEMON)
-    port = _free_port()
+    port = free_port()
     path = os.pathsep.join([str(helpers), *filter(None, [os.environ.get("PYTHONPATH")])])
     environment = {**os.environ, "PYTHONPATH": path, "IDAL_PROFILE": str(profile)}
     with (helpers / "ui.log").open("ab") as log:
@@ -149,7 +149,7 @@ def live_ui(data_dir: Path, profile: Path | str, helpers: Path) -> Iterator[Live
     before = signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))
     try:
         live = LiveUi(process, port)
-        wait_until(lambda: _answers(live), 60, lambda: (helpers / "ui.log").read_text()[-3000:])
+        wait_until(lambda: _answers(live), 180, lambda: (helpers / "ui.log").read_text()[-3000:])
         yield live
     finally:
         end_group(process)
@@ -179,7 +179,9 @@ def end_group(process: subprocess.Popen) -> None:
 def processes_of_group(group: int) -> dict[int, str]:
     """Command lines of the living processes of a group."""
     found = {}
-    for line in subprocess.check_output(["ps", "-e", "-o", "pid=,pgid=,stat=,args="], text=True).splitlines():
+    for line in subprocess.check_output(
+        ["ps", "-e", "-ww", "-o", "pid=,pgid=,stat=,args="], text=True
+    ).splitlines():
         number, of_group, state, command = line.split(None, 3)
         if int(of_group) == group and not state.startswith("Z"):
             found[int(number)] = command
@@ -194,7 +196,7 @@ def _answers(live: LiveUi) -> bool:
     return False
 
 
-def _free_port() -> int:
+def free_port() -> int:
     with socket.socket() as chosen:
         chosen.bind(("127.0.0.1", 0))
         return chosen.getsockname()[1]

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from idal_assets.profile import Profile, load_profile
-from idal_assets.store.artifacts import Provenance, build, write_atomically
+from idal_assets.store.artifacts import PROVENANCE_FILE, Provenance, build, write_record
+from idal_assets.store.files import mark_files, without_seal
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task, make
 from idal_assets.study.selectors import CHOICE_FILE, COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
@@ -92,5 +93,16 @@ def task_of(study: Study, asset: str, key: str | None = None) -> Task:
 
 def give_new_version(study: Study, asset: str, key: str | None = None) -> None:
     """Replaces an artifact by one of another version, with the files that it has."""
-    record = study.provenance(asset, key).model_copy(update={"version": "another version"})
-    write_atomically(study.path(asset, key) / "provenance.json", record.model_dump_json())
+    as_written(study.path(asset, key), version="another version")
+
+
+def as_written(folder: Path, **changes: Any) -> None:
+    """Has the record of an artifact list its files as they are now, as if its step had written them so.
+
+    Args:
+        folder: The artifact's folder.
+        changes: Other values for fields of the record.
+    """
+    record = Provenance.model_validate_json(without_seal((folder / PROVENANCE_FILE).read_bytes()))
+    marks = {name: mark for name, mark in mark_files(folder).items() if name != PROVENANCE_FILE}
+    write_record(folder, record.model_copy(update={"files": marks, **changes}))

@@ -45,7 +45,7 @@ from idal_assets_tests.small_models import (
     slices_on_disk,
     training,
 )
-from idal_assets_tests.studies import give_new_version, make_study, with_settings
+from idal_assets_tests.studies import as_written, give_new_version, make_study, with_settings
 
 pytestmark = pytest.mark.graph
 
@@ -224,6 +224,7 @@ def in_the_report(study: Study) -> Task:
 def give_dice(study: Study, name: str, dice: float) -> None:
     file = study.path("baseline_candidate", name) / "held_out.parquet"
     pd.read_parquet(file).assign(dice=dice).to_parquet(file)
+    as_written(file.parent)
 
 
 def test_comparison_holds_what_the_candidates_say(compared: Study) -> None:
@@ -260,6 +261,7 @@ def test_candidates_judged_on_different_cases_are_not_compared(copied: Study, tm
     file = copied.path("baseline_candidate", "2d_ce") / "held_out.parquet"
     rows = pd.read_parquet(file)
     rows[rows["case_id"] == rows["case_id"].iloc[0]].to_parquet(file)
+    as_written(file.parent)
     with pytest.raises(ComparisonError, match=r"2d_dice_ce and 2d_ce were judged on different cases.*materialize"):
         compare_again(copied)
 
@@ -290,6 +292,7 @@ def test_a_second_run_makes_nothing(copied: Study) -> None:
 
 def test_the_best_loss_trains_the_baseline_on_all_its_cases(copied: Study, tmp_path: Path) -> None:
     (copied.path("baseline_comparison") / "comparison.json").write_text(json.dumps({"best_2d": "2d_ce"}))
+    as_written(copied.path("baseline_comparison"))
     best = with_settings(copied, {"candidates.best_becomes_baseline": True})
     named = with_settings(copied, {"baseline.loss": "ce"})
     folder = copied.path("baseline_weights")

@@ -15,7 +15,7 @@ from idal_assets.steps import networks
 from idal_assets.steps.cells import cell_counts, find_cells, read_scores
 from idal_assets.study.making import make
 from idal_assets.study.study import Study
-from idal_assets_tests.studies import give_new_version, with_settings
+from idal_assets_tests.studies import as_written, give_new_version, with_settings
 
 pytestmark = pytest.mark.graph
 
@@ -264,6 +264,7 @@ def test_an_evaluation_takes_segmentations_over_too(study, segmented):
     mark = nib.Nifti1Image(np.full((2, 2, 2), 3, dtype=np.uint8), np.eye(4))
     for name in study.cohort.tests:
         nib.save(mark, folder / f"{name}.nii.gz")
+    as_written(folder.parent)
     give_new_version(study, "case_slices", changed)
     after = make_evaluation(study, "all")
     assert segmented == ["a network was loaded", changed]

@@ -32,7 +32,7 @@ from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task
 from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.conftest import FinishedRun
-from idal_assets_tests.studies import give_new_version
+from idal_assets_tests.studies import as_written, give_new_version
 
 pytestmark = pytest.mark.graph
 
@@ -183,6 +183,7 @@ def spoil_weights(folder: Path) -> None:
     checkpoint = torch.load(file, weights_only=True)
     next(reversed(checkpoint["network_weights"].values())).view(-1)[0] = torch.nan
     torch.save(checkpoint, file)
+    as_written(folder)
 
 
 def test_weights_that_are_not_finite_are_found(study: Study) -> None:
@@ -208,6 +209,7 @@ def test_a_cut_off_checkpoint_is_found(study: Study) -> None:
 def test_a_training_that_ended_early_or_diverged_is_found(study: Study, change: Callable, problem: str) -> None:
     file = study.path("baseline_weights") / "history.csv"
     change(pd.read_csv(file)).to_csv(file, index=False)
+    as_written(file.parent)
     assert problem in trained_well(study, "baseline_weights", None).problems[0]
 
 
@@ -217,6 +219,7 @@ def test_a_loss_that_rises_is_a_warning(study: Study) -> None:
     history = pd.read_csv(file)
     history["loss"] = history["loss"].to_numpy()[::-1]
     history.to_csv(file, index=False)
+    as_written(file.parent)
     finding = trained_well(study, "baseline_weights", None)
     assert not finding.problems
     assert "did not fall" in finding.warnings[0]
@@ -227,6 +230,7 @@ def test_a_training_too_short_to_judge_is_not_judged_by_its_loss(study: Study) -
     file = study.path("case_model", donor) / "history.csv"
     history = pd.read_csv(file).assign(loss=[1.0, 2.0, 3.0, 4.0, 5.0])
     history.to_csv(file, index=False)
+    as_written(file.parent)
     finding = trained_well(study, "case_model", donor)
     assert not finding.problems + finding.warnings
     assert "not judged" in str(finding.facts["loss"])
@@ -259,19 +263,20 @@ def test_damaged_rows_are_found(study: Study, change: Callable, problem: str) ->
     donor = study.cohort.donors[0]
     file = study.path("dice_row", donor) / "row.parquet"
     change(pd.read_parquet(file).reset_index(drop=True)).to_parquet(file, index=False)
+    as_written(file.parent)
     assert problem in "; ".join(complete_row(study, "dice_row", donor).problems)
 
 
 def test_a_row_that_was_to_be_made_without_distances_must_have_none(study: Study) -> None:
     donor = study.cohort.donors[0]
     place = study.path("dice_row", donor) / "provenance.json"
-    record = json.loads(place.read_text())
-    record["inputs"]["settings"]["inference.surface_distances"] = False
-    place.unlink()
-    place.write_text(json.dumps(record))
+    inputs = study.provenance("dice_row", donor).inputs
+    settings = {**inputs.settings, "inference.surface_distances": False}
+    as_written(place.parent, inputs=inputs.model_copy(update={"settings": settings}))
     assert "not defined or not asked for" in complete_row(study, "dice_row", donor).problems[0]
     file = place.with_name("row.parquet")
     pd.read_parquet(file).assign(hd95=np.nan).to_parquet(file, index=False)
+    as_written(file.parent)
     assert not complete_row(study, "dice_row", donor).problems
 
 
@@ -322,7 +327,7 @@ def test_a_run_stops_at_an_artifact_that_its_check_refuses_and_a_later_one_makes
             run_all(copied)
         assert f"case_slices of {case_id} did not pass its check sound_slices" in str(failed.value)
         assert "label has no voxel of the tumour" in str(failed.value)
-        with pytest.raises(NotMadeError, match="refused by its check"):
+        with pytest.raises(NotMadeError, match="refused, by its check"):
             study.version("case_slices", case_id)
     assert all_states(study)["case_slices"][case_id] == "missing"
     assert not study.path("augmented_case", case_id).exists()

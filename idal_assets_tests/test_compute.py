@@ -1,13 +1,14 @@
 """Which device, precision and memory are taken, on machines with and without cards."""
 
 import multiprocessing
+import tempfile
 import time
 from pathlib import Path
 
 import pytest
 import torch
 
-from idal_assets.nnunet.compute import Compute, _free_one, kept_memory, taken
+from idal_assets.nnunet.compute import Compute, _free_one, kept_memory, own_folder, taken
 from idal_assets.settings import ComputeSettings
 
 pytestmark = pytest.mark.unit
@@ -39,6 +40,34 @@ def hold_a_card(locks: Path, numbers: multiprocessing.Queue, until: float) -> No
 
 
 class TestCards:
+    def test_the_folder_of_locks_is_private(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        folder = own_folder()
+        assert folder.parent == tmp_path / "temporary"
+        assert folder.stat().st_mode & 0o777 == 0o700
+        assert own_folder() == folder
+
+    @pytest.mark.parametrize("take", ["link", "open to all", "file"])
+    def test_a_folder_that_another_user_took_is_left_alone(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, take: str
+    ):
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "temporary"))
+        monkeypatch.setenv("HOME", str(tmp_path / "home"))
+        taken_by_another = own_folder()
+        taken_by_another.rmdir()
+        if take == "link":
+            taken_by_another.symlink_to(tmp_path)
+        elif take == "file":
+            taken_by_another.touch()
+        else:
+            taken_by_another.mkdir()
+            taken_by_another.chmod(0o777)
+        assert own_folder().parent == tmp_path / "home" / ".cache"
+        monkeypatch.setenv("HOME", "/proc")
+        with pytest.raises(RuntimeError, match="set TMPDIR to a folder that is yours"):
+            own_folder()
+
     def test_each_takes_another_one(self, tmp_path: Path):
         with _free_one(CARDS, tmp_path) as first, _free_one(CARDS, tmp_path) as second:
             assert (first, second) == (0, 1)

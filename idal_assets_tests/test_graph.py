@@ -17,6 +17,7 @@ from idal_assets.study.study import NotMadeError, Study
 from idal_assets_tests.raw_folders import make_case, rewrite_same_content, save, write_msd
 from idal_assets_tests.studies import (
     READ_BY_THE_GRAPH,
+    as_written,
     changed,
     copied,
     give_new_version,
@@ -429,6 +430,7 @@ def test_a_new_version_concerns_exactly(study, asset, key, expected):
 
 def test_a_case_that_a_set_removed_does_not_concern_its_network(study):
     (study.path("training_set", "worst_1") / "kept.json").write_text(json.dumps(DONORS[1:]))
+    as_written(study.path("training_set", "worst_1"))
     before = hashes(study)
     give_new_version(study, "case_slices", DONORS[0])
     concerned = {key for asset, key in differences(before, hashes(study)) if asset == "reduced_model"}
@@ -457,6 +459,7 @@ def rewrite(study, asset, **content):
     """Changes a file of an artifact that the graph reads, with the version that it has."""
     name, before = READ_BY_THE_GRAPH[asset]
     (study.path(asset) / name).write_text(json.dumps({**before(study), **content}))
+    as_written(study.path(asset))
 
 
 @pytest.mark.parametrize(
@@ -739,15 +742,8 @@ def test_a_rerun_that_ends_in_the_same_version_makes_all_below_current(study):
     version = study.version("nnunet_plans")
     pretend(other, "nnunet_plans")
     assert not all_current(other)
-    give_version(other, "nnunet_plans", version)
+    as_written(other.path("nnunet_plans"), version=version)
     assert all_current(other)
-
-
-def give_version(study, asset, version):
-    path = study.path(asset) / "provenance.json"
-    record = json.loads(path.read_text()) | {"version": version}
-    path.with_name("new").write_text(json.dumps(record))
-    path.with_name("new").replace(path)
 
 
 def test_a_missing_artifact_outdates_what_was_made_from_it(study):

@@ -21,6 +21,7 @@ from idal_assets.imaging.raw_folder import (
     Meaning,
     RawFolder,
     check_cases,
+    id_too_long,
 )
 
 NUMBERED = re.compile(r"(?P<case>.+)_(?P<channel>\d{4})")
@@ -168,7 +169,10 @@ def msd_candidate(raw_dir: Path, entry: Any) -> FoundCase:
         if case_id is None or nifti_stem(relative) is None:
             remedy = "write a name that ends in .nii or .nii.gz"
             raise CaseProblems([Problem(case_id, files[role], f"{role} is not a NIfTI file", remedy)])
-    return FoundCase(str(case_id), files, {role: [unpacked(file) or file] for role, file in files.items()})
+    # a disk is not asked for a name that it cannot have; `check_cases` refuses that
+    asked = not id_too_long(str(case_id), files["image"])
+    found = {role: [(asked and unpacked(file)) or file] for role, file in files.items()}
+    return FoundCase(str(case_id), files, found)
 
 
 def _split_files(raw_dir: Path, folders: tuple[str, ...], problems: list[Problem]) -> list[Path]:

@@ -15,6 +15,8 @@ from idal_assets.imaging.problems import Problem
 
 LABEL_ROLE = "label"
 _SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+LONGEST_ID = 200
+"""Letters of a case id; disks take names of 255 bytes, and some files are named after asset and case."""
 
 
 class Layout(str, Enum):
@@ -153,9 +155,19 @@ def check_cases(
     return RawFolder(raw_dir, layout, meaning.anatomy, by_id, tuple(problems), order_of_files)
 
 
+def id_too_long(case_id: str, place: Path) -> Problem | None:
+    """Why an id cannot name files; to be asked before the disk is, which would not even look for them."""
+    if len(case_id.encode()) <= LONGEST_ID:
+        return None
+    what = f"case id has {len(case_id.encode())} letters; files of results are named after it"
+    return Problem(case_id, place, what, f"rename its files to {LONGEST_ID} letters at most")
+
+
 def _candidate_problems(candidate: FoundCase) -> list[Problem]:
     """Check the name of one candidate and that each of its files is there exactly once."""
     case_id = candidate.case_id
+    if problem := id_too_long(case_id, candidate.place):
+        return [problem]
     problems = []
     if not _SAFE_ID.fullmatch(case_id) or ".." in case_id:
         what = f"case id {case_id!r} is not safe as the name of a folder"

@@ -1,13 +1,13 @@
 """Where and how precisely networks are computed, with how many threads, and what becomes of their memory."""
 
 import ctypes
-import getpass
 import os
+import stat
 import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from itertools import product
 from pathlib import Path
@@ -145,9 +145,34 @@ def taken(settings: ComputeSettings) -> Iterator[Compute]:
         yield compute
         return
     cards = [str(torch.cuda.get_device_properties(number).uuid) for number in range(torch.cuda.device_count())]
-    locks = Path(tempfile.gettempdir()) / f"idal-cards-{getpass.getuser()}"
-    with _free_one(cards, locks, settings.models_per_card) as number:
+    with _free_one(cards, own_folder(), settings.models_per_card) as number:
         yield replace(compute, device=torch.device("cuda", number))
+
+
+def own_folder() -> Path:
+    """Folder of the locks of cards, which belongs to this user: in the temporary directory, else at home.
+
+    On a machine that several share, another user may have made one of that name; locks there would not be ours.
+
+    Raises:
+        RuntimeError: There is no place for one.
+    """
+    tried = [Path(tempfile.gettempdir()), Path("~/.cache").expanduser()]
+    for parent in tried:
+        folder = parent / f"idal-cards-{os.getuid()}"
+        with suppress(OSError):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_own(folder):
+                return folder
+    places = " and ".join(str(parent) for parent in tried)
+    raise RuntimeError(f"No folder of your own can be made in {places}; set TMPDIR to a folder that is yours")
+
+
+def _is_own(folder: Path) -> bool:
+    """Whether it is a folder, no link to one, that nobody else may write to."""
+    found = folder.lstat()
+    is_private = not found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid() and is_private
 
 
 @contextmanager

@@ -1,11 +1,15 @@
 """The Dagster instance of a data folder."""
 
 import os
+import shutil
 import socket
+import sqlite3
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 
 import dagster as dg
+import yaml
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
@@ -43,6 +47,9 @@ run_retries:
   # what can pass, and bad data stay bad.
   retry_on_asset_or_op_failure: false
 """
+DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
+"""SQLite files of the instance that everything is looked up in; beside them each run has one of its own."""
+
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
 """On runs that no person asked for artifact by artifact."""
@@ -50,9 +57,55 @@ AUTOMATIC_TAG = "idal/automatic"
 DATA_VERSION_TAG = "dagster/data_version"
 
 
+class InstanceError(RuntimeError):
+    """The Dagster instance cannot be opened; the message says why and what to do."""
+
+
 def open_instance(folder: DataFolder) -> dg.DagsterInstance:
-    """Opens the instance of a data folder, and makes it if it is not there."""
-    return dg.DagsterInstance.from_config(str(ensure_home(folder)))
+    """Opens the instance of a data folder, and makes it if it is not there.
+
+    Raises:
+        InstanceError: Its configuration cannot be used.
+    """
+    home = ensure_home(folder)
+    try:
+        return dg.DagsterInstance.from_config(str(home))
+    except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError) as error:
+        raise InstanceError(
+            f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"
+        ) from error
+
+
+def mend_instance(folder: DataFolder) -> Path | None:
+    """Puts a damaged instance aside: it remembers runs and events, and the artifacts are recorded in a new one.
+
+    Returns:
+        Where the damaged one is now, instead of an earlier one; None where nothing is wrong.
+    """
+    home = folder.dagster_home
+    if all(_is_sound(home / database) for database in DATABASES):
+        return None
+    aside = home.with_name(f"{home.name}.damaged")
+    shutil.rmtree(aside, ignore_errors=True)
+    home.rename(aside)
+    ensure_home(folder)
+    if (aside / "dagster.yaml").is_file():
+        shutil.copy(aside / "dagster.yaml", home)
+    return aside
+
+
+def _is_sound(database: Path) -> bool:
+    """What SQLite says of its file; one that is not there yet is sound."""
+    if not database.is_file():
+        return True
+    try:
+        with closing(sqlite3.connect(database)) as connection:
+            return connection.execute("PRAGMA quick_check(1)").fetchall() == [("ok",)]
+    except sqlite3.OperationalError:
+        # in use, or in a folder that is read-only: that is no damage
+        return True
+    except sqlite3.DatabaseError:
+        return False
 
 
 def ensure_home(folder: DataFolder) -> Path:

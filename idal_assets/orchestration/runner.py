@@ -23,13 +23,23 @@ from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, Node
 from idal_assets.study.making import prepare
 from idal_assets.study.selectors import same_key, whole
+from idal_assets.study.soundness import take_back_damaged
 from idal_assets.study.study import Study
+from idal_assets.study.tables import record_tables
 
 QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 
 class StepFailedError(RuntimeError):
-    """A step of the graph failed; the message says which and why."""
+    """A step of the graph failed; the message says which and why.
+
+    Attributes:
+        trace: Where in the code it failed; empty where a check did.
+    """
+
+    def __init__(self, message: str, trace: str = "") -> None:
+        super().__init__(message)
+        self.trace = trace
 
 
 @dataclass
@@ -108,6 +118,7 @@ class Runner:
         Raises:
             StepFailedError: A step or its check failed; what was made before stays.
         """
+        self._take_back_damaged()
         for name in wanted:
             prepare(self._study, name, self._track)
         result = Made()
@@ -122,6 +133,12 @@ class Runner:
                     self._say_what_to_expect()
                 self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
         return result
+
+    def _take_back_damaged(self) -> None:
+        """Nothing is made from files that are not as they were written, and no row of the database is lost."""
+        for damage in take_back_damaged(self._study, self._track):
+            self._bars.console.print(f"{damage}; it is made again", highlight=False, soft_wrap=True)
+        record_tables(self._study)
 
     def _say_what_to_expect(self) -> None:
         cohort = self._study.cohort
@@ -176,7 +193,7 @@ class Runner:
             raise_on_error=False,
         )
         if not result.success:
-            raise StepFailedError(_explain(result, nodes, key))
+            raise StepFailedError(_explain(result, nodes, key), _trace(result))
 
     def _known_to_instance(self, node: Node) -> Mapping[str | None, str]:
         """Versions that the instance has recorded and, where the asset has a check, has checked."""
@@ -213,6 +230,11 @@ def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str 
         _without_module(error.message.strip(), error.cls_name) if error is not None else "see its run in the UI"
     )
     return f"{name} failed.\n{reason}"
+
+
+def _trace(result: dg.ExecuteInProcessResult) -> str:
+    errors = [event.step_failure_data.error for event in result.all_events if event.is_step_failure]
+    return "\n".join(error.to_string() for error in errors if error is not None)
 
 
 def _blocks(evaluation: dg.AssetCheckEvaluation) -> bool:

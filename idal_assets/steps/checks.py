@@ -123,7 +123,7 @@ def sound_slices(study: Study, asset: str, case_id: str) -> Finding:
     anatomy = study.cohort.anatomy
     if slices.label is None or slices.truth is None:
         return Finding(("its label is missing, after preprocessing or in the original geometry",))
-    learned = Plans.load(study.path("nnunet_plans")).learned.values()
+    learned = Plans.load(study.intact("nnunet_plans")).learned.values()
     problems = [*_image_problems(slices, anatomy), *_label_problems(slices, anatomy, learned)]
     facts = {
         "labelled_voxels": int(np.isin(slices.label, list(anatomy.labels)).sum()),

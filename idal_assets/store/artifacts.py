@@ -1,11 +1,13 @@
 """How an artifact is written: whole or not at all, with a record of what it was made from.
 
 An artifact is a folder. It is made under a temporary name and renamed when it is complete, so a killed process
-leaves nothing that a later one would believe. `provenance.json` inside says what determined it.
+leaves nothing that a later one would believe. `provenance.json` inside says what determined it, and size and hash
+of each of its files: sizes are compared whenever somebody looks, contents before a process uses them.
 """
 
 import hashlib
 import json
+import logging
 import os
 import shutil
 import time
@@ -18,7 +20,20 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from idal_assets.store.files import (
+    DamagedError,
+    FileMark,
+    difference_of_content,
+    difference_of_sizes,
+    flush,
+    mark_files,
+    with_seal,
+    without_seal,
+)
+
+LOGGER = logging.getLogger(__name__)
 
 PROVENANCE_FILE = "provenance.json"
 REFUSED_FILE = "refused.json"
@@ -74,6 +89,7 @@ class Provenance(BaseModel):
         cpu_seconds: Seconds of processor time that this process spent on it, of all cores; null in older records.
         written: When it was finished, UTC, ISO 8601.
         software: Versions of the packages it was made with.
+        files: Size and hash of each of its files; null in records from before there were any.
     """
 
     asset: str
@@ -85,6 +101,7 @@ class Provenance(BaseModel):
     cpu_seconds: float | None = None
     written: str
     software: dict[str, str]
+    files: dict[str, FileMark] | None = None
 
 
 def content_hash(value: Any) -> str:
@@ -97,6 +114,19 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
+Place = tuple[Path, int, int]
+"""A record at one time: its file, when that was written, and its inode."""
+
+_intact: set[Place] = set()
+"""Records whose files this process wrote or has compared with their hashes."""
+
+_altered: dict[Place, str] = {}
+"""Records of which this process found a file to be altered, and which."""
+
+_said: set[tuple[Place, str]] = set()
+"""Damage that was said, so that it is said once."""
+
+
 def read_provenance(folder: Path) -> Provenance | None:
     """Reads the record of an artifact.
 
@@ -104,20 +134,70 @@ def read_provenance(folder: Path) -> Provenance | None:
         folder: The artifact's folder.
 
     Returns:
-        The record, or None where there is no finished artifact.
+        The record, or None where there is no finished artifact: none was made, or it is damaged, which is logged.
+        A file that is gone or has another size is noticed here, another content only after `find_damage`.
     """
+    place = _place_of(folder)
+    if place is None:
+        return None
+    record, damage = _look_at(place)
+    if damage and (place, damage) not in _said:
+        _said.add((place, damage))
+        LOGGER.warning("%s is damaged: %s. It counts as missing and is made again.", folder, damage)
+    return record
+
+
+def find_damage(folder: Path) -> str | None:
+    """Compares all files of an artifact with their hashes, once in a process.
+
+    Args:
+        folder: The artifact's folder.
+
+    Returns:
+        How it is damaged; None where all files are as they were written, where the record is from before there
+        were hashes, and where there is no artifact.
+    """
+    place = _place_of(folder)
+    if place is None:
+        return None
+    record, damage = _look_at(place)
+    if record and place not in _intact:
+        damage = difference_of_content(folder, record.files or {})
+        if damage:
+            _altered[place] = damage
+        else:
+            _intact.add(place)
+    return damage
+
+
+def _look_at(place: Place) -> tuple[Provenance | None, str | None]:
+    """The record of a place, or None and how the artifact is damaged."""
+    if place in _altered:
+        return None, _altered[place]
+    try:
+        record = _parse_provenance(*place)
+    except DamagedError as error:
+        return None, str(error)
+    damage = difference_of_sizes(place[0].parent, record.files or {})
+    return (None if damage else record), damage
+
+
+def _place_of(folder: Path) -> Place | None:
     path = folder / PROVENANCE_FILE
     try:
         found = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return None
-    return _parse_provenance(path, found.st_mtime_ns, found.st_ino)
+    return path, found.st_mtime_ns, found.st_ino
 
 
 @lru_cache(maxsize=65536)
 def _parse_provenance(path: Path, modified: int, inode: int) -> Provenance:
     """Reads a record once; two written within one tick of the file system's clock still differ in their inode."""
-    return Provenance.model_validate_json(path.read_bytes())
+    try:
+        return Provenance.model_validate_json(without_seal(path.read_bytes()))
+    except (ValidationError, DamagedError) as error:
+        raise DamagedError(f"{PROVENANCE_FILE} is not as it was written") from error
 
 
 def build(
@@ -148,26 +228,41 @@ def build(
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / f"{name}.lock"):
         inputs_hash = inputs.hash()
-        present = read_provenance(folder)
+        present = None if find_damage(folder) else read_provenance(folder)
         if present is not None and present.inputs_hash == inputs_hash:
             return present, False
         with emptied(unfinished / name) as draft:
             started, spent = time.perf_counter(), time.process_time()
             version = work(draft)
+            seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - spent
             provenance = Provenance(
                 asset=asset,
                 key=key,
                 version=version or inputs_hash,
                 inputs=inputs,
                 inputs_hash=inputs_hash,
-                seconds=round(time.perf_counter() - started, 3),
-                cpu_seconds=round(time.process_time() - spent, 3),
+                seconds=round(seconds, 3),
+                cpu_seconds=round(cpu_seconds, 3),
                 written=datetime.now(timezone.utc).isoformat(timespec="seconds"),
                 software=software_versions(),
+                files=mark_files(draft),
             )
-            (draft / PROVENANCE_FILE).write_text(provenance.model_dump_json(indent=1))
+            write_record(draft, provenance)
             _put_in_place(draft, folder, outdated=unfinished / f"{name}.outdated")
+            _believe(folder)
     return provenance, True
+
+
+def write_record(folder: Path, provenance: Provenance) -> None:
+    """Writes the record of an artifact into its folder."""
+    write_atomically(folder / PROVENANCE_FILE, with_seal(provenance.model_dump_json(indent=1)))
+
+
+def _believe(folder: Path) -> None:
+    """What this process has just written need not be read to know it."""
+    place = _place_of(folder)
+    if place is not None:
+        _intact.add(place)
 
 
 def refuse(folder: Path) -> None:
@@ -195,11 +290,13 @@ def _put_in_place(draft: Path, folder: Path, outdated: Path) -> None:
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Writes one file under a temporary name and renames it."""
+    """Writes one file under a temporary name and renames it when it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     draft.write_bytes(content.encode() if isinstance(content, str) else content)
+    flush(draft)
     draft.replace(path)
+    flush(path.parent)
 
 
 @lru_cache(maxsize=1)

@@ -2,13 +2,15 @@
 
 Every table is a history: the schema `history` holds what each version of an artifact said, with the time at which
 it was first recorded. The views with the simple names (`training_set`) show what is current: what was recorded
-last. Nothing is decided from here; the artifacts in the data folder decide.
+last. Nothing is decided from here; the artifacts in the data folder decide, and each keeps the rows that it gave,
+so that a lost file is made again from them. `history.artifact` says of which artifacts the rows are here.
 
 Values never become part of an SQL text; table and column names are the constants below.
 """
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -16,6 +18,8 @@ from pathlib import Path
 import duckdb
 import pandas as pd
 from filelock import FileLock
+
+from idal_assets.store.files import DamagedError
 
 SECONDS_TO_WAIT = 120.0
 """How long to wait for another process, such as a person's DuckDB shell, to let go of the file."""
@@ -205,29 +209,101 @@ TABLES: Mapping[str, TableSchema] = {
 }
 
 
+@dataclass(frozen=True)
+class Source:
+    """An artifact that rows come from.
+
+    Attributes:
+        asset: Name of the asset.
+        key: Its partition; empty where there is none.
+        version: Its version.
+        written: When it was finished, UTC, ISO 8601.
+    """
+
+    asset: str
+    key: str
+    version: str
+    written: str
+
+
+Tables = Mapping[str, pd.DataFrame]
+"""Rows by name of the table: one version each."""
+
+
 def record(database: Path, table: str, rows: pd.DataFrame, lock: Path) -> None:
-    """Adds one version to a table's history and makes it the current one; a reader sees all of it or nothing.
+    """Adds one version to a table's history and makes it the current one, as of now; see `record_all`."""
+    with _writing(database, lock) as connection:
+        _write(connection, table, rows, datetime.now(timezone.utc))
+
+
+def record_all(database: Path, found: Iterable[tuple[Source, Tables]], lock: Path) -> None:
+    """Adds what artifacts hold to the history and makes it current; a reader sees all of it or nothing.
 
     A version that is there already is replaced by itself, so recording twice leaves no duplicates. Other versions
     stay as they are. Without rows a table that may be empty is empty now, and its history stays.
 
     Args:
         database: The DuckDB file; it is made if it is not there.
-        table: A name in `TABLES`.
-        rows: One version; its columns are the table's, in any order.
+        found: Artifacts and their rows, the earlier ones first; columns of the rows are the table's, in any order.
         lock: Lock file of all writers of this project.
 
     Raises:
         RecordError: The rows are not one version, or a row appears twice.
         duckdb.IOException: The file is damaged, or another program kept it open for too long.
     """
-    version = _version_of(table, rows)
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock), _connect(database) as connection:
-        connection.begin()
-        _prepare(connection, table)
-        _write(connection, table, rows, version)
-        connection.commit()
+    with _writing(database, lock) as connection:
+        for source, tables in found:
+            written = datetime.fromisoformat(source.written)
+            for table, rows in tables.items():
+                _write(connection, table, rows, written)
+            place = [source.asset, source.key]
+            connection.execute("DELETE FROM history.artifact WHERE asset = ? AND key = ?", place)
+            values = [*place, source.version, source.written]
+            connection.execute("INSERT INTO history.artifact VALUES (?, ?, ?, ?)", values)
+
+
+def recorded_sources(database: Path, read_all: bool = False) -> set[Source]:
+    """The artifacts whose rows are in the database.
+
+    Args:
+        database: The DuckDB file.
+        read_all: Whether to read every row of every table, so that damage anywhere shows.
+
+    Returns:
+        An empty set where there is no file, or one from before artifacts were noted.
+
+    Raises:
+        duckdb.IOException: Another program kept it open for too long.
+        DamagedError: The file cannot be read.
+    """
+    if not database.is_file():
+        return set()
+    try:
+        with _connect(database, read_only=True) as connection:
+            listed = "SELECT table_name FROM duckdb_tables() WHERE schema_name = 'history'"
+            tables = {name for (name,) in connection.execute(listed).fetchall()} & {*TABLES, "artifact"}
+            for table in tables if read_all else ():
+                # a block's checksum is compared when it is read
+                connection.execute(f"SELECT bit_xor(hash(row)) FROM history.{table} AS row").fetchall()  # noqa: S608
+            if "artifact" not in tables:
+                return set()
+            rows = connection.execute("SELECT asset, key, artifact_version, written FROM history.artifact")
+            return {Source(*row) for row in rows.fetchall()}
+    except duckdb.Error as error:
+        if is_held_by_another(error):
+            raise
+        raise DamagedError(f"{database} is damaged: {error}") from error
+
+
+def put_aside(database: Path) -> Path:
+    """Renames a damaged file, so that a new one can be made; what it still holds can be looked for there.
+
+    Returns:
+        Where it is now; one that was there before is gone.
+    """
+    aside = database.with_name(f"{database.name}.damaged")
+    database.replace(aside)
+    return aside
 
 
 def read_table(database: Path, table: str) -> pd.DataFrame:
@@ -261,9 +337,24 @@ def _version_of(table: str, rows: pd.DataFrame) -> dict[str, str]:
 # S608: the names in the texts below are constants of this module; every value is a parameter.
 
 
-def _write(
-    connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, version: Mapping[str, str]
-) -> None:
+@contextmanager
+def _writing(database: Path, lock: Path) -> Iterator[duckdb.DuckDBPyConnection]:
+    """One transaction of the one writer; nothing of it stays where it fails."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(lock):
+        if not database.exists():
+            # changes that were on their way into a file that is gone
+            database.with_name(f"{database.name}.wal").unlink(missing_ok=True)
+        with _connect(database) as connection:
+            connection.begin()
+            _prepare(connection)
+            yield connection
+            connection.commit()
+
+
+def _write(connection: duckdb.DuckDBPyConnection, table: str, rows: pd.DataFrame, written: datetime) -> None:
+    version = _version_of(table, rows)
+    _fit(connection, table)
     place = f"history.{table}"
     if TABLES[table].by_set:
         outdate = f"UPDATE {place} SET latest = FALSE WHERE latest AND removal_set = ?"  # noqa: S608
@@ -275,23 +366,31 @@ def _write(
     same = " AND ".join(f"{column} = ?" for column in version)
     values = list(version.values())
     known = connection.execute(f"SELECT min(recorded) FROM {place} WHERE {same}", values).fetchone()  # noqa: S608
-    recorded = known[0] if known and known[0] else datetime.now(timezone.utc).replace(tzinfo=None)
+    recorded = known[0] if known and known[0] else written.astimezone(timezone.utc).replace(tzinfo=None)
     connection.execute(f"DELETE FROM {place} WHERE {same}", values)  # noqa: S608
     connection.register("new_rows", rows)
     insert = f"INSERT INTO {place} BY NAME SELECT *, ? AS recorded, TRUE AS latest FROM new_rows"  # noqa: S608
     connection.execute(insert, [recorded])
 
 
-def _prepare(connection: duckdb.DuckDBPyConnection, table: str) -> None:
-    """Makes what is missing: tables, columns that a newer version of this project has, and views.
+def _prepare(connection: duckdb.DuckDBPyConnection) -> None:
+    """Makes the tables that are missing."""
+    connection.execute("CREATE SCHEMA IF NOT EXISTS history")
+    for name, described in TABLES.items():
+        _create(connection, name, {**described.columns, "recorded": "TIMESTAMP", "latest": "BOOLEAN"})
+    _create(connection, "artifact", dict.fromkeys(("asset", "key", "artifact_version", "written"), "VARCHAR"))
+
+
+def _create(connection: duckdb.DuckDBPyConnection, table: str, columns: Mapping[str, str]) -> None:
+    listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
+    connection.execute(f"CREATE TABLE IF NOT EXISTS history.{table} ({listed})")
+
+
+def _fit(connection: duckdb.DuckDBPyConnection, table: str) -> None:
+    """Makes what a table lacks: columns that a newer version of this project has, and views.
 
     Before there was a history, the simple names were tables; such a one gives way when its first version comes.
     """
-    connection.execute("CREATE SCHEMA IF NOT EXISTS history")
-    for name, described in TABLES.items():
-        columns = {**described.columns, "recorded": "TIMESTAMP", "latest": "BOOLEAN"}
-        listed = ", ".join(f"{column} {kind}" for column, kind in columns.items())
-        connection.execute(f"CREATE TABLE IF NOT EXISTS history.{name} ({listed})")
     present = {row[0] for row in connection.execute(f"DESCRIBE history.{table}").fetchall()}
     for column, kind in TABLES[table].columns.items():
         if column not in present:

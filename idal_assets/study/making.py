@@ -1,4 +1,4 @@
-"""Making one artifact: what its work is handed, how it is called, and where its tables go.
+"""Making one artifact: what its work is handed, how it is called, and that its tables are kept and recorded.
 
 This is the only door to an artifact. The Dagster assets, `idal run`, tests and benchmarks all call `make`; none of
 it needs Dagster. What a row of the graph does not name, its work cannot read: a `Task` hands out nothing else.
@@ -14,7 +14,7 @@ import pandas as pd
 
 from idal_assets.progress import Track, silently
 from idal_assets.settings import ComputeSettings
-from idal_assets.store.artifacts import Inputs, Provenance, build, read_provenance
+from idal_assets.store.artifacts import Inputs, Provenance, build, find_damage, read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, PATIENTS_FOLDER, RAW_FOLDER, Node, keys_of, upstream_of
 from idal_assets.study.selectors import Parts, own_content, own_patient, whole
@@ -86,13 +86,14 @@ class Task:
         return list(versions) if isinstance(versions, Mapping) else []
 
     def path(self, asset: str, key: str | None = None) -> Path:
-        """Folder of an upstream artifact.
+        """Folder of an upstream artifact, whose files are those that were written.
 
         Raises:
             UndeclaredError: This artifact is not made from that one.
+            NotMadeError: That one is damaged.
         """
         self._ensure_declared(asset, key)
-        return self._study.path(asset, key)
+        return self._study.intact(asset, key)
 
     def upstream_version(self, asset: str, key: str | None = None) -> str:
         """Version of an upstream artifact as it is now."""
@@ -242,9 +243,9 @@ class Task:
 
     @property
     def before(self) -> Path | None:
-        """Folder of the finished artifact that is replaced; None where there is none."""
+        """Folder of the finished artifact that is replaced; None where there is none, or a damaged one."""
         folder = self._study.path(self.asset, self._key)
-        return folder if read_provenance(folder) else None
+        return folder if read_provenance(folder) and not find_damage(folder) else None
 
     @property
     def before_alike(self) -> Path | None:
@@ -268,7 +269,7 @@ class Task:
         for key in self._node.keys(self._study):
             folder = self._study.path(self.asset, key)
             record = read_provenance(folder) if key != self._key else None
-            if record is not None and record.inputs_hash == inputs_hash:
+            if record is not None and record.inputs_hash == inputs_hash and not find_damage(folder):
                 return folder
         return None
 
@@ -334,10 +335,19 @@ def make(
 
     def work(draft: Path) -> str | None:
         outcome = function_of(node.work)(Task(study, node, key, inputs, draft, track)) or Outcome()
-        _record(study, node, outcome.tables)
+        _ensure_named(node, outcome.tables)
+        if outcome.tables:
+            from idal_assets.study.tables import keep_tables
+
+            keep_tables(outcome.tables, draft)
         return outcome.version
 
-    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)
+    made = build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)
+    if node.tables:
+        from idal_assets.study.tables import record_tables
+
+        record_tables(study, (asset, key))
+    return made
 
 
 def make_all(study: Study, last: str, track: Track = silently) -> None:
@@ -366,7 +376,7 @@ def shown(study: Study, asset: str, key: str | None = None) -> Mapping[str, Any]
     if node.shows is None:
         return {}
     inputs = study.provenance(asset, key).inputs
-    task = Task(study, node, key, inputs, study.path(asset, key), shown_with=node.shown_with)
+    task = Task(study, node, key, inputs, study.intact(asset, key), shown_with=node.shown_with)
     return function_of(node.shows)(task)
 
 
@@ -376,12 +386,6 @@ def function_of(address: str) -> Callable[..., Any]:
     return getattr(import_module(module), name)
 
 
-def _record(study: Study, node: Node, tables: Mapping[str, pd.DataFrame]) -> None:
+def _ensure_named(node: Node, tables: Mapping[str, pd.DataFrame]) -> None:
     if tables.keys() != set(node.tables):
         raise UndeclaredError(f"{node.name} filled {sorted(tables)}; its row names {sorted(node.tables)}")
-    if not tables:
-        return
-    from idal_assets.store.database import record
-
-    for name, rows in tables.items():
-        record(study.folder.database, name, rows, study.folder.database_lock)

@@ -165,7 +165,7 @@ def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
 def kept_cases(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the cases that the training set of the same removal set keeps."""
     study.version("training_set", key)
-    kept = json.loads((study.path("training_set", key) / KEPT_FILE).read_text())
+    kept = json.loads((study.intact("training_set", key) / KEPT_FILE).read_text())
     return _of(study, asset, kept)
 
 
@@ -249,7 +249,7 @@ def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
     configuration = CANDIDATES[str(key)].configuration
     if configuration == "2d":
         return version
-    planned = json.loads((study.path(asset) / CONFIGURATIONS_FILE).read_text())
+    planned = json.loads((study.intact(asset) / CONFIGURATIONS_FILE).read_text())
     return planned.get(configuration, "not planned")
 
 
@@ -258,7 +258,7 @@ def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
     if not study.profile.candidates.best_becomes_baseline:
         return {}
     study.version(asset)
-    return json.loads((study.path(asset) / COMPARISON_FILE).read_text())["best_2d"]
+    return json.loads((study.intact(asset) / COMPARISON_FILE).read_text())["best_2d"]
 
 
 def baseline_as_start(study: Study, asset: str, key: str | None) -> Versions:
@@ -284,7 +284,7 @@ def _is_chosen(study: Study, key: str | None) -> bool:
 
 def _removed_by_choice(study: Study) -> list[str]:
     study.version("evidence")
-    return sorted(json.loads((study.path("evidence") / CHOICE_FILE).read_text())["removed"])
+    return sorted(json.loads((study.intact("evidence") / CHOICE_FILE).read_text())["removed"])
 
 
 def of_confirmations(study: Study, asset: str, key: str | None) -> Versions:

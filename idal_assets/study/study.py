@@ -6,13 +6,22 @@ Whatever needs a path, a setting or the version of an artifact is handed a study
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from idal_assets.analysis.removal_sets import RemovalSet, confirmations, removal_sets
 from idal_assets.profile import Profile, ProfileError, load_profile, with_changes
-from idal_assets.store.artifacts import REFUSED_FILE, Provenance, read_provenance, refuse, write_atomically
+from idal_assets.store.artifacts import (
+    REFUSED_FILE,
+    Provenance,
+    find_damage,
+    read_provenance,
+    refuse,
+    write_atomically,
+)
+from idal_assets.store.files import with_seal, without_seal
 from idal_assets.store.layout import DataFolder
 
 if TYPE_CHECKING:
@@ -132,7 +141,8 @@ class Study:
             raise ProfileError(
                 f"{self.patients_folder} holds the patients; give another folder for results with --data-dir"
             )
-        write_atomically(self.folder.study_file, json.dumps(self._noted(), indent=1))
+        if _made_with(self.folder) != self._noted():
+            write_atomically(self.folder.study_file, with_seal(json.dumps(self._noted(), indent=1)))
 
     def replaces(self) -> str | None:
         """The other study that this data folder was made with, in words; None if it is this one or none."""
@@ -150,6 +160,22 @@ class Study:
         """Folder of an artifact, made or not."""
         return self.folder.artifact(asset, key)
 
+    def intact(self, asset: str, key: str | None = None) -> Path:
+        """Folder of an artifact whose files are about to be used: they are those that were written.
+
+        Each is read once in a process to know it. Where the artifact is not made, nothing is wrong with it.
+
+        Raises:
+            NotMadeError: It is damaged, and counts as missing from now on.
+        """
+        folder = self.path(asset, key)
+        if damage := find_damage(folder):
+            # in a folder that is read-only this process knows it all the same
+            with suppress(OSError):
+                self.refuse(asset, key)
+            raise NotMadeError(f"{named(asset, key)} is damaged: {damage}; it is made again by the next run")
+        return folder
+
     def provenance(self, asset: str, key: str | None = None) -> Provenance:
         """Record of a finished artifact.
 
@@ -158,9 +184,9 @@ class Study:
         """
         found = read_provenance(self.path(asset, key))
         if found is None:
-            name = asset if key is None else f"{asset} of {key}"
+            name = named(asset, key)
             if (self.path(asset, key) / REFUSED_FILE).is_file():
-                raise NotMadeError(f"{name} was refused by its check; materialize {asset} again")
+                raise NotMadeError(f"{name} was refused, by its check or as damaged; materialize {asset} again")
             raise NotMadeError(f"{name} has not been made yet; materialize {asset} first")
         return found
 
@@ -188,7 +214,7 @@ class Study:
         from idal_assets.study.cohort import read_cohort
 
         self.provenance("cohort")
-        found = read_cohort(self.path("cohort"))
+        found = read_cohort(self.intact("cohort"))
         return found if found.raw == self.raw else found.model_copy(update={"raw": self.raw})
 
     @property
@@ -201,7 +227,7 @@ class Study:
         from idal_assets.study.patient_list import read_patient_list
 
         self.provenance("patient_list")
-        return read_patient_list(self.path("patient_list"))
+        return read_patient_list(self.intact("patient_list"))
 
     @property
     def patients(self) -> list[str]:
@@ -295,10 +321,21 @@ class StillStudy(Study):
         return super().patient_list
 
 
+def named(asset: str, key: str | None) -> str:
+    """An artifact in words."""
+    return asset if key is None else f"{asset} of {key}"
+
+
 def _made_with(folder: DataFolder) -> dict[str, str | None]:
-    if not folder.study_file.is_file():
+    try:
+        return dict(json.loads(without_seal(folder.study_file.read_bytes())))
+    except FileNotFoundError:
         return {}
-    return json.loads(folder.study_file.read_text())
+    except (ValueError, TypeError) as error:
+        raise ProfileError(
+            f"{folder.study_file} is damaged. Delete it and give --profile and --raw again to `idal run`; it says "
+            "nothing but these, and nothing else is lost"
+        ) from error
 
 
 def _as_path(noted: str | None) -> Path | None:
