@@ -10,6 +10,7 @@ import pytest
 
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.store.artifacts import content_hash
+from idal_assets.store.files import without_seal
 from idal_assets.study.currency import all_states, inputs_unless_incomplete, other_training_cases
 from idal_assets.study.graph import GRAPH, SOURCES
 from idal_assets.study.making import make
@@ -787,11 +788,8 @@ def test_without_anything_a_study_is_the_demo_on_its_phantom(tmp_path, own_profi
     assert study.raw == tmp_path / "data" / "phantom"
     assert list(study.removal_sets)[:5] == ["all", "worst_4", "best_4", "worst_cluster", "random_4_r01"]
     study.remember()
-    assert json.loads(study.folder.study_file.read_text()) == {
-        "profile": "demo",
-        "raw": None,
-        "patients": None,
-    }
+    noted = json.loads(without_seal(study.folder.study_file.read_bytes()))
+    assert noted == {"profile": "demo", "raw": None, "patients": None}
 
 
 def test_the_environment_chooses_where_nothing_is_given(tmp_path, own_profile, monkeypatch):

@@ -29,7 +29,7 @@ from idal_assets.steps.patient_network import (
 from idal_assets.study.making import make, make_all, shown
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import made_once
-from idal_assets_tests.studies import changed, task_of
+from idal_assets_tests.studies import as_written, changed, task_of
 
 PATIENTS = ["phantom_patient_01", "phantom_patient_02"]
 TESTS = ["phantom_test_01", "phantom_test_02"]
@@ -138,6 +138,7 @@ def adapting(rule: dict[str, Any]) -> dict[str, Any]:
 def test_every_mode_makes_a_network_that_segments(own: Study, mode: str):
     file = own.path("adaptation_rule") / RULE_FILE
     file.write_text(json.dumps(adapting(json.loads(file.read_text()))))
+    as_written(file.parent)
     changes = {"mode": mode, "compared": tuple({"merged", mode})}
     other = Study(
         changed(own.profile, {f"adaptation.{name}": value for name, value in changes.items()}),
@@ -236,6 +237,7 @@ def test_another_network_leaves_the_other_opinions_as_they_are(own: Study, monke
     # as if its network were a new one
     stale = before.assign(model_version=before["model_version"].mask(before["model"] == donor, "old"))
     stale.to_parquet(record, index=False)
+    as_written(record.parent)
     task = task_of(own, "case_opinions", receiver)
     task.folder.mkdir(parents=True, exist_ok=True)
     from idal_assets.steps.opinions import ask_about_case

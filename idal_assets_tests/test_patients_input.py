@@ -21,6 +21,7 @@ from idal_assets.imaging.readers import read_case
 from idal_assets.profile import ProfileError
 from idal_assets.settings import AnatomySettings
 from idal_assets.steps.checks import sound_patient_slices, verified_patient
+from idal_assets.store.files import without_seal
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import UndeclaredError, make, make_all, shown
@@ -637,7 +638,7 @@ def test_the_folder_of_the_patients_is_remembered_and_replaces_no_study(tmp_path
 def test_a_study_of_before_there_were_patients_is_no_other_one(tmp_path: Path) -> None:
     study = Study.open(tmp_path / "data", "tiny", tmp_path / "raw")
     study.remember()
-    noted = json.loads(study.folder.study_file.read_text())
+    noted = json.loads(without_seal(study.folder.study_file.read_bytes()))
     del noted["patients"]
     study.folder.study_file.write_text(json.dumps(noted))
     assert Study.open(tmp_path / "data").replaces() is None
