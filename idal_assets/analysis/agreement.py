@@ -52,7 +52,7 @@ def agreement_table(
         root mean square distance in voxels from the centre as a multiple of the cube root of the volume (NaN where
         empty).
     """
-    labels = labels[(slice(None), *_box(labels.any(axis=0)))]
+    labels = labels[(slice(None), *_box(labels.max(axis=0)))]
     most = majority(labels[1:], size)
     tables = []
     for region, values in regions.items():
@@ -90,7 +90,7 @@ def segmentation_agreement(
     Returns:
         Indexed by region: `agreement`, the mean, and `lowest`, the tenth percentile over the networks.
     """
-    box = _box(labels.any(axis=0) | (segmentation > 0))
+    box = _box(np.maximum(labels.max(axis=0), segmentation))
     segmentation, labels = segmentation[box], labels[(slice(None), *box)]
     found = {}
     for region, values in regions.items():
@@ -105,9 +105,9 @@ def doubt(segmentation: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray
     return (labels != segmentation).mean(axis=0, dtype=np.float32)
 
 
-def _box(mask: NDArray[np.bool_]) -> tuple[slice, ...]:
-    """The part of a volume that holds all of a mask; what lies outside of it agrees and need not be counted."""
-    edges = [np.flatnonzero(mask.any(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
+def _box(largest: NDArray[np.uint8]) -> tuple[slice, ...]:
+    """The part of a volume in which some label is seen; all agree on what lies outside, so it need not be counted."""
+    edges = [np.flatnonzero(largest.max(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return tuple(slice(int(edge[0]), int(edge[-1]) + 1) if len(edge) else slice(0, 1) for edge in edges)
 
 
