@@ -106,7 +106,7 @@ def doubt(segmentation: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray
 
 
 def _box(largest: NDArray[np.uint8]) -> tuple[slice, ...]:
-    """The part of a volume in which some label is seen; all agree on what lies outside, so it need not be counted."""
+    """The part of a volume in which some label is seen; on what lies outside all agree."""
     edges = [np.flatnonzero(largest.max(axis=tuple({0, 1, 2} - {axis}))) for axis in range(3)]
     return tuple(slice(int(edge[0]), int(edge[-1]) + 1) if len(edge) else slice(0, 1) for edge in edges)
 
