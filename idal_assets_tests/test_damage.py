@@ -8,9 +8,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from idal_assets.cli import main
 from idal_assets.profile import ProfileError
 from idal_assets.store import artifacts
 from idal_assets.store.artifacts import (
@@ -332,8 +334,10 @@ def flipped_databases(run: FinishedRun, folder: Path, count: int) -> int:
 
 
 @pytest.mark.graph
-def test_one_run_mends_everything_with_the_same_numbers(finished_run: FinishedRun, tmp_path: Path) -> None:
-    """A bit in every kind of file, a file that is gone, a cut record, a lost database and a damaged instance."""
+def test_one_run_mends_everything_with_the_same_numbers(
+    finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit in every kind of file, a file that is gone, a cut record and a lost database."""
     copied = finished_run.copied_to(tmp_path)
     study, draw = copied.study(), random.Random(5)
     donor = study.cohort.donors[0]
@@ -345,21 +349,57 @@ def test_one_run_mends_everything_with_the_same_numbers(finished_run: FinishedRu
     flip_bit(study.path("case_model", donor) / "fold_all" / "checkpoint_final.pth", draw)
     damaged |= {("experiment_report", None), ("dendrogram", None), ("case_model", donor)}
     study.folder.database.unlink()
-    scribble(study.folder.dagster_home / "history" / "runs.db")
-
-    said = idal("verify", "--json", "--data-dir", copied.data_dir)
-    assert said.returncode == 1, said.stderr
-    expected = {asset if key is None else f"{asset} of {key}" for asset, key in damaged}
-    assert {entry["what"] for entry in json.loads(said.stdout)["damaged"]} == expected
+    forget(monkeypatch)
+    assert damaged_artifacts(study).keys() == damaged
 
     mended = idal("run", "--data-dir", copied.data_dir)
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert "Traceback" not in mended.stdout + mended.stderr
-    for name in expected:
+    for name in (asset if key is None else f"{asset} of {key}" for asset, key in damaged):
         assert f"{name} is damaged" in mended.stdout
+    forget(monkeypatch)
     assert {state for states in all_states(study).values() for state in states.values()} == {"current"}
+    assert damaged_artifacts(study) == {}
     assert_same(study.folder.database, finished_run.study().folder.database, clock=False)
-    assert idal("verify", "--data-dir", copied.data_dir).stdout.endswith("Nothing is damaged.\n")
+
+
+@pytest.mark.graph
+def test_verify_lists_what_is_damaged_and_changes_nothing(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copied = finished_run.copied_to(tmp_path)
+    study = copied.study()
+    assert called("verify", copied) == (0, "Nothing is damaged.\n")
+    flip_bit(study.path("dendrogram") / "linkage.npy", random.Random(7))
+    truncate(study.folder.database)
+    artifacts._intact.clear()
+    code, said = called("verify", copied)
+    assert code == 1
+    first, second, last = said.splitlines()
+    assert first == "dendrogram is damaged: linkage.npy is not as it was written"
+    assert second.startswith("idal.duckdb is damaged: ")
+    assert last == "2 damaged; `idal run` makes them again."
+    found = json.loads(called("verify", copied, "--json")[1])
+    assert [entry["what"] for entry in found["damaged"]] == ["dendrogram", "idal.duckdb"]
+    assert found["without_hashes"] == []
+    assert (study.path("dendrogram") / "provenance.json").is_file()
+
+
+def called(command: str, run: FinishedRun, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, [command, "--data-dir", str(run.data_dir), *options])
+    return done.exit_code, done.stdout
+
+
+@pytest.mark.live
+def test_a_damaged_instance_is_made_again_and_nothing_else(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copied = finished_run.copied_to(tmp_path)
+    scribble(copied.study().folder.dagster_home / "history" / "runs.db")
+    before = {place: copied.study().provenance(*place) for place in artifacts_on_disk(copied.study())}
+    done = idal("run", "--data-dir", copied.data_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Dagster's database was damaged" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {place: copied.study().provenance(*place) for place in before} == before
+    again = idal("run", "--data-dir", copied.data_dir)
+    assert f"0 artifacts made, {len(before)} were current" in again.stdout
 
 
 @pytest.mark.graph
