@@ -4,8 +4,9 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner
@@ -48,12 +49,12 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_said", set())
 
 
-def built(root: Path, content: bytes = b"content", name: str = "result.bin") -> Path:
+def built(root: Path, content: bytes = b"content", name: str = "result.bin", code: str = "1") -> Path:
     def work(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
-    inputs = Inputs(code="1", settings={"section": {"number": 1.5}}, made_from={"upstream": {"A": "v1"}})
+    inputs = Inputs(code=code, settings={"section": {"number": 1.5}}, made_from={"upstream": {"A": "v1"}})
     build(root / "asset", "asset", None, inputs, work, root / "unfinished", root / "locks")
     return root / "asset"
 
@@ -103,6 +104,26 @@ class TestArtifact:
         assert find_damage(folder) is None
         monkeypatch.setattr(artifacts, "difference_of_content", lambda *_: pytest.fail("read again"))
         assert find_damage(folder) is None, "what this process read"
+
+    @pytest.mark.parametrize("look", [read_provenance, find_damage])
+    @pytest.mark.parametrize("compared", ["difference_of_sizes", "difference_of_content"])
+    def test_an_artifact_that_is_replaced_during_a_look_is_not_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], object], compared: str
+    ) -> None:
+        folder = built(tmp_path)
+        forget(monkeypatch)
+        real = getattr(artifacts, compared)
+
+        def replaced_meanwhile(*arguments: Any) -> str:
+            monkeypatch.setattr(artifacts, compared, real)
+            built(tmp_path, code="2")
+            return "result.bin is gone"
+
+        monkeypatch.setattr(artifacts, compared, replaced_meanwhile)
+        look(folder)
+        record = read_provenance(folder)
+        assert record is not None
+        assert find_damage(folder) is None
 
     def test_every_bit_of_a_record_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = built(tmp_path)
