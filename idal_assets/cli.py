@@ -412,16 +412,16 @@ def _print_outcome(study: Study) -> None:
     from idal_assets.steps.similarity import load_ranking
 
     sets = Table("removal set", "cases left", "median Dice", "difference to all", title="Reductions")
-    for row in load_median_change(study.path("reduction_report")).itertuples():
+    for row in load_median_change(study.intact("reduction_report")).itertuples():
         difference = f"{row.difference_of_medians:+.4f}"
         sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
     CONSOLE.print(sets)
-    found = load_evidence(study.path("evidence"))
+    found = load_evidence(study.intact("evidence"))
     for said in [*found.sentences, *found.warnings]:
         CONSOLE.print(f"- {said}", soft_wrap=True)
     CONSOLE.print()
     worst = Table("rank", "case", "score", "donor mean", "receiver mean", title="Worst cases")
-    for row in load_ranking(study.path("case_ranking")).head(max(study.profile.removal.sizes)).itertuples():
+    for row in load_ranking(study.intact("case_ranking")).head(max(study.profile.removal.sizes)).itertuples():
         means = (f"{value:.3f}" for value in (row.score, row.donor_mean, row.receiver_mean))
         worst.add_row(str(row.rank), row.case_id, *means)
     CONSOLE.print(worst)

@@ -4,13 +4,16 @@ import json
 import os
 import random
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from idal_assets.cli import main
 from idal_assets.profile import ProfileError
 from idal_assets.store import artifacts
 from idal_assets.store.artifacts import (
@@ -46,12 +49,12 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_said", set())
 
 
-def built(root: Path, content: bytes = b"content", name: str = "result.bin") -> Path:
+def built(root: Path, content: bytes = b"content", name: str = "result.bin", code: str = "1") -> Path:
     def work(folder: Path) -> None:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
 
-    inputs = Inputs(code="1", settings={"section": {"number": 1.5}}, made_from={"upstream": {"A": "v1"}})
+    inputs = Inputs(code=code, settings={"section": {"number": 1.5}}, made_from={"upstream": {"A": "v1"}})
     build(root / "asset", "asset", None, inputs, work, root / "unfinished", root / "locks")
     return root / "asset"
 
@@ -101,6 +104,26 @@ class TestArtifact:
         assert find_damage(folder) is None
         monkeypatch.setattr(artifacts, "difference_of_content", lambda *_: pytest.fail("read again"))
         assert find_damage(folder) is None, "what this process read"
+
+    @pytest.mark.parametrize("look", [read_provenance, find_damage])
+    @pytest.mark.parametrize("compared", ["difference_of_sizes", "difference_of_content"])
+    def test_an_artifact_that_is_replaced_during_a_look_is_not_damaged(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, look: Callable[[Path], object], compared: str
+    ) -> None:
+        folder = built(tmp_path)
+        forget(monkeypatch)
+        real = getattr(artifacts, compared)
+
+        def replaced_meanwhile(*arguments: Any) -> str:
+            monkeypatch.setattr(artifacts, compared, real)
+            built(tmp_path, code="2")
+            return "result.bin is gone"
+
+        monkeypatch.setattr(artifacts, compared, replaced_meanwhile)
+        look(folder)
+        record = read_provenance(folder)
+        assert record is not None
+        assert find_damage(folder) is None
 
     def test_every_bit_of_a_record_counts(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         folder = built(tmp_path)
@@ -332,8 +355,10 @@ def flipped_databases(run: FinishedRun, folder: Path, count: int) -> int:
 
 
 @pytest.mark.graph
-def test_one_run_mends_everything_with_the_same_numbers(finished_run: FinishedRun, tmp_path: Path) -> None:
-    """A bit in every kind of file, a file that is gone, a cut record, a lost database and a damaged instance."""
+def test_one_run_mends_everything_with_the_same_numbers(
+    finished_run: FinishedRun, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A bit in every kind of file, a file that is gone, a cut record and a lost database."""
     copied = finished_run.copied_to(tmp_path)
     study, draw = copied.study(), random.Random(5)
     donor = study.cohort.donors[0]
@@ -345,21 +370,57 @@ def test_one_run_mends_everything_with_the_same_numbers(finished_run: FinishedRu
     flip_bit(study.path("case_model", donor) / "fold_all" / "checkpoint_final.pth", draw)
     damaged |= {("experiment_report", None), ("dendrogram", None), ("case_model", donor)}
     study.folder.database.unlink()
-    scribble(study.folder.dagster_home / "history" / "runs.db")
-
-    said = idal("verify", "--json", "--data-dir", copied.data_dir)
-    assert said.returncode == 1, said.stderr
-    expected = {asset if key is None else f"{asset} of {key}" for asset, key in damaged}
-    assert {entry["what"] for entry in json.loads(said.stdout)["damaged"]} == expected
+    forget(monkeypatch)
+    assert damaged_artifacts(study).keys() == damaged
 
     mended = idal("run", "--data-dir", copied.data_dir)
     assert mended.returncode == 0, mended.stdout + mended.stderr
     assert "Traceback" not in mended.stdout + mended.stderr
-    for name in expected:
+    for name in (asset if key is None else f"{asset} of {key}" for asset, key in damaged):
         assert f"{name} is damaged" in mended.stdout
+    forget(monkeypatch)
     assert {state for states in all_states(study).values() for state in states.values()} == {"current"}
+    assert damaged_artifacts(study) == {}
     assert_same(study.folder.database, finished_run.study().folder.database, clock=False)
-    assert idal("verify", "--data-dir", copied.data_dir).stdout.endswith("Nothing is damaged.\n")
+
+
+@pytest.mark.graph
+def test_verify_lists_what_is_damaged_and_changes_nothing(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copied = finished_run.copied_to(tmp_path)
+    study = copied.study()
+    assert called("verify", copied) == (0, "Nothing is damaged.\n")
+    flip_bit(study.path("dendrogram") / "linkage.npy", random.Random(7))
+    truncate(study.folder.database)
+    artifacts._intact.clear()
+    code, said = called("verify", copied)
+    assert code == 1
+    first, second, last = said.splitlines()
+    assert first == "dendrogram is damaged: linkage.npy is not as it was written"
+    assert second.startswith("idal.duckdb is damaged: ")
+    assert last == "2 damaged; `idal run` makes them again."
+    found = json.loads(called("verify", copied, "--json")[1])
+    assert [entry["what"] for entry in found["damaged"]] == ["dendrogram", "idal.duckdb"]
+    assert found["without_hashes"] == []
+    assert (study.path("dendrogram") / "provenance.json").is_file()
+
+
+def called(command: str, run: FinishedRun, *options: str) -> tuple[int, str]:
+    done = CliRunner().invoke(main, [command, "--data-dir", str(run.data_dir), *options])
+    return done.exit_code, done.stdout
+
+
+@pytest.mark.live
+def test_a_damaged_instance_is_made_again_and_nothing_else(finished_run: FinishedRun, tmp_path: Path) -> None:
+    copied = finished_run.copied_to(tmp_path)
+    scribble(copied.study().folder.dagster_home / "history" / "runs.db")
+    before = {place: copied.study().provenance(*place) for place in artifacts_on_disk(copied.study())}
+    done = idal("run", "--data-dir", copied.data_dir)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Dagster's database was damaged" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr
+    assert {place: copied.study().provenance(*place) for place in before} == before
+    again = idal("run", "--data-dir", copied.data_dir)
+    assert f"0 artifacts made, {len(before)} were current" in again.stdout
 
 
 @pytest.mark.graph

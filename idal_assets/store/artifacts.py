@@ -141,6 +141,9 @@ def read_provenance(folder: Path) -> Provenance | None:
     if place is None:
         return None
     record, damage = _look_at(place)
+    if damage and _place_of(folder) != place:
+        # another process replaced the artifact during the look
+        return read_provenance(folder)
     if damage and (place, damage) not in _said:
         _said.add((place, damage))
         LOGGER.warning("%s is damaged: %s. It counts as missing and is made again.", folder, damage)
@@ -163,10 +166,13 @@ def find_damage(folder: Path) -> str | None:
     record, damage = _look_at(place)
     if record and place not in _intact:
         damage = difference_of_content(folder, record.files or {})
-        if damage:
-            _altered[place] = damage
-        else:
-            _intact.add(place)
+    if damage and _place_of(folder) != place:
+        # another process replaced the artifact during the look
+        return find_damage(folder)
+    if record and damage:
+        _altered[place] = damage
+    elif record:
+        _intact.add(place)
     return damage
 
 
