@@ -4,15 +4,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import dagster as dg
 import pytest
 from filelock import FileLock
 from hypothesis import settings
+from matplotlib.figure import Figure
+from PIL import Image
 
 import idal_assets
 from idal_assets.orchestration.instance import open_instance
@@ -71,6 +75,28 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
     folder = made_once(tmp_path_factory, "tiny", run)
     return FinishedRun(folder / "data", (folder / "output.txt").read_text())
+
+
+@contextmanager
+def nothing_drawn() -> Iterator[None]:
+    """Figures become pictures of one pixel, as drawing takes about as long as the networks of these tests.
+
+    That they can be drawn is what the tests of the plots and `finished_run` are for.
+    """
+
+    def save(figure: Figure, file: BinaryIO, **options: Any) -> None:
+        Image.new("RGB", (1, 1)).save(file, options["format"])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", save)
+        yield
+
+
+@pytest.fixture(scope="module")
+def blank_pictures() -> Iterator[None]:
+    """The graph of the tests of this module draws nothing."""
+    with nothing_drawn():
+        yield
 
 
 def made_once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None]) -> Path:

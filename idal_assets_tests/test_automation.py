@@ -39,7 +39,7 @@ from idal_assets_tests.worlds import (
     once,
 )
 
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
 
 
 @pytest.fixture(scope="module")

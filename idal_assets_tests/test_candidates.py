@@ -47,7 +47,7 @@ from idal_assets_tests.small_models import (
 )
 from idal_assets_tests.studies import as_written, give_new_version, make_study, with_settings
 
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
 
 NAMES = ("2d_dice_ce", "2d_ce", "3d_dice_ce")
 SCHEDULE = {"epochs": 2, "iterations_per_epoch": 3, "optimizer": "adam", "learning_rate": 3.0e-3}

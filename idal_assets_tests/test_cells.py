@@ -17,7 +17,7 @@ from idal_assets.study.making import make
 from idal_assets.study.study import Study
 from idal_assets_tests.studies import as_written, give_new_version, with_settings
 
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
 
 ANATOMY = "anatomy-1"
 VERSIONS = {"b": "b-1", "a": "a-1", "c": "c-1"}

@@ -33,7 +33,7 @@ from idal_assets.study.roles import CohortError
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
 
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
 
 
 @pytest.fixture

@@ -27,6 +27,8 @@ from idal_assets.study.selectors import Parts, same_key
 from idal_assets.study.study import Study
 from idal_assets_tests.studies import changed, copied, make_study, pretend_all, task_of, with_settings
 
+pytestmark = pytest.mark.usefixtures("blank_pictures")
+
 LITTLE = {"epochs": 1, "iterations_per_epoch": 2, "optimizer": "adam", "learning_rate": 0.003}
 EVERY_WAY = {
     **dict.fromkeys(("baseline", "case_model", "reduced", "out_of_fold.training"), LITTLE),

@@ -28,6 +28,8 @@ from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import real_data
 from idal_assets_tests.studies import changed
 
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
+
 ANTERIOR, POSTERIOR = "Anterior", "Posterior"
 LITTLE = {"epochs": 1, "iterations_per_epoch": 4, "optimizer": "adam", "learning_rate": 0.003}
 QUICK = {
@@ -99,7 +101,6 @@ def organ(tmp_path_factory: pytest.TempPathFactory) -> Study:
     return study
 
 
-@pytest.mark.graph
 class TestOneChannelAndTwoLabels:
     def test_tables_speak_of_the_datasets_labels(self, organ: Study) -> None:
         cells = read_table(organ.folder.database, "dice")
@@ -133,7 +134,6 @@ class TestOneChannelAndTwoLabels:
         assert_cells_are_nnunets(organ, donor, [donor, receiver], "{}.nii.gz")
 
 
-@pytest.mark.graph
 def test_a_ct_is_normalised_by_its_cohort(tmp_path: Path) -> None:
     raw = tmp_path / "raw"
     settings = load_profile("organ_phantom").phantom.model_dump()
@@ -146,7 +146,6 @@ def test_a_ct_is_normalised_by_its_cohort(tmp_path: Path) -> None:
     assert_cells_are_nnunets(study, donor, [receiver], "{}.nii.gz")
 
 
-@pytest.mark.graph
 def test_regions_of_the_dataset_are_trained_and_scored(tmp_path: Path) -> None:
     labels = {"background": 0, "whole": [1, 2], "tail": [2]}
     raw = described_anew(tmp_path, labels=labels, regions_class_order=[1, 2])
@@ -162,7 +161,6 @@ def test_regions_of_the_dataset_are_trained_and_scored(tmp_path: Path) -> None:
     assert_cells_are_nnunets(study, donor, [receiver], "{}_0000.nii.gz")
 
 
-@pytest.mark.graph
 def test_regions_that_a_profile_adds_are_scored_without_training_anew(organ: Study, tmp_path: Path) -> None:
     added = {"anatomy.regions": {"organ": (ANTERIOR, POSTERIOR)}, "similarity.scalar": "organ"}
     shutil.copytree(organ.folder.root, tmp_path / "data", copy_function=shutil.copy2)
@@ -176,7 +174,6 @@ def test_regions_that_a_profile_adds_are_scored_without_training_anew(organ: Stu
     assert set(read_table(study.folder.database, "dice")["region"]) == {ANTERIOR, POSTERIOR, "organ", "mean"}
 
 
-@pytest.mark.graph
 def test_pages_show_the_scalar_that_the_profile_asks_for(organ: Study) -> None:
     study = organ.with_settings({"similarity": {"scalar": ANTERIOR}})
     donor = study.cohort.donors[0]
@@ -187,7 +184,6 @@ def test_pages_show_the_scalar_that_the_profile_asks_for(organ: Study) -> None:
 
 
 @pytest.mark.real
-@pytest.mark.graph
 def test_real_hippocampi(tmp_path: Path) -> None:
     raw = real_data("hippocampus")
     changes = {"cohort.donors": 4, "cohort.test": 2, "cohort.validation": 1, "plans.batch_size": 8}

@@ -23,7 +23,7 @@ from idal_assets_tests.worlds import (
     training_sets,
 )
 
-pytestmark = pytest.mark.graph
+pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
 
 
 @pytest.fixture(scope="module")

@@ -575,7 +575,7 @@ def test_better_than_random_is_no_gain_where_random_removal_harms():
 
 
 def test_without_effect_neither_gain_nor_harm_is_often_claimed():
-    experiments = 300
+    experiments = 200
     found = pd.DataFrame([row_of(0.0, resamples=100, seed=seed) for seed in range(experiments)])
     # what a share of 5 % exceeds once in a thousand times
     assert (found["gain"] | found["harm"]).sum() <= stats.binom.ppf(0.999, experiments, 0.05)

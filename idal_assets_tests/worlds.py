@@ -26,7 +26,7 @@ from idal_assets.study.currency import all_states, survey
 from idal_assets.study.graph import GRAPH, PARTITIONS
 from idal_assets.study.making import make
 from idal_assets.study.study import Study
-from idal_assets_tests.conftest import made_once
+from idal_assets_tests.conftest import made_once, nothing_drawn
 from idal_assets_tests.raw_folders import msd_entry
 
 DONORS = tuple(f"phantom_train_{number:02}" for number in range(1, 5))
@@ -122,7 +122,7 @@ def finished_world(factory: pytest.TempPathFactory) -> Path:
 
     def run(root: Path) -> None:
         world = new_world(root / "world")
-        with world.instance:
+        with world.instance, nothing_drawn():
             Runner(world.study, world.instance, Bars(disable=True), silently).run()
 
     return made_once(factory, "world", run) / "world"

@@ -246,15 +246,6 @@ def _nothing_removed(name: str, dice: Floats, level: float) -> Effect:
     return Effect(**values)
 
 
-def _median_intervals(new: Floats, old: Floats, level: float, resamples: int, seed: int) -> dict[str, float]:
-    found = bootstrap_intervals(new, old, np.random.default_rng(seed), level, resamples)
-    return {
-        f"{name}_{end}": value
-        for name, interval in asdict(found).items()
-        for end, value in zip(("low", "high"), interval, strict=True)
-    }
-
-
 def _mean(dice: Floats) -> float:
     return float(pd.Series(mean_over_replicates(dice)).mean())
 

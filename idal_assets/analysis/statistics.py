@@ -88,7 +88,8 @@ def _blocks(scalars: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
             f"{_named(*missing[0])} has no row, nor have {len(missing) - 1} others; every network must segment "
             "the same test cases"
         )
-    return [(str(name), table.loc[[name]]) for name in dict.fromkeys(scalars["removal_set"])]
+    of_set = dict(iter(table.groupby(level="removal_set", observed=True)))
+    return [(str(name), of_set[name]) for name in scalars["removal_set"].unique()]
 
 
 def _named(removal_set: object, replicate: object, case_id: object) -> str:
@@ -131,16 +132,17 @@ def differences_by_set(scalars: pd.DataFrame, full_set: str) -> dict[str, Floats
     blocks = dict(_blocks(scalars))
     if full_set not in blocks:
         raise IncompleteScalarsError(f"The removal set {full_set} has no Dice; evaluate it first")
-    full = blocks.pop(full_set).droplevel("removal_set")
+    full = blocks.pop(full_set)
+    of_full, seeds_of_full = full.to_numpy(float), full.index.get_level_values("replicate")
     found = {}
     for name, block in blocks.items():
         seeds = block.index.get_level_values("replicate")
-        missing = seeds.difference(full.index)
-        if len(missing):
+        places = seeds_of_full.get_indexer(seeds)
+        if (places < 0).any():
             raise IncompleteScalarsError(
-                f"Replicate {missing[0]} of {name} has no network of {full_set} to compare"
+                f"Replicate {seeds[places < 0][0]} of {name} has no network of {full_set} to compare"
             )
-        found[name] = block.to_numpy(float) - full.loc[seeds].to_numpy(float)
+        found[name] = block.to_numpy(float) - of_full[places]
     return found
 
 
@@ -190,7 +192,8 @@ def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
     """
     squares, degrees, sets = 0.0, 0, 0
     for of_set in differences:
-        means = pd.DataFrame(of_set).mean(axis=1).dropna().to_numpy()
+        means = mean_over_replicates(of_set.T)
+        means = means[np.isfinite(means)]
         if len(means) > 1:
             squares += float(((means - means.mean()) ** 2).sum())
             degrees += len(means) - 1
