@@ -22,7 +22,6 @@ from idal_assets.settings import (
     EvidenceSettings,
     InferenceSettings,
     OutOfFoldSettings,
-    PatientsSettings,
     PhantomSettings,
     PlansSettings,
     ReducedSettings,
@@ -62,7 +61,6 @@ class Profile(Section):
     phantom: PhantomSettings | None = None
     anatomy: AnatomySettings = AnatomySettings()
     cohort: CohortSettings = CohortSettings()
-    patients: PatientsSettings = PatientsSettings()
     plans: PlansSettings = PlansSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     baseline: TrainingSettings

@@ -7,7 +7,6 @@ belongs in the section of the first step that it changes. How a profile is put t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -202,6 +201,8 @@ class CohortSettings(Section):
         validation_cases: Validation cases by name.
         patient_pattern: Regular expression that is looked for in the name of each case and whose one group is the
             patient, such as `^([^_]+)_`. All cases of a patient get the same role.
+        patients: Folder with patients, cases without a label in any known layout; no network of the study learns
+            from them. Null for none.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -220,6 +221,7 @@ class CohortSettings(Section):
     pretraining_cases: tuple[str, ...] = ()
     validation_cases: tuple[str, ...] = ()
     patient_pattern: str | None = None
+    patients: str | None = None
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
 
@@ -238,16 +240,6 @@ class CohortSettings(Section):
     def pretrains(self) -> bool:
         """Whether the baseline is trained on cases of its own."""
         return bool(self.pretraining_cases) or self.pretraining != 0
-
-
-class PatientsSettings(Section):
-    """Patients: cases without a label, for whom donors are chosen. No network of the study learns from them.
-
-    Attributes:
-        folder: Where their images are, in any known layout; null for none.
-    """
-
-    folder: Path | None = None
 
 
 class PlansSettings(Section):

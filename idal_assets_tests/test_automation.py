@@ -261,7 +261,7 @@ class Watched:
         profile = folder / "own.yaml"
         own = {
             "automation": {"settle_seconds": 0, **automation},
-            "patients": {"folder": str(patients) if patients else None},
+            "cohort": {**tiny["cohort"], "patients": str(patients) if patients else None},
         }
         profile.write_text(yaml.safe_dump({**tiny, **own}))
         study = make_study(folder)

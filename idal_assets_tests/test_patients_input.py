@@ -448,14 +448,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Study:
     folder = tmp_path_factory.mktemp("made")
     for seed, name in enumerate(("P1", "P2")):
         new_patient(folder / "patients", name, 90 + seed)
-    study = make_study(folder, {**LISTS, "patients.folder": folder / "patients"})
+    study = make_study(folder, {**LISTS, "cohort.patients": str(folder / "patients")})
     pretend_all(study)
     return study
 
 
 @pytest.fixture
 def study(made: Study, tmp_path: Path) -> Study:
-    return copied(made, tmp_path, {"patients.folder": tmp_path / "patients"})
+    return copied(made, tmp_path, {"cohort.patients": str(tmp_path / "patients")})
 
 
 OF_PATIENT = ("patient_case", "patient_slices", "patient_opinions", "adapted_model", "patient_segmentation")
@@ -508,7 +508,7 @@ def test_a_patient_that_comes_changes_or_goes_concerns_nothing_of_the_study(stud
 
 @pytest.mark.unit
 def test_patients_below_the_raw_folder_are_no_part_of_it(tmp_path: Path) -> None:
-    study = make_study(tmp_path, {**LISTS, "patients.folder": tmp_path / "raw" / "imagesTs"})
+    study = make_study(tmp_path, {**LISTS, "cohort.patients": str(tmp_path / "raw" / "imagesTs")})
     new_patient(study.patients_folder, "P1", 90)
     pretend_all(study)
     before = hashes(study)
@@ -518,8 +518,8 @@ def test_patients_below_the_raw_folder_are_no_part_of_it(tmp_path: Path) -> None
 
 @pytest.mark.unit
 def test_a_folder_of_patients_around_the_raw_folder_hides_no_case(tmp_path: Path) -> None:
-    study = make_study(tmp_path, {**LISTS, "patients.folder": tmp_path})
-    without = with_settings(study, {"patients.folder": None})
+    study = make_study(tmp_path, {**LISTS, "cohort.patients": str(tmp_path)})
+    without = with_settings(study, {"cohort.patients": None})
     assert GRAPH["cohort"].inputs(study) == GRAPH["cohort"].inputs(without)
 
 
@@ -536,7 +536,7 @@ def test_nobody_is_a_patient_whom_nobody_named(tmp_path: Path) -> None:
 
 @pytest.mark.unit
 def test_without_the_folder_there_are_no_patients_any_more(study: Study) -> None:
-    without = with_settings(study, {"patients.folder": None})
+    without = with_settings(study, {"cohort.patients": None})
     assert without.patients == []
     changed = differences(hashes(study), hashes(without))
     assert changed == {("patient_list", None), *of_patients("P1", "P2"), REPORT}
@@ -696,7 +696,7 @@ def test_run_refuses_a_folder_of_patients_that_is_not_there(tmp_path: Path) -> N
 def test_slices_of_a_patient_are_those_of_the_case_without_its_label(tmp_path: Path) -> None:
     from idal_assets.nnunet.slices import load_slices
 
-    study = make_study(tmp_path, {**LISTS, "patients.folder": tmp_path / "patients"})
+    study = make_study(tmp_path, {**LISTS, "cohort.patients": str(tmp_path / "patients")})
     case = make_case(CASES[0], 0)
     as_plain_file(tmp_path / "patients", dataclasses.replace(case, case_id="P"))
     make_all(study, "patient_slices")

@@ -18,9 +18,9 @@ from idal_assets.study.graph import Node
 
 FIXED = {
     *("anatomy", "out_of_fold.folds", "removal.sizes", "controls.random", "controls.halves", "controls.seeds"),
-    *("name", "description"),
+    *("name", "description", "cohort.patients"),
 }
-"""They decide which regions, folds and removal sets there are, or name the study, so no asset has its own."""
+"""They decide which regions, folds, sets and patients there are, or name the study; no asset has its own."""
 
 
 def config_schema(node: Node, profile: Profile) -> dict[str, dg.Field]:

@@ -56,6 +56,7 @@ from idal_assets.study.selectors import (
     whole,
     with_confirming_replicate,
     with_replicate,
+    without_patients,
 )
 from idal_assets.study.study import Study
 
@@ -224,6 +225,7 @@ _NODES = (
         f"{STEPS}.cohort:make_cohort",
         {RAW_FOLDER: folder_signature},
         settings=("anatomy", "cohort", "out_of_fold.folds", "removal.sizes", *SCORED),
+        settings_of_key=without_patients,
         shows=f"{STEPS}.cohort:show_cohort",
         shown_with=FORECAST,
         kinds=("nifti", "duckdb"),

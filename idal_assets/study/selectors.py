@@ -353,6 +353,14 @@ def with_confirming_replicate(study: Study, key: str | None, settings: Settings)
     return {**settings, "replicate": study.confirmations[str(key)].replicate}
 
 
+def without_patients(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without where the patients are, from whom nothing of the study is made."""
+    return {
+        **settings,
+        "cohort": {name: value for name, value in settings["cohort"].items() if name != "patients"},
+    }
+
+
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
     """Those of the asset without how often the case models are trained, which is no part of a single training."""
     once = {name: value for name, value in settings["case_model"].items() if name != "seeds"}

@@ -71,7 +71,8 @@ class Study:
 
         That of a phantom is the phantom's own.
         """
-        folder = self.given_patients or self.profile.patients.folder
+        named = self.profile.cohort.patients
+        folder = self.given_patients or (Path(named) if named else None)
         phantom = self.profile.phantom
         if folder is None and phantom is not None and phantom.patients and self.raw == self.folder.phantom:
             folder = self.raw / "imagesTs"
