@@ -147,8 +147,8 @@ def summarise(tables: pd.DataFrame, offered: str) -> pd.DataFrame:
 
     Returns:
         `score`; `auroc`, `low` and `high`; `ahead`, by how much the offered score has the higher AUROC on the same
-        phantoms, with `ahead_low` and `ahead_high`; `worst`, the lowest AUROC; means of `precision_at_k` and
-        `recall_at_k`; sums of `decoys_removed` and `decoys`.
+        phantoms, with `ahead_low` and `ahead_high`; means of `precision_at_k` and `recall_at_k`; sums of
+        `decoys_removed` and `decoys`.
     """
     of_offered = tables[tables["score"] == offered].set_index("phantom")["auroc"]
     rows = []
@@ -158,7 +158,6 @@ def summarise(tables: pd.DataFrame, offered: str) -> pd.DataFrame:
         rows.append(
             {"score": score, **dict(zip(("auroc", "low", "high"), found, strict=True))}
             | dict(zip(("ahead", "ahead_low", "ahead_high"), ahead, strict=True))
-            | {"worst": of_score["auroc"].min()}
             | {name: of_score[name].astype(float).mean() for name in ("precision_at_k", "recall_at_k")}
             | {name: of_score[name].astype(float).sum() for name in ("decoys_removed", "decoys")}
         )
@@ -217,12 +216,12 @@ def _print_scores(title: str, tables: pd.DataFrame, offered: str) -> None:
     rows = [
         [
             *(row.score, f"{row.auroc:.3f}", f"{row.low:.3f} to {row.high:.3f}"),
-            f"{row.ahead:+.3f} ({row.ahead_low:+.3f} to {row.ahead_high:+.3f})",
-            *(f"{row.worst:.3f}", f"{row.precision_at_k:.2f}", f"{row.decoys_removed:.0f} of {row.decoys:.0f}"),
+            f"{row.ahead:+.2f} ({row.ahead_low:+.2f} to {row.ahead_high:+.2f})",
+            *(f"{row.precision_at_k:.2f}", f"{row.decoys_removed:.0f} of {row.decoys:.0f}"),
         ]
         for row in table.itertuples()
     ]
-    columns = ("score", "AUROC", "over phantoms", "ranking ahead by", "worst", "precision", "rare removed")
+    columns = ("score", "AUROC", "over phantoms", "ranking ahead by", "precision", "rare")
     print_table(f"{title}, {tables['phantom'].nunique()} phantoms; intervals of 95 %", columns, rows)
     print(f"offered: {offered}; winner: {' and '.join(best_scores(table))}")
 
