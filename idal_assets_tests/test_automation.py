@@ -99,7 +99,7 @@ def test_a_case_that_comes_or_goes_is_a_partition_and_requested(world: World) ->
 def test_patients_that_come_change_and_go_make_nothing_of_the_study(world: World) -> None:
     one, other = (world.add_patient(name, like) for name, like in (("P1", DONORS[0]), ("P2", TESTS[0])))
     before = world.materializations()
-    world.change_profile(patients={"folder": str(one.parent)})
+    world.change_profile(cohort={"patients": str(one.parent)})
     world.settle()
     world.look()
     # the conditions notice that there is a folder now, before anybody looks into it

@@ -325,5 +325,6 @@ def test_an_offered_cascade_is_named_and_not_trained_either(copied: Study, tmp_p
     plans = make_plans(found, 5, PlansSettings(memory_gb=0.4, base_features=32), BRAIN_TUMOUR)
     assert {"3d_lowres", "3d_cascade_fullres"} <= set(plans.configurations)
     plans.save(copied.path("nnunet_plans"))
+    as_written(copied.path("nnunet_plans"))
     with pytest.raises(ProfileError, match=r"planner offers a cascade.*not among what can be trained here"):
         make(copied, "baseline_candidate", "3d_cascade_dice_ce")

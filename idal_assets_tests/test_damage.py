@@ -388,13 +388,14 @@ def test_one_run_mends_everything_with_the_same_numbers(
 def test_verify_lists_what_is_damaged_and_changes_nothing(finished_run: FinishedRun, tmp_path: Path) -> None:
     copied = finished_run.copied_to(tmp_path)
     study = copied.study()
-    assert called("verify", copied) == (0, "Nothing is damaged.\n")
+    code, said = called("verify", copied)
+    assert (code, said.strip()) == (0, "Nothing is damaged.")
     flip_bit(study.path("dendrogram") / "linkage.npy", random.Random(7))
     truncate(study.folder.database)
     artifacts._intact.clear()
     code, said = called("verify", copied)
     assert code == 1
-    first, second, last = said.splitlines()
+    first, second, last = said.strip().splitlines()
     assert first == "dendrogram is damaged: linkage.npy is not as it was written"
     assert second.startswith("idal.duckdb is damaged: ")
     assert last == "2 damaged; `idal run` makes them again."

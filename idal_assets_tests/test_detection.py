@@ -26,7 +26,7 @@ from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task, make, shown
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
-from idal_assets_tests.studies import make_study, task_of
+from idal_assets_tests.studies import as_written, make_study, task_of
 
 pytestmark = pytest.mark.graph
 
@@ -251,6 +251,7 @@ def other_truth(finished_run: FinishedRun, tmp_path: Path):
     def known(truth: dict[str, CaseTruth]) -> Study:
         study = copied.study()
         save_cohort(study.cohort.model_copy(update={"truth": truth}), study.path("cohort"))
+        as_written(study.path("cohort"))
         make(study, "fault_detection")
         return study
 

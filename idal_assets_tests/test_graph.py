@@ -206,8 +206,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "similarity.scalar",
             "WT",
             "cohort baseline_comparison dice_matrix dendrogram case_ranking reduction_report evidence convergence "
-            "case_effect confirmation fault_detection similarity_classifier adaptation_rule adaptation_evidence "
-            "experiment_report",
+            "case_effect confirmation fault_detection experiment_report",
         ),
         ("similarity.distance", "symmetric", "dendrogram case_ranking fault_detection"),
         ("similarity.largest_cluster", 0.5, "case_ranking fault_detection"),
@@ -215,14 +214,13 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("removal.order", "leaves", "removal_plan"),
         ("reduced.loss", "ce", "reduced_model"),
         ("confirmation.training.epochs", 3, "confirmed_model"),
-        ("evidence.level", 0.9, "evidence case_effect confirmation adaptation_evidence"),
+        ("evidence.level", 0.9, "evidence case_effect confirmation"),
         ("evidence.rare_share", 0.5, "evidence"),
         (
             "seed",
             1,
             "baseline_weights augmented_case case_model fold_model label_quality case_ranking removal_plan "
-            "reduced_model evidence confirmed_model repeated_row fault_detection adaptation_evidence "
-            "experiment_report",
+            "reduced_model evidence confirmed_model repeated_row fault_detection experiment_report",
         ),
         (
             "compute.precision",
@@ -374,7 +372,6 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             every("dice_matrix")
             | every("dendrogram")
             | every("case_ranking")
-            | every("similarity_classifier")
             | every("convergence")
             | every("fault_detection")
             | every("cost"),
@@ -642,10 +639,9 @@ def test_a_known_scanner_concerns_the_evidence_alone(study):
     (study.raw / "cases.csv").write_text("case_id,scanner\ncase_1,A\n")
     assert differences(before, hashes(study)) == every("cohort")
     make(study, "cohort")
-    concerned = every("evidence") | every("adaptation_evidence")
-    assert differences(before, hashes(study)) == every("cohort") | concerned
+    assert differences(before, hashes(study)) == every("cohort") | every("evidence")
     # what confirms may turn out to be current once the evidence is there
-    below = concerned | every("confirmation") | every("cost") | every("experiment_report")
+    below = every("evidence") | every("confirmation") | every("cost") | every("experiment_report")
     assert outdated(study) == below | CONFIRMING
 
 
@@ -725,7 +721,6 @@ def test_everything_below_a_change_is_outdated_and_nothing_else(study):
         "convergence",
         "cost",
         "fault_detection",
-        "similarity_classifier",
         "experiment_report",
     }
     assert outdated(study) == (

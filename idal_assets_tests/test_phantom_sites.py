@@ -15,8 +15,8 @@ from idal_assets.imaging.case_table import read_case_table
 from idal_assets.imaging.inspection import inspect_folder
 from idal_assets.imaging.phantom import _make_case, hidden_label, kind_of, plan_cases, plan_patients, write_phantom
 from idal_assets.imaging.phantom_sites import Convention, Site, drawn_by
-from idal_assets.imaging.readers import scan_raw_folder
 from idal_assets.imaging.truth import read_truth
+from idal_assets.imaging.unlabelled import find_patients
 from idal_assets.settings import PhantomSettings
 
 pytestmark = pytest.mark.unit
@@ -194,7 +194,7 @@ class TestPatients:
         report = inspect_folder(folder)
         assert report.problems == ()
         assert set(report.facts) == set(plan_cases(settings))
-        patients = scan_raw_folder(folder, labelled=False)
+        patients = find_patients([folder], report.anatomy, report.anatomy.channels)
         assert patients.problems == ()
         assert {case.case_id for case in patients.cases} == set(plan_patients(settings))
 

@@ -30,6 +30,8 @@ LEVEL_FEATURES = ("with_others", "baseline_agreement", "confidence", "turned")
 """What the level of a patient is predicted from: means over the donors' networks."""
 PENALTIES = tuple(np.logspace(-1, 4, 11))
 FOLDS = 5
+FEWEST = 2
+"""Of a region that fewer of the cases have nothing is learned."""
 
 
 @dataclass(frozen=True)
@@ -125,13 +127,13 @@ class Classifier:
             the other donors) and `dice` (predicted, 0 to 1).
         """
         table = self._features(patient, signs)
-        parts = []
-        for region, rows in table.groupby("region", sort=False):
+        parts = [table.head(0).assign(advantage=0.0, dice=0.0)]
+        for region, rows in table[table["region"].isin(list(self.advantage))].groupby("region", sort=False):
             advantage = self.advantage[str(region)].predict(rows)
             level = self.level[str(region)].predict(_level_rows(signs.networks, str(region)))[0]
             advantage = advantage - advantage.mean()
             parts.append(rows.assign(advantage=advantage, dice=np.clip(level + advantage, 0, 1)))
-        return pd.concat(parts, ignore_index=True)
+        return pd.concat(parts[1:] or parts, ignore_index=True)
 
     def _features(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
         distances = pd.DataFrame(
@@ -224,7 +226,8 @@ def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
     if len(cases) < 2:
         raise ValueError(f"a similarity classifier needs two cases or more to learn from, not {len(cases)}")
     pairs, levels, known, images = _learning_tables(played, cases)
-    regions = list(dict.fromkeys(pairs["region"]))
+    counts = levels["region"].value_counts()
+    regions = [name for name in dict.fromkeys(pairs["region"]) if counts[name] >= FEWEST]
     return Classifier(
         advantage={name: fit_linear(pairs[pairs["region"] == name], PAIR_FEATURES, "target") for name in regions},
         level={name: fit_linear(levels[levels["region"] == name], LEVEL_FEATURES, "target") for name in regions},

@@ -14,7 +14,7 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.donor_choice import FOLDS, Linear, fit_linear
+from idal_assets.analysis.donor_choice import FEWEST, FOLDS, Linear, fit_linear
 
 QUALITY_FEATURES = ("agreement", "lowest", "with_others", "confidence", "turned")
 Light = Literal["believe", "look", "by_hand"]
@@ -41,10 +41,10 @@ class Quality:
             signs: One row a region with `region` and `QUALITY_FEATURES`.
 
         Returns:
-            Indexed by region: `predicted`, `low` and `high`, 0 to 1.
+            Indexed by region: `predicted`, `low` and `high`, 0 to 1. Of regions that too few cases had, nothing.
         """
         found = {}
-        for region, rows in signs.groupby("region", sort=False):
+        for region, rows in signs[signs["region"].isin(list(self.regressions))].groupby("region", sort=False):
             predicted = float(np.clip(self.regressions[str(region)].predict(rows)[0], 0, 1))
             reach = self.reach[str(region)]
             low, high = max(predicted - reach, 0.0), min(predicted + reach, 1.0)
@@ -67,6 +67,8 @@ def fit_quality(rows: pd.DataFrame, judges: Sequence[str], level: float) -> Qual
     rows = rows[rows["dice"].notna()]
     regressions, reach, judged = {}, {}, {}
     for region, found in rows.groupby("region", sort=False):
+        if found["case"].nunique() < FEWEST:
+            continue
         regressions[str(region)] = fit_linear(found, QUALITY_FEATURES, "dice")
         errors = _errors_out_of_fold(found, judges)
         reach[str(region)] = conformal_reach(errors, level)

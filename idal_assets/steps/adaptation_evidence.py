@@ -61,8 +61,9 @@ def make_evidence(task: Task) -> Outcome:
     Writes `adaptation.parquet` and `played_patient.parquet` (the rows of the tables of these names),
     `subgroups.parquet`, `summary.json` and pictures; tables without rows where the profile leaves patients out.
     """
-    names, rule = task.keys("played_case"), load_rule(task.path("adaptation_rule"))
-    if not names or rule is None:
+    names = task.keys("played_case")
+    rule = load_rule(task.path("adaptation_rule")) if names else None
+    if rule is None:
         arms, patients = pd.DataFrame(columns=list(ARM_COLUMNS)), pd.DataFrame(columns=list(PATIENT_COLUMNS))
         (task.folder / SUMMARY_FILE).write_text("{}")
     else:

@@ -54,7 +54,11 @@ def patients_signature(study: Study, asset: str, key: str | None) -> Versions:
     from idal_assets.imaging.inspection import folder_signature as signature_of
 
     folders = [path if path.is_dir() else path.parent for path in study.patient_paths]
-    return content_hash([signature_of(folder) for folder in folders]) if folders else {}
+    signatures = [signature_of(folder) for folder in folders]
+    if not signatures:
+        return {}
+    # of one folder it is what the sensor compares
+    return signatures[0] if len(signatures) == 1 else content_hash(signatures)
 
 
 # --- parts of the cohort ---
@@ -87,6 +91,14 @@ class PartsForPatients(Parts):
     def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
         """Hash of these parts, where somebody named a folder of patients."""
         return super().__call__(study, asset, key) if study.patients_folder else {}
+
+
+class PartsWherePlayed(Parts):
+    """Only some of what the cohort says, and nothing of it where no case is played as a patient."""
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """Hash of these parts, where the profile has cases played."""
+        return super().__call__(study, asset, key) if study.profile.adaptation.counts else {}
 
 
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
@@ -201,14 +213,19 @@ def of_full_set(study: Study, asset: str, key: str | None) -> Versions:
 # --- artifacts of cases that are played as patients ---
 
 
-def of_played_deciding_cases(study: Study, asset: str, key: str | None) -> Versions:
-    """Those of donors and validation cases, where the profile has cases played as patients; else none."""
-    return of_deciding_cases(study, asset, key) if study.profile.adaptation.counts else {}
+@dataclass(frozen=True)
+class WherePlayed:
+    """What another selector chooses, and nothing where no case is played as a patient.
 
+    Attributes:
+        select: The other selector.
+    """
 
-def of_played_tests(study: Study, asset: str, key: str | None) -> Versions:
-    """Those of the test cases, where the profile has cases played as patients; else none."""
-    return of_tests(study, asset, key) if study.profile.adaptation.counts else {}
+    select: Selector
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """What the other one chooses, where the profile has cases played."""
+        return self.select(study, asset, key) if study.profile.adaptation.counts else {}
 
 
 def for_played_tests(study: Study, asset: str, key: str | None) -> Versions:
@@ -351,6 +368,11 @@ def with_replicate(study: Study, key: str | None, settings: Settings) -> Setting
 def with_confirming_replicate(study: Study, key: str | None, settings: Settings) -> Settings:
     """The same for a training that confirms."""
     return {**settings, "replicate": study.confirmations[str(key)].replicate}
+
+
+def where_played(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset, and none where no case is played as a patient."""
+    return settings if study.profile.adaptation.counts else {}
 
 
 def without_patients(study: Study, key: str | None, settings: Settings) -> Settings:
