@@ -150,14 +150,10 @@ def _true_scores(task: Task) -> pd.Series:
 
     Networks that are chosen by the very Dice that they are then judged by would seem better than they are.
     """
+    first = {donor: task.path("dice_row", donor) / ROW_FILE for donor in task.keys("dice_row")}
     repeated = {donor: task.path("repeated_row", donor) / REPEATED_FILE for donor in task.keys("repeated_row")}
-    rows = pd.concat([pd.read_parquet(file) for file in repeated.values()]) if repeated else pd.DataFrame()
-    own = rows[rows["receiver"] == task.key] if len(rows) else rows
-    if not len(own):
-        rows = pd.concat(
-            [pd.read_parquet(task.path("dice_row", name) / ROW_FILE) for name in task.keys("dice_row")]
-        )
-        own = rows[rows["receiver"] == task.key]
+    rows = pd.concat([pd.read_parquet(file) for file in (repeated or first).values()])
+    own = rows[rows["receiver"] == task.key]
     regions = task.cohort.anatomy.scored(task.setting("similarity.scalar"))
     counted = own[own["region"].isin(regions) & held_by_truth(own)]
     return counted.groupby("donor")["dice"].mean()
