@@ -118,7 +118,7 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
         "level": level,
     }
     (task.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1))
-    (task.folder / "arms.png").write_bytes(png_bytes(arms_figure(table, ARM_NAMES | {OFFERED: "as offered"})))
+    (task.folder / "arms.png").write_bytes(png_bytes(arms_figure(table, {OFFERED: "as offered"} | ARM_NAMES)))
     counted = patients[patients["region"].isin(regions)]
     (task.folder / "quality.png").write_bytes(png_bytes(quality_figure(counted, _kept(patients, regions))))
     return table, patients
