@@ -64,6 +64,9 @@ def world(finished: Path, tmp_path: Path) -> Iterator[World]:
 # --- what happens, and what reruns ---
 
 
+OF_PATIENT = ("patient_case", "patient_slices", "patient_opinions", "adapted_model", "patient_segmentation")
+
+
 def test_a_touched_file_leads_to_nothing_but_the_look(world: World) -> None:
     before = world.materializations()
     rewrite_same_content(world.raw / "imagesTr" / f"{DONORS[1]}.nii.gz")
@@ -96,15 +99,15 @@ def test_a_case_that_comes_or_goes_is_a_partition_and_requested(world: World) ->
     assert world.all_current()
 
 
-def test_patients_that_come_change_and_go_make_nothing_of_the_study(world: World) -> None:
+def test_patients_that_come_change_and_go_make_nothing_of_the_study_but_the_report(world: World) -> None:
     one, other = (world.add_patient(name, like) for name, like in (("P1", DONORS[0]), ("P2", TESTS[0])))
     before = world.materializations()
     world.change_profile(cohort={"patients": str(one.parent)})
     world.settle()
     world.look()
     # the conditions notice that there is a folder now, before anybody looks into it
-    listed = once("patient_list")
-    assert world.materializations() - before == listed + once("patient_case", "patient_slices", keys=["P1", "P2"])
+    listed = once("patient_list", "experiment_report")
+    assert world.materializations() - before == listed + once(*OF_PATIENT, keys=["P1", "P2"])
     assert world.all_current()
     before = world.materializations()
     world.add_patient("P1", like=DONORS[1])
@@ -112,12 +115,12 @@ def test_patients_that_come_change_and_go_make_nothing_of_the_study(world: World
     world.look()
     assert world.instance.get_dynamic_partitions("patient") == ["P1"]
     world.settle()
-    assert world.materializations() - before == listed + once("patient_case", "patient_slices", keys=["P1"])
+    assert world.materializations() - before == listed + once(*OF_PATIENT, keys=["P1"])
     assert world.all_current()
     before = world.materializations()
     world.add_patient("P3", like=DONORS[2])
     made = Runner(world.study, world.instance, Bars(disable=True)).run()
-    assert made.made == {"patient_list": 1, "patient_case": 1, "patient_slices": 1}
+    assert made.made == dict.fromkeys(("patient_list", *OF_PATIENT, "experiment_report"), 1)
     assert world.all_current()
 
 

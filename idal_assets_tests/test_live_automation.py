@@ -161,7 +161,6 @@ def test_of_an_empty_data_folder_everything_is_made_once(automated: Automated, f
     keys = {
         "case": (*DONORS, *TESTS),
         "candidate": (),
-        "patient": (),
         "receiver": (),
         "donor": DONORS,
         "fold": automated.world.study.folds,
