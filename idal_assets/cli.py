@@ -142,6 +142,7 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
     study = Study.open(data_dir, profile)
     with terminal_bars() as bars:
         make_missing(study, bar(bars))
+        study.folder.unfinished.mkdir(exist_ok=True)
         with TemporaryDirectory(dir=study.folder.unfinished) as place:
             asked = OnDemand(study, patients, Path(place))
             names = segment_all(asked, bar(bars))

@@ -5,7 +5,7 @@ from collections.abc import Collection, Mapping
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.statistics import SeedSpread, mean_interval
+from idal_assets.analysis.statistics import ONE_SEED, mean_interval
 
 COLUMNS = ("case_id", "effect", "standard_error", "low", "high", "pairs", "verdict")
 
@@ -62,7 +62,7 @@ def _estimate(differences: np.ndarray, level: float) -> dict[str, object]:
         return {**unknown, "pairs": pairs, "verdict": "cannot be said"}
     effect, error = float(differences.mean()), float(differences.std(ddof=1) / np.sqrt(pairs))
     # the luck of the seed is in none of them, so pairs are all that spreads
-    low, high = mean_interval(differences[None], SeedSpread(float("nan"), 0), level)
+    low, high = mean_interval(differences[None], ONE_SEED, level)
     verdict = "helps" if low > 0 else "harms" if high < 0 else "cannot be said"
     return {
         "effect": effect,

@@ -10,7 +10,6 @@ similarity of images predicts how well what was trained on one segments the othe
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -95,6 +94,34 @@ def _filled(table: pd.DataFrame, features: Sequence[str]) -> NDArray[np.float64]
 
 
 @dataclass(frozen=True)
+class Standardised:
+    """Descriptions of the donors' images, in standard deviations of the donors.
+
+    Attributes:
+        donors: One row a donor.
+        mean: What was taken off each number.
+        spread: By what it was divided; 1 where the donors do not differ.
+    """
+
+    donors: pd.DataFrame
+    mean: Sequence[float]
+    spread: Sequence[float]
+
+    @classmethod
+    def of(cls, images: Mapping[str, NDArray[np.float64]]) -> "Standardised":
+        """Standardises the descriptions of some donors."""
+        table = pd.DataFrame(images).T
+        mean, spread = table.mean(), table.std(ddof=0)
+        spread = spread.where(spread > 1e-9 * (1 + mean.abs()), 1.0)
+        return cls((table - mean) / spread, mean.tolist(), spread.tolist())
+
+    def nearness(self, patient: NDArray[np.float64]) -> pd.Series:
+        """Of each donor, minus the Euclidean distance to a patient."""
+        standardised = (patient - np.asarray(self.mean)) / np.asarray(self.spread)
+        return pd.Series(-np.linalg.norm(self.donors.to_numpy() - standardised, axis=1), index=self.donors.index)
+
+
+@dataclass(frozen=True)
 class Classifier:
     """A fitted similarity classifier.
 
@@ -103,17 +130,15 @@ class Classifier:
         level: By region, that of the mean over the donors.
         donors: What it knows of each donor: `donor`, `region`, `donor_mean` (mean advantage of its network over
             the others) and `donor_agreement` (the same of its agreement with the majority).
-        images: Description of the image of each donor, by donor; standardised over the donors.
-        pooled: Likewise the features of the encoder.
-        scales: Means and standard deviations of both kinds, to standardise a patient's alike.
+        images: Descriptions of the images of the donors.
+        pooled: Features that the encoder makes of them.
     """
 
     advantage: Mapping[str, Linear]
     level: Mapping[str, Linear]
     donors: pd.DataFrame
-    images: pd.DataFrame
-    pooled: pd.DataFrame
-    scales: Mapping[str, tuple[list[float], list[float]]]
+    images: Standardised
+    pooled: Standardised
 
     def predict(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
         """Predicts the Dice of every donor's network on a patient.
@@ -126,7 +151,8 @@ class Classifier:
             One row a donor and region: `patient`, `donor`, `region`, the features, `advantage` (predicted, over
             the other donors) and `dice` (predicted, 0 to 1).
         """
-        table = self._features(patient, signs)
+        distances = _image_distances(signs, self.images, self.pooled)
+        table = pair_features(patient, signs, self.donors, distances)
         parts = [table.head(0).assign(advantage=0.0, dice=0.0)]
         for region, rows in table[table["region"].isin(list(self.advantage))].groupby("region", sort=False):
             advantage = self.advantage[str(region)].predict(rows)
@@ -134,15 +160,6 @@ class Classifier:
             advantage = advantage - advantage.mean()
             parts.append(rows.assign(advantage=advantage, dice=np.clip(level + advantage, 0, 1)))
         return pd.concat(parts[1:] or parts, ignore_index=True)
-
-    def _features(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
-        distances = pd.DataFrame(
-            {
-                "image_distance": _distances(self.images, signs.statistics, self.scales["images"]),
-                "feature_distance": _distances(self.pooled, signs.pooled, self.scales["pooled"]),
-            }
-        )
-        return pair_features(patient, signs, self.donors, distances)
 
 
 def pair_features(patient: str, signs: CaseSigns, donors: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
@@ -182,12 +199,10 @@ def _level_rows(networks: pd.DataFrame, region: str) -> pd.DataFrame:
     return pd.DataFrame([found])
 
 
-def _distances(
-    donors: pd.DataFrame, patient: NDArray[np.float64], scale: tuple[list[float], list[float]]
-) -> pd.Series:
-    """Euclidean distance of a patient from each donor, in standard deviations of the donors."""
-    standardised = (patient - np.asarray(scale[0])) / np.asarray(scale[1])
-    return pd.Series(-np.linalg.norm(donors.to_numpy() - standardised, axis=1), index=donors.index)
+def _image_distances(signs: CaseSigns, images: Standardised, pooled: Standardised) -> pd.DataFrame:
+    """How near the image of a patient is to that of each donor, in both descriptions."""
+    near = {"image_distance": images.nearness(signs.statistics), "feature_distance": pooled.nearness(signs.pooled)}
+    return pd.DataFrame(near)
 
 
 @dataclass(frozen=True)
@@ -225,44 +240,35 @@ def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
     """
     if len(cases) < 2:
         raise ValueError(f"a similarity classifier needs two cases or more to learn from, not {len(cases)}")
-    pairs, levels, known, images = _learning_tables(played, cases)
+    images = Standardised.of({name: signs.statistics for name, signs in played.images.items()})
+    pooled = Standardised.of({name: signs.pooled for name, signs in played.images.items()})
+    known = _known_cells(played, cases)
+    pairs, levels = _learning_tables(played, cases, known, images, pooled)
     counts = levels["region"].value_counts()
     regions = [name for name in dict.fromkeys(pairs["region"]) if counts[name] >= FEWEST]
     return Classifier(
         advantage={name: fit_linear(pairs[pairs["region"] == name], PAIR_FEATURES, "target") for name in regions},
         level={name: fit_linear(levels[levels["region"] == name], LEVEL_FEATURES, "target") for name in regions},
         donors=_donor_means(known, None),
-        images=images["images"][0],
-        pooled=images["pooled"][0],
-        scales={name: found[1] for name, found in images.items()},
+        images=images,
+        pooled=pooled,
     )
 
 
 def _learning_tables(
-    played: Played, cases: Sequence[str]
-) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame, dict[str, Any]]:
-    """Rows to learn from: of pairs, of patients, of the donors' means, and the images of the donors."""
-    images = {
-        "images": _standardised({name: signs.statistics for name, signs in played.images.items()}),
-        "pooled": _standardised({name: signs.pooled for name, signs in played.images.items()}),
-    }
-    known = _known_cells(played, cases)
+    played: Played, cases: Sequence[str], known: pd.DataFrame, images: Standardised, pooled: Standardised
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rows to learn from: one a pair of donor and patient, and one a patient, of each region."""
     pairs, levels = [], []
     for case in cases:
         signs, truth = played.signs[case], known[known["patient"] == case]
         donors = _donor_means(known, played.group(case))
-        distances = pd.DataFrame(
-            {
-                "image_distance": _distances(images["images"][0], signs.statistics, images["images"][1]),
-                "feature_distance": _distances(images["pooled"][0], signs.pooled, images["pooled"][1]),
-            }
-        )
-        features = pair_features(case, signs, donors, distances)
+        features = pair_features(case, signs, donors, _image_distances(signs, images, pooled))
         pairs.append(features.merge(truth[[*PLACE, "target"]], on=PLACE))
         for region, rows in truth.groupby("region"):
             level = _level_rows(signs.networks, str(region))
             levels.append(level.assign(patient=case, region=region, target=float(rows["dice"].mean())))
-    return pd.concat(pairs, ignore_index=True), pd.concat(levels, ignore_index=True), known, images
+    return pd.concat(pairs, ignore_index=True), pd.concat(levels, ignore_index=True)
 
 
 def _known_cells(played: Played, cases: Sequence[str]) -> pd.DataFrame:
@@ -288,15 +294,6 @@ def _donor_means(known: pd.DataFrame, without: str | None) -> pd.DataFrame:
     table = known[known["group"] != without] if without is not None else known
     means = table.groupby(["donor", "region"], sort=False)[["target", "agreed"]].mean().reset_index()
     return means.rename(columns={"target": "donor_mean", "agreed": "donor_agreement"})
-
-
-def _standardised(
-    images: Mapping[str, NDArray[np.float64]],
-) -> tuple[pd.DataFrame, tuple[list[float], list[float]]]:
-    table = pd.DataFrame(images).T
-    mean, spread = table.mean(), table.std(ddof=0)
-    spread = spread.where(spread > 1e-9 * (1 + mean.abs()), 1.0)
-    return (table - mean) / spread, (mean.tolist(), spread.tolist())
 
 
 def predictions_out_of_fold(played: Played, cases: Sequence[str], folds: int = FOLDS) -> pd.DataFrame:

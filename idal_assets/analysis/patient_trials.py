@@ -13,7 +13,8 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
-from idal_assets.analysis.statistics import SeedSpread, holm, mean_interval, percentiles
+from idal_assets.analysis.effects import significance
+from idal_assets.analysis.statistics import ONE_SEED, holm, mean_interval, percentiles
 
 OFFERED = "offered"
 LOSS = 0.05
@@ -70,6 +71,7 @@ class Comparison:
         low: Lower end of its interval.
         high: Its upper end.
         p: Two-sided p of Student's paired test, corrected for the number of rivals (Holm).
+        level: Level of the interval; one minus it is the largest p of a claim.
     """
 
     rival: str
@@ -77,16 +79,17 @@ class Comparison:
     low: float
     high: float
     p: float
+    level: float
 
     @property
     def better(self) -> bool:
         """Whether what is offered is shown to be better."""
-        return self.low > 0 and self.p < 0.05
+        return self.low > 0 and self.p < significance(self.level)
 
     @property
     def worse(self) -> bool:
         """Whether it is shown to be worse."""
-        return self.high < 0 and self.p < 0.05
+        return self.high < 0 and self.p < significance(self.level)
 
 
 def compare(offered: pd.Series, rivals: Mapping[str, pd.Series], level: float) -> list[Comparison]:
@@ -100,7 +103,7 @@ def compare(offered: pd.Series, rivals: Mapping[str, pd.Series], level: float) -
     differences = {name: (offered - dice).to_numpy(float) for name, dice in rivals.items()}
     corrected = holm([_p(values) for values in differences.values()])
     return [
-        Comparison(name, float(np.nanmean(values)), *interval(values, level), float(p))
+        Comparison(name, float(np.nanmean(values)), *interval(values, level), float(p), level)
         for (name, values), p in zip(differences.items(), corrected, strict=True)
     ]
 
@@ -116,7 +119,7 @@ def _p(differences: NDArray[np.float64]) -> float:
 
 def interval(differences: NDArray[np.float64], level: float) -> tuple[float, float]:
     """Student's interval of the mean over other patients."""
-    return mean_interval(differences[None], SeedSpread(float("nan"), 0), level)
+    return mean_interval(differences[None], ONE_SEED, level)
 
 
 def arm_table(

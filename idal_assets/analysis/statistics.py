@@ -184,6 +184,10 @@ class SeedSpread:
     degrees: float
 
 
+ONE_SEED = SeedSpread(_NAN, 0)
+"""Where every set was trained once, and nothing is known of other seeds."""
+
+
 def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
     """Pools the variance of the mean difference between the replicates of each set over all sets.
 
@@ -199,7 +203,7 @@ def seed_spread(differences: Iterable[Floats]) -> SeedSpread:
             degrees += len(means) - 1
             sets += 1
     if not degrees:
-        return SeedSpread(_NAN, 0)
+        return ONE_SEED
     return SeedSpread(squares / degrees, pooled_degrees(sets, 1 + degrees / sets))
 
 

@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.adaptation import (
     CHOSEN,
-    Decision,
     Gain,
     advantage_of,
     chosen_donors,
@@ -29,14 +28,14 @@ from idal_assets.nnunet.merging import merged_weights
 from idal_assets.nnunet.opinions import Both, load_labels
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
-from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk, load_slices
+from idal_assets.nnunet.slices import CaseSlices, load_slices
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.seeds import derived_seed, shuffled
 from idal_assets.settings import AdaptationMode
 from idal_assets.steps.cells import ROW_FILE
 from idal_assets.steps.convergence import REPEATED_FILE
-from idal_assets.steps.donor_choice import donor_scores, line_of, predictions_for
-from idal_assets.steps.networks import scores_of
+from idal_assets.steps.donor_choice import NOT_PLAYED, donor_scores, line_of, predictions_for
+from idal_assets.steps.networks import scores_of, variants_of
 from idal_assets.steps.opinions import NetworksOnDisk, held_weights, load_signs
 from idal_assets.study.making import Task
 
@@ -126,7 +125,8 @@ def _arms(task: Task, predicted: pd.DataFrame) -> list[Arm]:
         arms += _chosen(name, settings.compared, settings.counts, found)
     donors = list(scores[CHOSEN].index)
     everyone = {name: 1 / len(donors) for name in donors}
-    arms += [Arm(ALL, mode, len(donors), 0, everyone) for mode in settings.compared if mode in FREE]
+    # whatever is compared, these cost no training, and the ensemble of all is what a choice has to beat
+    arms += [Arm(ALL, mode, len(donors), 0, everyone) for mode in FREE]
     for draw in range(1, settings.random_draws + 1):
         order = shuffled(donors, task.setting("seed"), "random donors", task.key, draw)
         arms += [
@@ -173,7 +173,7 @@ def _segmented(
             if arm.place in voted:
                 found.append((arm, voted[arm.place]))
                 continue
-            predictor.take(network_for(task, arm.mode, arm.donors, plans, compute))
+            predictor.take(network_for(task, networks, arm.mode, arm.donors, plans, compute))
             ((_, segmentation),) = predictor.segment(Both({case.case_id: case}), [case.case_id])
             found.append((arm, segmentation))
     return found
@@ -188,32 +188,31 @@ def networks_of(task: Task) -> NetworksOnDisk:
 
 
 def network_for(
-    task: Task, mode: AdaptationMode, donors: Mapping[str, float], plans: Plans, compute: Compute
+    task: Task,
+    networks: NetworksOnDisk,
+    mode: AdaptationMode,
+    donors: Mapping[str, float],
+    plans: Plans,
+    compute: Compute,
 ) -> Weights:
     """The weights of the network that is made of some donors; the baseline where there are none.
 
     Args:
         task: The artifact in the making.
+        networks: Those of `networks_of`.
         mode: `merged`, `tuned` or `scratch`.
         donors: Weight by donor.
         plans: The plans of all networks.
         compute: Device and precision.
     """
-    networks = networks_of(task)
     if not donors:
         return networks[BASELINE]
     if mode == "merged":
         return merged_weights(networks[BASELINE], networks, donors)
-    folders = {
-        variant.name: variant
-        for name in donors
-        for variant in sorted(task.path("augmented_case", name).iterdir())
-        if variant.is_dir()
-    }
-    cases = SlicesOnDisk(folders, task.compute.slices_memory_gb)
     seed = derived_seed(task.setting("seed"), "adapted_model")
     initial = networks[BASELINE] if mode == "tuned" else None
     settings = task.setting("adaptation").training
+    cases = variants_of(task, list(donors))
     return train(cases, plans, settings, compute, seed, initial, task.track, f"adapt to {task.key}").weights
 
 
@@ -365,16 +364,11 @@ def load_rule(folder: Path) -> Rule | None:
     )
 
 
-def decision_for(rule: Rule, scores: pd.Series, level: float) -> Decision:
-    """What is made for a case with these predicted advantages."""
-    return decide(scores, rule.gains, level)
-
-
 def show_rule(task: Task) -> Mapping[str, Any]:
     """What each number of donors gained, and how sure the predicted Dice is."""
     rule = load_rule(task.folder)
     if rule is None:
-        return {"in_words": ["The profile asks for no adaptation to patients (adaptation.counts)."]}
+        return {"in_words": [NOT_PLAYED]}
     level = task.setting("adaptation").gain_level
     gains = pd.DataFrame(
         [

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from idal_assets.analysis.adaptation import CHOSEN
+from idal_assets.analysis.adaptation import CHOSEN, decide
 from idal_assets.analysis.agreement import BASELINE
 from idal_assets.analysis.patient_trials import (
     OFFERED,
@@ -21,7 +21,7 @@ from idal_assets.analysis.patient_trials import (
     sentence,
 )
 from idal_assets.analysis.scores import held_by_truth
-from idal_assets.analysis.statistics import SeedSpread
+from idal_assets.analysis.statistics import ONE_SEED
 from idal_assets.analysis.subgroups import subgroup_changes, subgroups_of
 from idal_assets.plots.patients import arms_figure, quality_figure
 from idal_assets.plots.style import png_bytes
@@ -35,12 +35,11 @@ from idal_assets.steps.adaptation import (
     RANDOM,
     Rule,
     arm_scalars,
-    decision_for,
     load_arms,
     load_choices,
     load_rule,
 )
-from idal_assets.steps.donor_choice import classifier_section
+from idal_assets.steps.donor_choice import NOT_PLAYED, classifier_section
 from idal_assets.steps.evidence import described_cases
 from idal_assets.study.making import Outcome, Task
 
@@ -81,7 +80,7 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
     scalars = arm_scalars(played, regions)
     choices = {name: load_choices(task.path("played_case", name)) for name in names}
     decided = {
-        name: decision_for(rule, pd.Series(found["advantages"]), settings.gain_level)
+        name: decide(pd.Series(found["advantages"]), rule.gains, settings.gain_level)
         for name, found in choices.items()
     }
     counts = {name: decision.count for name, decision in decided.items()}
@@ -95,8 +94,7 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
     baseline = means.xs(BASELINE, level="arm").iloc[0]
     oracle = _ceiling(means, settings.mode)
     offered = as_offered(CHOSEN)
-    together = means.xs(ALL, level="arm")
-    everyone = together.xs("ensemble", level="mode").iloc[0] if "ensemble" in together.index else together.iloc[0]
+    everyone = means.xs((ALL, "ensemble"), level=("arm", "mode")).iloc[0]
     rivals = {BASELINE: baseline, BEST: as_offered(BEST), RANDOM: as_offered(RANDOM), ALL: everyone}
     comparisons = compare(offered, rivals, level)
     own = pd.DataFrame(
@@ -104,7 +102,7 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
     )
     random = stream(task.setting("seed"), "adaptation")
     table = arm_table(pd.concat([own, means]), baseline, oracle, random, level, task.setting("evidence.resamples"))
-    patients = _predicted(played, rule, counts).assign(
+    patients = _predicted(played, rule, counts, settings.mode).assign(
         donors=lambda rows: rows["case_id"].map(counts),
         expected_gain=lambda rows: rows["case_id"].map({name: one.expected for name, one in decided.items()}),
     )[list(PATIENT_COLUMNS)]
@@ -130,13 +128,11 @@ def _ceiling(means: pd.DataFrame, mode: str) -> pd.Series:
     return oracle.loc[oracle.mean(axis=1).idxmax()]
 
 
-def _predicted(played: pd.DataFrame, rule: Rule, counts: Mapping[str, int]) -> pd.DataFrame:
+def _predicted(played: pd.DataFrame, rule: Rule, counts: Mapping[str, int], mode: str) -> pd.DataFrame:
     """Predicted and true Dice of the segmentation that each case would get, by region that its label holds."""
     baseline = played[played["arm"] == BASELINE].set_index(["case_id", "region"])["dice"]
-    chosen = played[played["arm"].isin([BASELINE, CHOSEN]) & (played["count"] == played["case_id"].map(counts))]
-    # where several modes were compared, the offered one is that of the baseline's row
-    mode = played.loc[played["arm"] == BASELINE, "mode"].iloc[0]
-    chosen = chosen[(chosen["arm"] == BASELINE) | (chosen["mode"] == mode)]
+    offered = played["arm"].isin([BASELINE, CHOSEN]) & (played["mode"] == mode)
+    chosen = played[offered & (played["count"] == played["case_id"].map(counts))]
     tables = []
     for case, rows in chosen.groupby("case_id", sort=False):
         found = rule.quality.predict(rows).reset_index()
@@ -150,7 +146,7 @@ def _quality_facts(patients: pd.DataFrame, regions: tuple[str, ...]) -> dict[str
     """Error and coverage of the predicted Dice over the regions that the scalar averages."""
     rows = patients[patients["region"].isin(regions)].dropna(subset=["dice"])
     inside = (rows["low"] <= rows["dice"]) & (rows["dice"] <= rows["high"])
-    means = rows.groupby("case_id")[["predicted", "dice"]].mean()
+    means = _by_case(patients, regions)
     return {
         "mean_absolute_error": float((rows["predicted"] - rows["dice"]).abs().mean()),
         "coverage": float(inside.mean()),
@@ -158,9 +154,14 @@ def _quality_facts(patients: pd.DataFrame, regions: tuple[str, ...]) -> dict[str
     }
 
 
+def _by_case(patients: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:
+    """Predicted and true Dice of each case, the means of the regions that count."""
+    rows = patients[patients["region"].isin(regions)].dropna(subset=["dice"])
+    return rows.groupby("case_id")[["predicted", "dice"]].mean()
+
+
 def _kept(patients: pd.DataFrame, regions: tuple[str, ...]) -> pd.DataFrame:
-    rows = patients[patients["region"].isin(regions)]
-    means = rows.groupby("case_id")[["predicted", "dice"]].mean()
+    means = _by_case(patients, regions)
     return risk_coverage(means["predicted"].to_numpy(), means["dice"].to_numpy())
 
 
@@ -173,10 +174,9 @@ def _subgroups(
     offered = same_numbers(scalars, CHOSEN, mode, counts, BASELINE)
     baseline = same_numbers(scalars, BASELINE, mode, dict.fromkeys(names, 0), BASELINE)
     difference = pd.DataFrame([offered - baseline])
-    nothing = SeedSpread(float("nan"), 0)
     settings = task.setting("evidence")
     memberships = subgroups_of(cases, cohort.anatomy)
-    return subgroup_changes({OFFERED: difference}, memberships, nothing, settings.level, settings.fewest_cases)
+    return subgroup_changes({OFFERED: difference}, memberships, ONE_SEED, settings.level, settings.fewest_cases)
 
 
 def load_summary(folder: Path) -> dict[str, Any]:
@@ -188,7 +188,7 @@ def show_evidence(task: Task) -> Mapping[str, Any]:
     """What follows, and the numbers."""
     summary = load_summary(task.folder)
     if not summary:
-        return {"in_words": ["The profile asks for no adaptation to patients (adaptation.counts)."]}
+        return {"in_words": [NOT_PLAYED]}
     return {
         "in_words": [summary["sentence"], _quality_sentence(summary)],
         **summary["quality"],

@@ -6,6 +6,7 @@ anything. PyTorch and nnU-Net are imported where they are needed: a raw case or 
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -15,8 +16,9 @@ import pandas as pd
 
 from idal_assets.analysis.scores import COUNTS, MEASURES, dice, iou
 from idal_assets.anatomy import Anatomy
-from idal_assets.imaging.inspection import are_there, inspect_case
+from idal_assets.imaging.inspection import CaseFacts, are_there, inspect_case
 from idal_assets.imaging.problems import CaseProblems
+from idal_assets.imaging.raw_folder import CaseFiles
 from idal_assets.imaging.readers import find_case
 from idal_assets.study.cohort import read_facts
 from idal_assets.study.study import NotMadeError, Study
@@ -63,16 +65,7 @@ def verified_content(study: Study, asset: str, case_id: str) -> Finding:
     files = find_case(study.raw, case_id, are_there)
     if files is None:
         return Finding((f"its files are no longer in {study.raw}; bring them back or materialize cohort again",))
-    try:
-        found = inspect_case(files, study.raw)
-    except CaseProblems as error:
-        return Finding(tuple(str(problem) for problem in error.problems))
-    problems = []
-    if found.content_hash != expected.content_hash:
-        problems.append("its voxels are no longer those that the cohort verified; materialize cohort again")
-    if recorded.content_hash != expected.content_hash:
-        problems.append("facts.json is that of another content; materialize raw_case again")
-    return Finding(tuple(problems), facts={"content_hash": found.content_hash})
+    return _as_verified(files, study.raw, expected, recorded, "the cohort verified", ("cohort", "raw_case"))
 
 
 def verified_patient(study: Study, asset: str, patient: str) -> Finding:
@@ -87,15 +80,32 @@ def verified_patient(study: Study, asset: str, patient: str) -> Finding:
         return Finding(
             (f"its files are no longer in {folder}; bring them back or materialize patient_list again",)
         )
+    return _as_verified(files, folder, expected, recorded, "were verified", ("patient_list", "patient_case"))
+
+
+def _as_verified(
+    files: CaseFiles, folder: Path, expected: CaseFacts, recorded: CaseFacts, those: str, assets: tuple[str, str]
+) -> Finding:
+    """Whether files hold what was verified, and the record of the case is of that.
+
+    Args:
+        files: The files as they are now.
+        folder: Where they are.
+        expected: What was verified.
+        recorded: What the artifact says.
+        those: Which contents are expected, after the word `that`.
+        assets: What to materialize again where the files, or else the record, are not what they were.
+    """
     try:
         found = inspect_case(files, folder)
     except CaseProblems as error:
         return Finding(tuple(str(problem) for problem in error.problems))
+    verifies, describes = assets
     problems = []
     if found.content_hash != expected.content_hash:
-        problems.append("its voxels are no longer those that were verified; materialize patient_list again")
+        problems.append(f"its voxels are no longer those that {those}; materialize {verifies} again")
     if recorded.content_hash != expected.content_hash:
-        problems.append("facts.json is that of another content; materialize patient_case again")
+        problems.append(f"facts.json is that of another content; materialize {describes} again")
     return Finding(tuple(problems), facts={"content_hash": found.content_hash})
 
 

@@ -13,13 +13,12 @@ from idal_assets.analysis.similarity import deciding_matrix, rank_donors
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import earlier_model, load_weights, save_model
 from idal_assets.nnunet.plans import Plans
-from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE
-from idal_assets.steps.networks import segment_and_score
+from idal_assets.steps.networks import segment_and_score, variants_of
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Outcome, Task
 
@@ -89,9 +88,8 @@ def score_repeated_models(task: Task) -> None:
 
 def _train_again(task: Task, replicate: int, folder: Path) -> None:
     """Trains the donor's model as `case_model` is trained, with another seed, into an empty folder."""
-    baseline, variants = task.path("baseline_weights"), task.path("augmented_case", task.key)
-    folders = {place.name: place for place in sorted(variants.iterdir()) if place.is_dir()}
-    cases, plans = SlicesOnDisk(folders, task.compute.slices_memory_gb), Plans.load(baseline)
+    baseline = task.path("baseline_weights")
+    cases, plans = variants_of(task, [task.key]), Plans.load(baseline)
     seed = derived_seed(task.setting("seed"), "case_model", replicate)
     settings, initial = task.setting("case_model"), load_weights(baseline)
     with taken(task.compute) as compute:

@@ -15,6 +15,7 @@ from idal_assets.analysis.donor_choice import (
     Classifier,
     Linear,
     Played,
+    Standardised,
     correlation_by_patient,
     fit_classifier,
     predictions_out_of_fold,
@@ -32,6 +33,8 @@ CLASSIFIER_FILE = "classifier.json"
 PREDICTIONS_FILE = "predictions.parquet"
 FACTS_FILE = "facts.json"
 PICTURE = "classifier.png"
+NOT_PLAYED = "The profile asks for no adaptation to patients (adaptation.counts)."
+"""What is shown of an artifact that is empty because no case is played as a patient."""
 RIVALS = {
     "advantage": "classifier",
     "with_majority": "agreement with the majority",
@@ -118,9 +121,10 @@ def _as_json(classifier: Classifier) -> dict[str, Any]:
         "advantage": {name: asdict(line) for name, line in classifier.advantage.items()},
         "level": {name: asdict(line) for name, line in classifier.level.items()},
         "donors": classifier.donors.to_dict("records"),
-        "images": classifier.images.T.to_dict("list"),
-        "pooled": classifier.pooled.T.to_dict("list"),
-        "scales": {name: list(scale) for name, scale in classifier.scales.items()},
+        **{
+            name: {**vars(images), "donors": images.donors.T.to_dict("list")}
+            for name, images in (("images", classifier.images), ("pooled", classifier.pooled))
+        },
     }
 
 
@@ -131,9 +135,10 @@ def load_classifier(folder: Path) -> Classifier:
         advantage=_lines(values["advantage"]),
         level=_lines(values["level"]),
         donors=pd.DataFrame(values["donors"]),
-        images=pd.DataFrame(values["images"]).T,
-        pooled=pd.DataFrame(values["pooled"]).T,
-        scales={name: (scale[0], scale[1]) for name, scale in values["scales"].items()},
+        **{
+            name: Standardised(**{**values[name], "donors": pd.DataFrame(values[name]["donors"]).T})
+            for name in ("images", "pooled")
+        },
     )
 
 
@@ -179,7 +184,7 @@ def show_classifier(task: Task) -> Mapping[str, Any]:
     """How well donors are ordered for a patient whose label is hidden."""
     facts = load_facts(task.folder)
     if not facts:
-        return {"in_words": ["The profile asks for no adaptation to patients (adaptation.counts)."]}
+        return {"in_words": [NOT_PLAYED]}
     return {
         "cases": facts["cases"],
         "mean_absolute_error": facts["mean_absolute_error"],

@@ -6,14 +6,14 @@ from typing import Any
 from idal_assets.nnunet.geometry import as_case
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
-from idal_assets.nnunet.slices import SlicesOnDisk, load_slices
+from idal_assets.nnunet.slices import load_slices
 from idal_assets.nnunet.variants import make_variants
 from idal_assets.plots.cases import largest_labelled_slice, variants_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import Picture, ReportSection, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.convergence import early_iterations
-from idal_assets.steps.networks import show_training, train_into
+from idal_assets.steps.networks import show_training, train_into, variants_of
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Task
 
@@ -38,9 +38,7 @@ def train_case_model(task: Task) -> None:
 
     Every donor's training draws with the same seed, so that models differ by their case and not by their luck.
     """
-    variants = task.path("augmented_case", task.key)
-    folders = {place.name: place for place in sorted(variants.iterdir()) if place.is_dir()}
-    cases = SlicesOnDisk(folders, task.compute.slices_memory_gb)
+    cases = variants_of(task, [task.key])
     baseline = task.path("baseline_weights")
     settings = task.setting("case_model")
     train_into(

@@ -42,6 +42,12 @@ def _held_slices(cases: tuple[tuple[str, Path, str], ...], memory_gb: float) -> 
     return SlicesOnDisk({name: folder for name, folder, _ in cases}, memory_gb)
 
 
+def variants_of(task: Task, donors: Sequence[str]) -> SlicesOnDisk:
+    """The variants of some donors, which networks learn from."""
+    places = [place for donor in donors for place in sorted(task.path("augmented_case", donor).iterdir())]
+    return SlicesOnDisk({place.name: place for place in places if place.is_dir()}, task.compute.slices_memory_gb)
+
+
 def train_into(
     task: Task,
     cases: SlicesOnDisk,

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from idal_assets.analysis.adaptation import Decision
+from idal_assets.analysis.adaptation import Decision, decide
 from idal_assets.analysis.agreement import BASELINE, doubt
 from idal_assets.analysis.segmentation_quality import Light, light_of
 from idal_assets.nnunet.compute import taken
@@ -27,7 +27,6 @@ from idal_assets.plots.cases import axial_slice, largest_labelled_slice, largest
 from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import ReportContent, ReportSection, ReportTable, picture_of, render_report
 from idal_assets.steps.adaptation import (
-    decision_for,
     load_rule,
     network_for,
     networks_of,
@@ -70,7 +69,7 @@ def adapt(task: Task) -> None:
     elif decision.count:
         with taken(task.compute) as compute:
             (task.folder / COMPUTE_FILE).write_text(str(compute))
-            weights = network_for(task, mode, decision.donors, plans, compute)
+            weights = network_for(task, networks_of(task), mode, decision.donors, plans, compute)
         save_model(task.folder, Trained(weights, pd.DataFrame(), {}), plans)
         folders = [f"{task.asset}/{task.key}"]
     dice = predicted.groupby("donor")["dice"].mean() if len(predicted) else pd.Series(dtype=float)
@@ -96,7 +95,8 @@ def _decide(task: Task) -> tuple[pd.DataFrame, Decision]:
     anatomy, scalar = task.cohort.anatomy, task.setting("similarity.scalar")
     classifier = load_classifier(task.path("similarity_classifier"))
     predicted = classifier.predict(task.key, load_signs(task.path("patient_opinions", task.key)))
-    decision = decision_for(rule, donor_scores(predicted, anatomy, scalar), task.setting("adaptation").gain_level)
+    scores = donor_scores(predicted, anatomy, scalar)
+    decision = decide(scores, rule.gains, task.setting("adaptation").gain_level)
     return predicted[predicted["region"].isin(anatomy.scored(scalar))], decision
 
 
