@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
-from tempfile import TemporaryDirectory, TemporaryFile
+from tempfile import TemporaryFile
 from typing import Any
 
 import click
@@ -136,15 +136,14 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
     """
     from idal_assets.progress import bar, terminal_bars
     from idal_assets.steps.patient_network import hand_out, light_in_words
-    from idal_assets.study.on_demand import OnDemand, make_missing
+    from idal_assets.study.on_demand import OnDemand, make_missing, place_for_patients
     from idal_assets.study.on_demand import segment as segment_all
 
     study = Study.open(data_dir, profile)
     with terminal_bars() as bars:
         make_missing(study, bar(bars))
-        study.folder.unfinished.mkdir(exist_ok=True)
-        with TemporaryDirectory(dir=study.folder.unfinished) as place:
-            asked = OnDemand(study, patients, Path(place))
+        with place_for_patients(study) as place:
+            asked = OnDemand(study, patients, place)
             names = segment_all(asked, bar(bars))
             for name in names:
                 hand_out(asked.path("patient_segmentation", name), out / name)

@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from click.testing import CliRunner
+from filelock import FileLock
 
 from idal_assets.cli import main
 from idal_assets.imaging.phantom import write_phantom
@@ -275,6 +276,15 @@ class TestCommand:
             for folder in (tmp_path / "out" / patient, own.path("patient_segmentation", patient))
         ]
         np.testing.assert_array_equal(*voxels)
+
+    def test_what_a_killed_process_left_goes_and_what_another_works_in_stays(self, own: Study, tmp_path: Path):
+        unfinished = own.folder.unfinished
+        left, in_use = (unfinished / f"segment-{name}" for name in ("left", "used"))
+        for folder in (left, in_use):
+            (folder / "patient_case").mkdir(parents=True)
+        with FileLock(in_use / "in_use.lock"):
+            assert self.run(own, tmp_path / "out", own.raw / "imagesTs" / f"{PATIENTS[0]}.nii.gz").exit_code == 0
+        assert list(unfinished.glob("segment-*")) == [in_use]
 
     def test_a_bad_patient_is_refused_by_name_and_the_others_go_on(self, own: Study, tmp_path: Path):
         given = tmp_path / "given"

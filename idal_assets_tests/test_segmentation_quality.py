@@ -9,6 +9,7 @@ from idal_assets.analysis.segmentation_quality import (
     conformal_reach,
     fit_quality,
     light_of,
+    worst_region,
 )
 
 pytestmark = pytest.mark.unit
@@ -90,6 +91,12 @@ class TestQuality:
 def test_the_worst_region_decides_the_light(worst: float, light: str):
     quality = pd.DataFrame({"predicted": {"a": 0.95, "b": worst, "c": 0.0}})
     assert light_of(quality, ["a", "b", "not found"], believe=0.8, by_hand=0.6) == light
+
+
+def test_the_worst_region_is_one_that_counts():
+    quality = pd.DataFrame({"predicted": {"a": 0.95, "b": 0.7, "c": 0.1}})
+    assert worst_region(quality, ["a", "b", "not found"]) == "b"
+    assert worst_region(quality, ["not found"]) is None
 
 
 def test_where_nothing_is_found_a_person_does_it():

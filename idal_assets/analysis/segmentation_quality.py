@@ -104,6 +104,12 @@ def conformal_reach(errors: Sequence[float] | np.ndarray, level: float) -> float
     return float(np.sort(np.asarray(errors))[place - 1]) if place <= len(errors) else float("nan")
 
 
+def worst_region(quality: pd.DataFrame, regions: Sequence[str]) -> str | None:
+    """The region with the lowest predicted Dice among those that count; None where none was found."""
+    known = [region for region in regions if region in quality.index]
+    return str(quality.loc[known, "predicted"].idxmin()) if known else None
+
+
 def light_of(quality: pd.DataFrame, regions: Sequence[str], believe: float, by_hand: float) -> Light:
     """What a person should do with a segmentation.
 
@@ -113,8 +119,8 @@ def light_of(quality: pd.DataFrame, regions: Sequence[str], believe: float, by_h
         believe: Believe it from this predicted Dice on.
         by_hand: Below this one, segment by hand.
     """
-    known = [region for region in regions if region in quality.index]
-    worst = float(quality.loc[known, "predicted"].min()) if known else 0.0
+    region = worst_region(quality, regions)
+    worst = float(quality.loc[region, "predicted"]) if region else 0.0
     if worst >= believe:
         return "believe"
     return "by_hand" if worst < by_hand else "look"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from idal_assets.analysis.adaptation import Decision, decide
 from idal_assets.analysis.agreement import BASELINE, doubt
-from idal_assets.analysis.segmentation_quality import Light, light_of
+from idal_assets.analysis.segmentation_quality import Light, light_of, worst_region
 from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.ensemble import ensembles
 from idal_assets.nnunet.geometry import as_case, as_in_file
@@ -146,14 +146,14 @@ def segment_patient(task: Task) -> None:
     nib.save(nib.Nifti1Image(as_in_file(map_of_doubt, plans), affine), task.folder / DOUBT_FILE)
     quality = _quality(task, segmentation, labels)
     settings, anatomy = task.setting("adaptation"), task.cohort.anatomy
-    light = light_of(
-        quality, anatomy.scored(task.setting("similarity.scalar")), settings.believe, settings.by_hand
-    )
+    regions = anatomy.scored(task.setting("similarity.scalar"))
+    light = light_of(quality, regions, settings.believe, settings.by_hand)
     found = {
         "case_id": task.key,
         **{name: decision[name] for name in ("adapted", "mode", "donors", "expected_gain")},
         "quality": quality.round(4).to_dict("index"),
         "light": light,
+        "worst_region": worst_region(quality, regions),
         "versions": {
             "segmentation": task.version,
             **{
@@ -296,11 +296,11 @@ def patient_sections(task: Task) -> list[ReportSection]:
 
 
 def _lowest(said: Mapping[str, Any]) -> str:
-    quality = said["quality"]
-    if not quality:
+    """The predicted Dice by which the light is given."""
+    region = said["worst_region"]
+    if region is None:
         return "not known"
-    region = min(quality, key=lambda name: quality[name]["predicted"])
-    one = quality[region]
+    one = said["quality"][region]
     return f"{region} {one['predicted']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
 
 

@@ -1,8 +1,13 @@
 """Patients who are segmented on demand, with what a study has made and without becoming part of it."""
 
 import os
-from collections.abc import Sequence
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+from filelock import FileLock, Timeout
 
 from idal_assets.progress import Track, silently
 from idal_assets.store.layout import DataFolder
@@ -11,6 +16,7 @@ from idal_assets.study.making import make
 from idal_assets.study.study import NotMadeError, Study
 
 PATIENT_LIST, SEGMENTATION = "patient_list", "patient_segmentation"
+PLACE, LOCK = "segment", "in_use.lock"
 OF_PATIENTS = frozenset({PATIENT_LIST, *(node.name for node in GRAPH.values() if node.partition == "patient")})
 """Assets that are made for patients."""
 
@@ -43,6 +49,29 @@ class OnDemand(Study):
     def path(self, asset: str, key: str | None = None) -> Path:
         """Folder of an artifact, made or not."""
         return self._own.artifact(asset, key) if asset in OF_PATIENTS else super().path(asset, key)
+
+
+@contextmanager
+def place_for_patients(study: Study) -> Iterator[Path]:
+    """A folder for the artifacts of patients who are asked for once, removed in the end.
+
+    What a killed process left is removed by the next one.
+    """
+    study.folder.unfinished.mkdir(exist_ok=True)
+    study.folder.locks.mkdir(exist_ok=True)
+    with FileLock(study.folder.locks / f"{PLACE}.lock"):
+        for left in study.folder.unfinished.glob(f"{PLACE}-*"):
+            # whoever still works there holds the lock
+            with suppress(Timeout), FileLock(left / LOCK, timeout=0):
+                shutil.rmtree(left, ignore_errors=True)
+        place = Path(tempfile.mkdtemp(prefix=f"{PLACE}-", dir=study.folder.unfinished))
+        held = FileLock(place / LOCK)
+        held.acquire()
+    try:
+        yield place
+    finally:
+        held.release()
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def make_missing(study: Study, track: Track = silently) -> None:
