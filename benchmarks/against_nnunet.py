@@ -12,7 +12,6 @@ that a few donors tell what all cost. This project makes the rows of all donors 
 import argparse
 import json
 import os
-import platform
 import shutil
 import tempfile
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-from measuring import CONSOLE, in_fresh_process, print_table
+from measuring import CONSOLE, in_fresh_process, print_table, processor
 from workload import (
     LEARNING_RATE,
     NnunetFolders,
@@ -247,7 +246,7 @@ def _print_work(study: Study, iterations: int, slices: int) -> None:
     compute = (study.path("case_model", study.cohort.donors[0]) / "compute.txt").read_text()
     plans = Plans.load(study.path("nnunet_plans"))
     CONSOLE.print(
-        f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores; this project: {compute}\n"
+        f"{processor()}; this project: {compute}\n"
         f"patch {plans.patch_size}, batch {plans.configuration.batch_size}, "
         f"{study.profile.plans.base_features} features, {iterations} iterations, "
         f"{len(study.cohort.receivers)} receivers with {slices} slices"

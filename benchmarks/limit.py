@@ -8,14 +8,13 @@ says which share of that rate the engine reaches, all of its work included, and 
 """
 
 import argparse
-import platform
 import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import torch
-from measuring import CONSOLE, median_seconds, print_table
+from measuring import CONSOLE, median_seconds, print_table, processor
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -23,7 +22,7 @@ from idal_assets.analysis.scores import confusion
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
 from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import Compute, multiplies_bfloat16
 from idal_assets.nnunet.network import build_network
 from idal_assets.nnunet.patches import PatchSource
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans
@@ -221,14 +220,19 @@ def main() -> None:
 
 def _measure(cases: SlicesOnDisk, plans: Plans, compute: Compute, iterations: int) -> None:
     torch.set_num_threads(compute.threads)
-    rates = {name: matrix_rate(getattr(torch, name), compute.device) for name in ("bfloat16", "float32")}
+    precisions = {"bf16": torch.bfloat16, "fp32": torch.float32}
+    if not multiplies_bfloat16(compute.device.type):
+        # a processor that has to emulate it would take minutes to say how slow that is
+        del precisions["bf16"]
+    rates = {name: matrix_rate(precision, compute.device) for name, precision in precisions.items()}
     batch = plans.configuration.batch_size
     per_iteration = time_training(cases, plans, compute, iterations)
     per_pass = time_inference(cases, plans, compute, 3)
     slices = sum(cases[name].image.shape[1] for name in cases.names)
+    products = ", ".join(f"{name} {rate / 1e9:.0f} GFLOP/s" for name, rate in rates.items())
     CONSOLE.print(
-        f"{platform.machine()}, {compute}; matrix products: bf16 {rates['bfloat16'] / 1e9:.0f} GFLOP/s, "
-        f"fp32 {rates['float32'] / 1e9:.0f} GFLOP/s\npatch {plans.patch_size}, batch {batch}, {slices} slices"
+        f"{processor()}; {compute}; matrix products: {products}\n"
+        f"patch {plans.patch_size}, batch {batch}, {slices} slices"
     )
     reached = {
         "training": operations(plans, True, batch) / per_iteration,
@@ -244,7 +248,8 @@ def _measure(cases: SlicesOnDisk, plans: Plans, compute: Compute, iterations: in
         ]
         for name, rate in reached.items()
     ]
-    print_table("Share of the limit", ("", "a slice", "GFLOP/s", "of bf16", "of fp32"), rows)
+    of_limits = (f"of {name}" for name in rates)
+    print_table("Share of the limit", ("", "a slice", "GFLOP/s", *of_limits), rows)
     columns = ("part", "time", "share")
     print_table("One training iteration", columns, breakdown_of_training(cases, plans, compute, per_iteration))
     print_table("Segmenting all slices", columns, breakdown_of_inference(cases, plans, compute, per_pass))

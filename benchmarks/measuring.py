@@ -2,6 +2,7 @@
 
 import json
 import os
+import platform
 import resource
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -62,6 +64,12 @@ def side_by_side(script: str, works: Iterable[Sequence[object]], jobs: int) -> I
 
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(run, works)
+
+
+def processor() -> str:
+    """The processor, and the widest instructions that PyTorch uses on it: `x86_64, AVX2, 2 cores`."""
+    instructions = torch.backends.cpu.get_cpu_capability()
+    return f"{platform.machine()}, {instructions}, {os.cpu_count()} cores"
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:

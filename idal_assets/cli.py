@@ -1,4 +1,4 @@
-"""The command `idal`: run, segment, status, verify, check, download, phantom and ui."""
+"""The command `idal`: run, plan, segment, status, verify, check, download, phantom and ui."""
 
 import errno
 import json
@@ -114,6 +114,35 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
                 made = Runner(study, instance, bars).run()
     CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
     _print_outcome(study)
+
+
+@main.command()
+@profile_option
+@click.option("--raw", type=click.Path(path_type=Path, file_okay=False), help="Folder with the raw cases.")
+@data_option
+@click.option(
+    "--workers", default=1, show_default=True, type=click.IntRange(1), help="Processes that share the work."
+)
+@click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
+@_plainly
+def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: int, as_json: bool) -> None:
+    """Says what a run would make, how long that takes here and on how much disk, and what it could show.
+
+    Trains and segments a few cases for some seconds to know the pace of this machine; nothing is kept.
+    """
+    from idal_assets.study.outlook import in_time, look_ahead
+
+    study = Study.open(data_dir, profile, raw)
+    ahead = look_ahead(study, workers)
+    if as_json:
+        click.echo(json.dumps(ahead.as_json(), indent=1))
+        return
+    table = Table("asset", "to make", "time", "disk")
+    for line in ahead.lines:
+        table.add_row(line.asset, str(line.artifacts), in_time(line.seconds), f"{line.bytes / 1e6:,.0f} MB")
+    CONSOLE.print(table)
+    for said in ahead.sentences():
+        CONSOLE.print(said, soft_wrap=True)
 
 
 @main.command()

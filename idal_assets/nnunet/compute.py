@@ -62,7 +62,7 @@ class Compute:
                 "compute.device is cuda, but this machine has no usable card; set it to auto or cpu"
             )
         kind = "cuda" if settings.device != "cpu" and torch.cuda.is_available() else "cpu"
-        mixed = settings.precision == "mixed" or (settings.precision == "auto" and _multiplies_bfloat16(kind))
+        mixed = settings.precision == "mixed" or (settings.precision == "auto" and multiplies_bfloat16(kind))
         return cls(
             torch.device(kind),
             torch.bfloat16 if mixed else None,
@@ -116,7 +116,7 @@ def _usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _multiplies_bfloat16(kind: str) -> bool:
+def multiplies_bfloat16(kind: str) -> bool:
     """Whether the hardware does it itself; float16, which older cards have, would need scaled gradients."""
     if kind == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
