@@ -19,6 +19,7 @@ from idal_assets.settings import (
     ControlSettings,
     ConvergenceSettings,
     DownloadSettings,
+    EarlyStopSettings,
     EvidenceSettings,
     InferenceSettings,
     OutOfFoldSettings,
@@ -66,6 +67,7 @@ class Profile(Section):
     baseline: TrainingSettings
     variants: VariantSettings = VariantSettings()
     case_model: CaseModelSettings
+    early_stop: EarlyStopSettings = EarlyStopSettings()
     convergence: ConvergenceSettings = ConvergenceSettings()
     inference: InferenceSettings = InferenceSettings()
     out_of_fold: OutOfFoldSettings

@@ -296,6 +296,14 @@ class TrainingSettings(ScheduleSettings):
 
     loss: Loss = "dice_ce"
 
+    def shortened(self, share: float) -> "TrainingSettings":
+        """The same training of a share of its length, to whose end the learning rate falls; all of it for 1."""
+        if share == 1:
+            return self
+        return self.model_copy(
+            update={"epochs": 1, "iterations_per_epoch": max(1, round(share * self.iterations))}
+        )
+
 
 class CaseModelSettings(TrainingSettings):
     """Fine-tuning the baseline on each donor.
@@ -306,6 +314,25 @@ class CaseModelSettings(TrainingSettings):
     """
 
     seeds: int = Field(1, ge=1)
+
+
+class EarlyStopSettings(Section):
+    """Trainings of the case models that stop when the answer is known.
+
+    Attributes:
+        share: Share of the iterations of `case_model` that every donor's model is trained for, its learning rate
+            falling to zero by then; 1 trains all of them to the end.
+        contested: Up to this share of the donors is trained to the end too: those whose place among the removed is
+            open after that. Two at least.
+        level: A place is open unless a donor is among the removed, or among the kept, in this share of draws of
+            other donors.
+        resamples: How many draws of donors.
+    """
+
+    share: float = Field(1.0, gt=0, le=1)
+    contested: float = Field(0.1, ge=0, le=1)
+    level: float = Field(0.95, gt=0.5, lt=1)
+    resamples: int = Field(1000, ge=1)
 
 
 class CandidatesSettings(Section):

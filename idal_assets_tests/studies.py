@@ -13,7 +13,7 @@ from idal_assets.store.artifacts import PROVENANCE_FILE, Provenance, build, writ
 from idal_assets.store.files import mark_files, without_seal
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task, make
-from idal_assets.study.selectors import CHOICE_FILE, COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
+from idal_assets.study.selectors import CHOICE_FILE, COMPARISON_FILE, CONFIGURATIONS_FILE, CONTEST_FILE, KEPT_FILE
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, write_msd
 
@@ -52,6 +52,7 @@ def copied(study: Study, folder: Path, changes: dict[str, Any] | None = None) ->
 READ_BY_THE_GRAPH: dict[str, tuple[str, Callable[[Study], Any]]] = {
     "nnunet_plans": (CONFIGURATIONS_FILE, lambda study: {"2d": "2d-1", "3d_fullres": "3d-1"}),
     "baseline_comparison": (COMPARISON_FILE, lambda study: {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
+    "contest": (CONTEST_FILE, lambda study: {"contested": []}),
     "training_set": (KEPT_FILE, lambda study: study.cohort.donors),
     "evidence": (CHOICE_FILE, lambda study: {"removal_set": "worst_1", "removed": study.cohort.donors[:1]}),
 }

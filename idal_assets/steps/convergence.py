@@ -10,15 +10,13 @@ from scipy.stats import spearmanr
 
 from idal_assets.analysis.reliability import reliability, reliability_sentence
 from idal_assets.analysis.similarity import deciding_matrix, rank_donors
-from idal_assets.nnunet.compute import taken
-from idal_assets.nnunet.model_folder import earlier_model, load_weights, save_model
-from idal_assets.nnunet.plans import Plans
-from idal_assets.nnunet.training import train
+from idal_assets.nnunet.model_folder import earlier_model
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import png_bytes
 from idal_assets.seeds import derived_seed
+from idal_assets.settings import CaseModelSettings
 from idal_assets.steps.cells import ROW_FILE
-from idal_assets.steps.networks import segment_and_score, variants_of
+from idal_assets.steps.networks import fine_tune, segment_and_score
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Outcome, Task
 
@@ -45,10 +43,8 @@ def score_early_models(task: Task) -> None:
     receivers = task.keys("case_slices")
     # what the model was made with, which may not be what the profile says now
     made_with = task.upstream("case_model", donor).inputs.settings
-    training = made_with["case_model"]
-    early = early_iterations(
-        training["epochs"] * training["iterations_per_epoch"], made_with["convergence.shares"]
-    )
+    training = CaseModelSettings(**made_with["case_model"]).shortened(made_with.get("early_stop.share", 1))
+    early = early_iterations(training.iterations, made_with["convergence.shares"])
     tables = [pd.DataFrame(columns=EARLY_COLUMNS)]
     for share, done in early.items():
         model = earlier_model(task.path("case_model", donor), done)
@@ -75,27 +71,17 @@ def score_repeated_models(task: Task) -> None:
     profile asks for one seed.
     """
     tables = [pd.DataFrame(columns=REPEATED_COLUMNS)]
-    for replicate in range(2, task.setting("case_model").seeds + 1):
+    settings = task.setting("case_model").shortened(task.setting("early_stop.share"))
+    for replicate in range(2, settings.seeds + 1):
         with tempfile.TemporaryDirectory(dir=task.folder) as place:
-            _train_again(task, replicate, Path(place))
+            seed = derived_seed(task.setting("seed"), "case_model", replicate)
+            fine_tune(task, settings, seed, f"train {task.key}, seed {replicate}", Path(place))
             description = f"segment with {task.key}, seed {replicate}"
             names = task.keys("case_slices")
             segmented = segment_and_score(task, Path(place), names, task.cohort.anatomy, description)
             tables += [scores.assign(replicate=replicate, receiver=name) for name, scores, _ in segmented]
     rows = pd.concat(tables[1:] or tables, ignore_index=True).assign(donor=task.key)
     rows[REPEATED_COLUMNS].to_parquet(task.folder / REPEATED_FILE, index=False)
-
-
-def _train_again(task: Task, replicate: int, folder: Path) -> None:
-    """Trains the donor's model as `case_model` is trained, with another seed, into an empty folder."""
-    baseline = task.path("baseline_weights")
-    cases, plans = variants_of(task, [task.key]), Plans.load(baseline)
-    seed = derived_seed(task.setting("seed"), "case_model", replicate)
-    settings, initial = task.setting("case_model"), load_weights(baseline)
-    with taken(task.compute) as compute:
-        description = f"train {task.key}, seed {replicate}"
-        trained = train(cases, plans, settings, compute, seed, initial, task.track, description)
-    save_model(folder, trained, plans)
 
 
 def show_repeated_row(task: Task) -> Mapping[str, Any]:

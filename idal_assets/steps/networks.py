@@ -78,6 +78,23 @@ def train_into(
     (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
 
 
+def fine_tune(task: Task, settings: TrainingSettings, seed: int, description: str, folder: Path) -> None:
+    """Trains the baseline on the variants of one donor into a folder that the artifact does not keep.
+
+    Args:
+        task: The artifact in the making, made from `baseline_weights` and the donor's `augmented_case`.
+        settings: Length, loss and optimiser.
+        seed: Seed of the batches.
+        description: What the progress is called.
+        folder: An empty folder.
+    """
+    baseline = task.path("baseline_weights")
+    plans, cases = Plans.load(baseline), variants_of(task, [task.key])
+    with taken(task.compute) as compute:
+        trained = train(cases, plans, settings, compute, seed, load_weights(baseline), task.track, description)
+    save_model(folder, trained, plans)
+
+
 def predictor_of(task: Task, model: Path, plans: Plans, compute: Compute, mirror: bool = False) -> Predictor:
     """A trained network, ready to segment as the profile says."""
     return Predictor(load_weights(model), plans, task.setting("inference"), task.compute, compute, mirror)

@@ -1,7 +1,7 @@
 """The part `similarity`: every model on every case, and what the matrix says."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +12,7 @@ from idal_assets.analysis.chance import chance_of_outliers
 from idal_assets.analysis.clusters import stability, worst_cluster
 from idal_assets.analysis.reliability import reliability_sentence
 from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_absent
+from idal_assets.analysis.settling import settled
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
 from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
@@ -19,6 +20,7 @@ from idal_assets.plots.style import png_bytes
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_before
+from idal_assets.steps.settling import load_contest, load_settled_row
 from idal_assets.study.making import Outcome, Task
 
 if TYPE_CHECKING:
@@ -201,6 +203,9 @@ def make_ranking(task: Task) -> Outcome:
     settings = task.setting("similarity")
     matrix = _deciding_matrix(task)
     scores = rank_donors(matrix[task.cohort.donors])
+    contested = load_contest(task.path("contest"))
+    scores = settled(scores, contested, _full_means(task, contested))
+    scores["settled"] = scores["case_id"].isin(contested)
     tree = load_dendrogram(task.path("dendrogram")).linkage
     chance = derived_seed(task.setting("seed"), "chance")
     found = worst_cluster(tree, matrix, scores, settings, chance)
@@ -234,6 +239,18 @@ def make_ranking(task: Task) -> Outcome:
     (task.folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
     rows = scores.assign(ranking_version=task.version, matrix_version=matrix_version)
     return Outcome(tables={"case_score": rows})
+
+
+def _full_means(task: Task, contested: Sequence[str]) -> pd.Series:
+    """Donor means of those that were trained to the end, by the cells of the others that decide as they are."""
+    if not contested:
+        return pd.Series(dtype=float)
+    cohort, cells = task.cohort, load_deciding_cells(task.path("dice_matrix"))
+    full = [load_settled_row(task.path("settled_row", donor)) for donor in contested]
+    others = cells[~cells["donor"].isin(contested)]
+    settings, regions = task.setting("similarity"), cohort.anatomy.scored(task.setting("similarity.scalar"))
+    matrix = deciding_matrix(pd.concat([others, *full]), cohort.donors, cohort.deciding, settings, regions)
+    return rank_donors(matrix[cohort.donors]).set_index("case_id")["donor_mean"]
 
 
 def _found_labels(task: Task, regions: pd.DataFrame) -> pd.DataFrame:

@@ -76,7 +76,13 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "case_score": TableSchema(
         {"case_id": "VARCHAR", "donor_mean": "DOUBLE", "receiver_mean": "DOUBLE", "score": "DOUBLE"}
-        | {"rank": "INTEGER", "cluster": "INTEGER", "stability": "DOUBLE", "outlier_p": "DOUBLE"}
+        | {
+            "rank": "INTEGER",
+            "settled": "BOOLEAN",
+            "cluster": "INTEGER",
+            "stability": "DOUBLE",
+            "outlier_p": "DOUBLE",
+        }
         | {"contradiction": "VARCHAR"}
         | {"donor_median": "DOUBLE", "out_of_fold_dice": "DOUBLE", "out_of_fold_dice_held": "DOUBLE"}
         | {"label_quality": "DOUBLE", "baseline_dice": "DOUBLE", "baseline_dice_held": "DOUBLE"}

@@ -28,6 +28,9 @@ COMPARISON_FILE = "comparison.json"
 KEPT_FILE = "kept.json"
 """Which cases a training set keeps."""
 
+CONTEST_FILE = "contest.json"
+"""Of the asset `contest`: `contested`, the donors that are trained to the end."""
+
 CHOICE_FILE = "choice.json"
 """Which of the chosen sets is the best, and the donors that it removes."""
 
@@ -257,6 +260,34 @@ def for_training(study: Study, asset: str, key: str | None) -> Versions:
     return of_donors(study, asset, key) if trains else {}
 
 
+# --- donors whose place is open ---
+
+
+def own_place(study: Study, asset: str, key: str | None) -> Versions:
+    """Whether the place of this donor is open; a change that concerns others is none."""
+    return "open" if _is_open(study, asset, key) else "settled"
+
+
+@dataclass(frozen=True)
+class WhereOpen:
+    """What another selector chooses for a donor whose place is open, and nothing for one whose place is settled.
+
+    Attributes:
+        select: The other selector.
+    """
+
+    select: Selector
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """What the other one chooses, where the place is open."""
+        return self.select(study, asset, key) if _is_open(study, "contest", key) else {}
+
+
+def _is_open(study: Study, contest: str, donor: str | None) -> bool:
+    study.version(contest)
+    return donor in json.loads((study.intact(contest) / CONTEST_FILE).read_text())["contested"]
+
+
 # --- something of one artifact ---
 
 
@@ -386,4 +417,9 @@ def without_patients(study: Study, key: str | None, settings: Settings) -> Setti
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
     """Those of the asset without how often the case models are trained, which is no part of a single training."""
     once = {name: value for name, value in settings["case_model"].items() if name != "seeds"}
-    return {**settings, "case_model": once}
+    return without_full_share(study, key, {**settings, "case_model": once})
+
+
+def without_full_share(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without the share of the training that is made, where all of it is."""
+    return {path: value for path, value in settings.items() if (path, value) != ("early_stop.share", 1)}
