@@ -60,10 +60,10 @@ def settings_text() -> str:
     """Every section of a profile with its settings, types, defaults and meanings."""
     schema = profile_schema()
     own = {name: part for name, part in schema["properties"].items() if not _section_of(part, schema)}
-    parts = [_settings_table(own, schema, "Of the profile itself.", "")]
+    parts = [_settings_table(own, schema, "Of the profile itself:")]
     for name, part in schema["properties"].items():
         if section := _section_of(part, schema):
-            table = _settings_table(section["properties"], schema, section["description"], name)
+            table = _settings_table(section["properties"], schema, section["description"])
             parts.append(f"### {name}\n\n{table}")
     return "\n\n".join(parts)
 
@@ -75,15 +75,22 @@ def _section_of(part: Mapping[str, Any], schema: Mapping[str, Any]) -> Mapping[s
     return schema["$defs"][found.removeprefix("#/$defs/")] if found else None
 
 
-def _settings_table(properties: Mapping[str, Any], schema: Mapping[str, Any], says: str, section: str) -> str:
+def _settings_table(properties: Mapping[str, Any], schema: Mapping[str, Any], says: str) -> str:
     rows = []
     for name, part in properties.items():
         inner = _section_of(part, schema)
         kind = "as [baseline](#baseline)" if inner else _type_in_words(part)
-        required = name in schema["required"] if not section else "default" not in part and not inner
-        default = "" if required or inner else f"`{_as_yaml(part.get('default'))}`"
+        default = f"`{_as_yaml(part['default'])}`" if "default" in part and not inner else ""
         rows.append((f"`{name}`", kind, default, part.get("description", "")))
     return f"{says}\n\n{_table(('setting', 'type', 'default', 'meaning'), rows)}"
+
+
+LIMITS = {
+    "minimum": "at least",
+    "exclusiveMinimum": "above",
+    "maximum": "at most",
+    "exclusiveMaximum": "below",
+}
 
 
 def _as_yaml(value: object) -> str:
@@ -91,11 +98,11 @@ def _as_yaml(value: object) -> str:
 
 
 def _type_in_words(part: Mapping[str, Any]) -> str:
-    """The type of a setting with its range, such as `whole number, at least 1`."""
+    """The type of a setting with its range, such as "whole number, at least 1"."""
     if "anyOf" in part:
-        return " or ".join(_type_in_words(choice) for choice in part["anyOf"])
+        return ", or ".join(_type_in_words(choice) for choice in part["anyOf"])
     if "enum" in part:
-        return ", ".join(f"`{choice}`" for choice in part["enum"])
+        return " or ".join(f"`{choice}`" for choice in part["enum"])
     kind = part.get("type")
     if kind == "array":
         if "prefixItems" in part:
@@ -104,9 +111,8 @@ def _type_in_words(part: Mapping[str, Any]) -> str:
     if kind == "object":
         return f"by name: {_type_in_words(part['additionalProperties'])}"
     name = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
-    limits = {"minimum": "from", "exclusiveMinimum": "above", "maximum": "to", "exclusiveMaximum": "below"}
-    said = [f"{word} {part[limit]:g}" for limit, word in limits.items() if limit in part]
-    return ", ".join([name.get(str(kind), str(kind)), *([" ".join(said)] if said else [])])
+    said = [f"{word} {part[limit]:g}" for limit, word in LIMITS.items() if limit in part]
+    return ", ".join([name.get(str(kind), str(kind)), *([" and ".join(said)] if said else [])])
 
 
 # --- assets ---
@@ -121,7 +127,9 @@ def assets_text() -> str:
 
 
 def _group_text(name: str, nodes: Sequence[Node]) -> str:
-    return "\n\n".join([f"## {name.capitalize()}", *(_asset_text(node) for node in nodes)])
+    # an asset may have the name of its part
+    head = f"## {name.replace('_', ' ').capitalize()} {{#part-{name}}}"
+    return "\n\n".join([head, *(_asset_text(node) for node in nodes)])
 
 
 def _asset_text(node: Node) -> str:
@@ -147,7 +155,10 @@ def _setting_link(path: str) -> str:
 WIDTH, ROW, BOX = 960, 58, (150, 30)
 """The drawing's width, the distance of its rows, and the size of a box, in pixels."""
 
-COLOURS = ("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f", "#d55e00", "#8c6d31", "#44617b")
+COLOURS = (
+    *("#0072b2", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f7f7f"),
+    *("#d55e00", "#8c6d31", "#44617b", "#332288", "#882255"),
+)
 """Borders of boxes, by group in order of the experiment."""
 
 
