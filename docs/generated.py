@@ -13,6 +13,7 @@ import click
 import networkx as nx
 import yaml
 from mkdocs.config.defaults import MkDocsConfig
+from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
@@ -51,6 +52,14 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
         markdown = markdown.replace("](docs/", "](")
     markdown = markdown.replace("](../", "](")
     return MARK.sub(lambda mark: GENERATED[mark[1]](), markdown)
+
+
+def on_post_page(output: str, page: Page, config: MkDocsConfig) -> str:
+    """Refuses a page that would fetch something from the network, which a reader may not have."""
+    fetched = re.findall(r'(?:<script|<img|<link|<iframe)[^>]*(?:src|href)="?(https?://[^"> ]+)', output)
+    if fetched:
+        raise PluginError(f"{page.file.src_uri} would fetch {', '.join(fetched)}; put the file into docs/")
+    return output
 
 
 # --- settings ---
