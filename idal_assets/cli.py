@@ -1,4 +1,4 @@
-"""The command `idal`: run, plan, segment, status, verify, check, download, phantom and ui."""
+"""The command `idal`: run, plan, segment, status, verify, check, download, phantom, schema and ui."""
 
 import errno
 import json
@@ -366,6 +366,18 @@ def phantom(out_dir: Path, profile: str | None) -> None:
     with terminal_bars() as bars:
         write_phantom(out_dir, settings, bar(bars))
     click.echo(f"{settings.train_cases + settings.test_cases} cases in {out_dir}")
+
+
+@main.command()
+@_plainly
+def schema() -> None:
+    """Prints the JSON schema of profiles, by which an editor completes and checks one.
+
+    The first line of a profile tells the editor where it is: "# yaml-language-server: $schema=idal.schema.json".
+    """
+    from idal_assets.profile import profile_schema
+
+    click.echo(json.dumps(profile_schema(), indent=1))
 
 
 @main.command()

@@ -144,6 +144,19 @@ def load_profile(name_or_file: str | Path) -> Profile:
         raise ProfileError(_explain(f"The profile {path}", error)) from error
 
 
+def profile_schema() -> dict[str, Any]:
+    """JSON schema of a profile file, for editors: every setting with its type, range, default and meaning.
+
+    What a file need not say, since its own name or another section does, is not required.
+    """
+    schema = Profile.model_json_schema()
+    schema["required"] = [name for name in schema["required"] if name != "name" and name not in TRAINED_LIKE]
+    for name in TRAINED_LIKE:
+        section = schema["$defs"][schema["properties"][name]["$ref"].removeprefix("#/$defs/")]
+        section["required"] = [setting for setting in section["required"] if setting != "training"]
+    return schema
+
+
 def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
     """The profile with other values for some settings, validated anew.
 

@@ -4,13 +4,16 @@ A section holds the settings of one step; the graph names the sections that dete
 belongs in the section of the first step that it changes. How a profile is put together and read is in `profile`.
 """
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 Loss = Literal["dice_ce", "ce"]
 
@@ -48,6 +51,30 @@ class Section(BaseModel):
     """Base of all sections: unknown keys and infinite numbers are errors and values never change."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, core_schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """The schema, in which section and settings are described as in the docstring."""
+        schema = handler(core_schema)
+        described = handler.resolve_ref_schema(schema)
+        said = _said_of_settings(cls)
+        described["description"] = inspect.cleandoc(cls.__doc__ or "").partition("\n\nAttributes:")[0]
+        for name, part in described["properties"].items():
+            if name in said:
+                part["description"] = said[name]
+        return schema
+
+
+def _said_of_settings(section: type[BaseModel]) -> dict[str, str]:
+    """What the docstrings of a section and its bases say of each setting."""
+    said: dict[str, str] = {}
+    for base in reversed(section.__mro__):
+        attributes = inspect.cleandoc(base.__doc__ or "").partition("Attributes:\n")[2]
+        found = re.findall(r"^    (\w+): (.+(?:\n {8}.+)*)", attributes, re.MULTILINE)
+        said |= {name: " ".join(text.split()) for name, text in found}
+    return said
 
 
 FaultKind = Literal[

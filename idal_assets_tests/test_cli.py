@@ -7,7 +7,7 @@ import pytest
 from click.testing import CliRunner
 
 from idal_assets.cli import main
-from idal_assets.profile import profile_names
+from idal_assets.profile import profile_names, profile_schema
 from idal_assets.study.study import Study
 from idal_assets_tests.raw_folders import make_cases, read_json, real_data, write_json, write_msd
 
@@ -109,6 +109,12 @@ def test_status_of_an_empty_data_folder_says_what_is_missing(tmp_path: Path) -> 
     counts = json.loads(output)
     assert counts["cohort"] == {"current": 0, "outdated": 0, "missing": 1}
     assert counts["reduced_model"]["missing"] == 10
+
+
+def test_schema_prints_what_an_editor_reads() -> None:
+    code, output = call("schema")
+    assert code == 0
+    assert json.loads(output) == profile_schema()
 
 
 def test_an_unknown_profile_is_a_message_not_a_traceback(tmp_path: Path) -> None:

@@ -48,9 +48,9 @@ def made_from(study: Study, asset: str, upstream: str, key: str | None = None) -
     return version
 
 
-def readme_query() -> str:
-    """The query that the README shows, as a person would paste it."""
-    section = (ROOT / "README.md").read_text().split("Which model was trained without this case?")[1]
+def documented_query() -> str:
+    """The query that the page on tables shows, as a person would paste it."""
+    section = (ROOT / "docs" / "tables.md").read_text().split("Which model was trained without this case?")[1]
     (text,) = re.findall(r"```sql\n(.*?)```", section.split("\n## ")[0], re.DOTALL)
     return text
 
@@ -145,10 +145,10 @@ def test_models_and_rows_name_the_versions_that_they_came_from(finished_run: Fin
     assert (row["cells_computed"], row["cells_taken_over"]) == (len(shown), 0)
 
 
-def test_the_query_of_the_readme_answers_its_question(finished_run: FinishedRun) -> None:
+def test_the_documented_query_answers_its_question(finished_run: FinishedRun) -> None:
     study = finished_run.study()
     worst = query(finished_run.data_dir, "SELECT case_id FROM case_score WHERE rank = 1")[0][0]
-    text = readme_query()
+    text = documented_query()
     assert text.count("'BraTS2021_00042'") == 1
     found = query(finished_run.data_dir, text.replace("'BraTS2021_00042'", "?"), worst)
     plan = {name: removed_by_graph(study, name) for name in study.removal_sets}

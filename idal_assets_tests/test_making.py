@@ -19,14 +19,15 @@ from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.profile import load_profile
 from idal_assets.progress import silently
 from idal_assets.steps import checks, convergence
-from idal_assets.store.database import TABLES, TableSchema, read_table
+from idal_assets.store.database import TABLES, read_table
 from idal_assets.study import making
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH, Node
 from idal_assets.study.making import Outcome, Task, UndeclaredError, function_of, make, make_all, shown
-from idal_assets.study.selectors import Parts, same_key
+from idal_assets.study.selectors import Parts
 from idal_assets.study.study import Study
 from idal_assets_tests.studies import changed, copied, make_study, pretend_all, task_of, with_settings
+from idal_assets_tests.toy import TOY, TOY_TABLE
 
 pytestmark = pytest.mark.usefixtures("blank_pictures")
 
@@ -231,56 +232,37 @@ def test_every_address_check_and_table_of_the_graph_is_there() -> None:
 # --- a new asset takes one row and one function ---
 
 
-def make_toy(task: Task) -> Outcome:
-    rows = pd.DataFrame({"case_id": [task.key], "seed": task.setting("seed"), "toy_version": task.version})
-    rows.to_csv(task.folder / "toy.csv", index=False)
-    return Outcome(tables={task.asset: rows})
-
-
-def show_toy(task: Task) -> Mapping[str, Any]:
-    return {"rows": pd.read_csv(task.folder / "toy.csv"), "says": ["one", "two"]}
-
-
 def make_what_it_does_not_say(task: Task) -> Outcome:
     return Outcome(tables={"another": pd.DataFrame()})
-
-
-TOY = Node(
-    "toy",
-    "cohort",
-    "A toy of one case.",
-    f"{__name__}:make_toy",
-    {"raw_case": same_key},
-    partition="case",
-    settings=("seed",),
-    shows=f"{__name__}:show_toy",
-    tables=("toy",),
-)
-TOY_TABLE = TableSchema(
-    {"case_id": "VARCHAR", "seed": "INTEGER", "toy_version": "VARCHAR"}, version=("toy_version",), key=("case_id",)
-)
 
 
 @pytest.fixture
 def with_toy(pretended: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Study:
     monkeypatch.setitem(GRAPH, "toy", TOY)
     monkeypatch.setitem(TABLES, "toy", TOY_TABLE)
-    return copied(pretended, tmp_path)
+    study = copied(pretended, tmp_path)
+    # its step reads what verification found of the case
+    case = study.cohort.donors[0]
+    shutil.rmtree(study.path("raw_case", case))
+    make(study, "raw_case", case)
+    return study
 
 
 @pytest.mark.unit
 def test_an_asset_of_one_row_and_one_function_is_made_like_any_other(with_toy: Study) -> None:
-    case = with_toy.cohort.donors[0]
-    assert set(all_states(with_toy)["toy"].values()) == {"missing"}
-    record, made_now = make(with_toy, "toy", case)
+    study, case = with_toy, with_toy.cohort.donors[0]
+    assert set(all_states(study)["toy"].values()) == {"missing"}
+    # --8<-- [start:toy]
+    record, made_now = make(study, "toy", case)
     assert made_now
-    assert make(with_toy, "toy", case) == (record, False)
-    assert record.inputs.settings == {"seed": with_toy.profile.seed}
-    assert record.inputs.made_from == {"raw_case": with_toy.version("raw_case", case)}
-    assert read_table(with_toy.folder.database, "toy")["toy_version"].tolist() == [record.version]
-    assert shown(with_toy, "toy", case)["rows"]["case_id"].tolist() == [case]
-    assert all_states(with_toy)["toy"][case] == "current"
-    assert all_states(with_settings(with_toy, {"seed": 1}))["toy"][case] == "outdated"
+    assert make(study, "toy", case) == (record, False)
+    assert shown(study, "toy", case)["rows"]["case_id"].tolist() == [case]
+    # --8<-- [end:toy]
+    assert record.inputs.settings == {"seed": study.profile.seed}
+    assert record.inputs.made_from == {"raw_case": study.version("raw_case", case)}
+    assert read_table(study.folder.database, "toy")["toy_version"].tolist() == [record.version]
+    assert all_states(study)["toy"][case] == "current"
+    assert all_states(with_settings(study, {"seed": 1}))["toy"][case] == "outdated"
 
 
 @pytest.mark.unit
@@ -308,7 +290,7 @@ def test_an_asset_of_one_row_and_one_function_is_a_dagster_asset(with_toy: Study
     metadata = record.asset_materialization.metadata
     (row,) = metadata["rows"].records
     assert row.data["seed"] == 7
-    assert metadata["says"].value == "- one\n- two"
+    assert metadata["says"].value == f"- Look at slice {row.data['slice']}."
     assert read_table(with_toy.folder.database, "toy")["seed"].tolist() == [7]
 
 

@@ -9,7 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from idal_assets.imaging.phantom import plan_cases
-from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, profile_names
+from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, profile_names, profile_schema
 from idal_assets.study.roles import choose_roles
 
 pytestmark = pytest.mark.unit
@@ -195,3 +195,49 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
 def test_a_loaded_profile_cannot_be_changed():
     with pytest.raises(ValidationError, match="frozen"):
         load_profile("tiny").baseline.epochs = 5
+
+
+# --- the schema for editors ---
+
+
+def test_every_setting_is_described() -> None:
+    sections = profile_schema()["$defs"].items()
+    silent = [
+        f"{section}.{name}"
+        for section, schema in sections
+        for name, setting in schema["properties"].items()
+        if not setting.get("description")
+    ]
+    assert silent == []
+
+
+@pytest.mark.parametrize("name", profile_names())
+def test_the_schema_takes_the_shipped_profiles(name):
+    assert (
+        list(misfits(yaml.safe_load((PROFILE_FOLDER / f"{name}.yaml").read_text()), profile_schema(), name)) == []
+    )
+
+
+def test_the_schema_asks_for_what_loading_asks_for(tmp_path):
+    assert sorted(profile_schema()["required"]) == sorted(SMALLEST)
+    load_profile(write_profile(tmp_path, SMALLEST))
+    assert list(misfits({"baseline": {"epoch": 1}}, profile_schema(), "own")) == [
+        "own: case_model is absent",
+        "own: reduced is absent",
+        "own.baseline: epochs is absent",
+        "own.baseline: epoch is unknown",
+    ]
+
+
+def misfits(values, schema, place, whole=None):
+    """Keys that are unknown or absent by a JSON schema of objects in objects."""
+    whole = whole or schema
+    known = schema["properties"]
+    yield from (f"{place}: {key} is absent" for key in schema.get("required", ()) if key not in values)
+    for key, value in values.items():
+        if key not in known:
+            yield f"{place}: {key} is unknown"
+            continue
+        choices = [known[key], *known[key].get("anyOf", [])]
+        for section in [choice["$ref"] for choice in choices if "$ref" in choice]:
+            yield from misfits(value, whole["$defs"][section.rpartition("/")[2]], f"{place}.{key}", whole)
