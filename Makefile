@@ -26,6 +26,7 @@ lint: $(VENV)/installed
 
 docs: $(VENV)/installed-docs
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "The documentation is in site/index.html."
 
 ui: $(VENV)/installed
 	$(BIN)/idal ui --data-dir data
