@@ -361,6 +361,10 @@ class EarlyStopSettings(Section):
     level: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(1000, ge=1)
 
+    def most_contested(self, donors: int) -> int:
+        """How many of so many donors may be trained to the end."""
+        return 0 if self.share == 1 else max(2, round(self.contested * donors))
+
 
 class CandidatesSettings(Section):
     """Candidates for the baseline: networks that are compared on cases they have not seen.

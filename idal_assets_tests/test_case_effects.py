@@ -71,16 +71,32 @@ def test_the_luck_of_the_seed_that_a_pair_shares_is_in_no_effect():
 
 
 def test_planted_harm_is_found_and_valid_donors_are_seldom_called_harmful():
-    called, found_harm, experiments = 0, 0, 60
+    called, found_harm, off_zero, experiments = 0, 0, 0, 60
     for seed in range(experiments):
         effects = {"d00": -0.02, "d01": -0.02, "d02": 0.005, "d03": -0.0}
         dice, removed = simulated(effects, pairs=20, seed=seed)
-        verdicts = case_effects(dice, removed, DONORS, 0.95).set_index("case_id")["verdict"]
+        found = case_effects(dice, removed, DONORS, 0.95).set_index("case_id")
+        verdicts = found["verdict"]
+        off_zero += (found.loc[["d00", "d01"], "high"] < 0).sum()
         found_harm += (verdicts[["d00", "d01"]] == "harms").sum()
         called += (verdicts.drop(["d00", "d01", "d02"]) == "harms").sum()
-    assert found_harm / (2 * experiments) > 0.9
+    assert off_zero / (2 * experiments) > 0.9
+    assert found_harm / (2 * experiments) > 0.7
     # one side of 95 % is 2.5 %; five standard deviations of a share among 17 donors of 60 experiments
     assert called / (17 * experiments) < 0.025 + 5 * np.sqrt(0.025 * 0.975 / (17 * experiments))
+
+
+def test_where_no_donor_does_anything_hardly_any_experiment_names_one():
+    named, left_zero_out, experiments = 0, 0, 200
+    for seed in range(experiments):
+        dice, removed = simulated({}, pairs=20, seed=seed)
+        found = case_effects(dice, removed, DONORS, 0.95)
+        named += (found["verdict"] != "cannot be said").any()
+        left_zero_out += ((found["low"] > 0) | (found["high"] < 0)).sum()
+    # intervals are what they claim to be, and it is their number that the correction is for
+    assert left_zero_out / (20 * experiments) == pytest.approx(0.05, abs=0.02)
+    # five standard deviations of a share of 5 % of the experiments
+    assert named / experiments < 0.05 + 5 * np.sqrt(0.05 * 0.95 / experiments)
 
 
 def test_effects_add_up_to_what_a_regression_on_all_donors_says():

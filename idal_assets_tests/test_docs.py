@@ -35,7 +35,8 @@ def examples(language: str) -> list[Any]:
 
 def commands(*pages: Path) -> list[list[str]]:
     """Every line of shell that calls `idal` or `make`, in words."""
-    lines = [line.strip() for page in pages for text in code("sh", page) for line in text.splitlines()]
+    blocks = [text.replace("\\\n", " ") for page in pages for text in code("sh", page)]
+    lines = [line.strip() for text in blocks for line in text.splitlines()]
     called = dict.fromkeys(line.removeprefix(".venv/bin/").partition(" > ")[0] for line in lines)
     words = [shlex.split(line, comments=True) for line in called]
     return [line for line in words if line and line[0] in ("idal", "make")]

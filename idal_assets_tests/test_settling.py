@@ -14,7 +14,8 @@ from idal_assets.settings import EarlyStopSettings
 from idal_assets.steps.settling import load_contest, load_settled_row
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import make_all
-from idal_assets_tests.studies import make_study
+from idal_assets.study.study import Study
+from idal_assets_tests.studies import changed
 
 DONORS = list("abcdef")
 
@@ -89,7 +90,8 @@ def test_a_shortened_training_keeps_all_but_its_length() -> None:
 @pytest.mark.graph
 def test_only_open_places_are_trained_to_the_end(tmp_path: Path) -> None:
     stopped = {"early_stop.share": 0.4, "early_stop.contested": 0.4, "early_stop.level": 0.999}
-    study = make_study(tmp_path, {**stopped, "removal.sizes": (2,), "convergence.shares": (0.5,)})
+    changes = {**stopped, "removal.sizes": (2,), "convergence.shares": (0.5,)}
+    study = Study(changed(load_profile("tiny"), changes), tmp_path / "data", None, "tiny")
     make_all(study, "convergence")
     contested, donors = load_contest(study.path("contest")), study.cohort.donors
     assert len(contested) == 2

@@ -41,11 +41,14 @@ def _cost(setting: Callable[[str], Any], donors: int) -> str:
     candidates, folds, confirmation = setting("candidates"), setting("out_of_fold"), setting("confirmation")
     retrainings = len(removal_sets(setting("removal"), setting("controls")))
     models = setting("case_model")
+    length = models.shortened(setting("early_stop").share).iterations
+    to_the_end = setting("early_stop").most_contested(donors)
     compared = [candidates.training(name).iterations for name in candidates.names]
     trainings = {
         "baseline": (1, setting("baseline").iterations),
         "its candidates": (len(compared), sum(compared)),
-        "case models": (donors * models.seeds, donors * models.seeds * models.iterations),
+        "case models": (donors * models.seeds, donors * models.seeds * length),
+        "case models to the end": (to_the_end, to_the_end * models.iterations),
         "networks of folds": (folds.folds, folds.folds * folds.training.iterations),
         "retrainings": (retrainings, retrainings * setting("reduced").iterations),
         "confirmations": (2 * confirmation.seeds, 2 * confirmation.seeds * confirmation.training.iterations),

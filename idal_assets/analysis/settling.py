@@ -62,7 +62,7 @@ def open_places(chances: pd.DataFrame, settings: EarlyStopSettings) -> list[str]
     """
     doubt = (chances - 0.5).abs().min(axis=1).sort_values(kind="stable")
     still_open = doubt[doubt < settings.level - 0.5]
-    most = max(2, round(settings.contested * len(chances)))
+    most = settings.most_contested(len(chances))
     return [str(name) for name in still_open.index[:most]] if len(still_open) > 1 else []
 
 

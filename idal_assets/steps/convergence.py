@@ -71,7 +71,7 @@ def score_repeated_models(task: Task) -> None:
     profile asks for one seed.
     """
     tables = [pd.DataFrame(columns=REPEATED_COLUMNS)]
-    settings = task.setting("case_model").shortened(task.setting("early_stop.share"))
+    settings = task.setting("case_model").shortened(task.trained_share)
     for replicate in range(2, settings.seeds + 1):
         with tempfile.TemporaryDirectory(dir=task.folder) as place:
             seed = derived_seed(task.setting("seed"), "case_model", replicate)

@@ -155,7 +155,14 @@ TABLES: Mapping[str, TableSchema] = {
     ),
     "case_effect": TableSchema(
         {"case_id": "VARCHAR", "effect": "DOUBLE", "standard_error": "DOUBLE", "low": "DOUBLE", "high": "DOUBLE"}
-        | {"pairs": "INTEGER", "verdict": "VARCHAR", "plan_version": "VARCHAR", "effect_version": "VARCHAR"},
+        | {
+            "pairs": "INTEGER",
+            "p": "DOUBLE",
+            "corrected_p": "DOUBLE",
+            "verdict": "VARCHAR",
+            "plan_version": "VARCHAR",
+            "effect_version": "VARCHAR",
+        },
         version=("effect_version",),
         key=("case_id",),
     ),

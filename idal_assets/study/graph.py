@@ -215,8 +215,8 @@ STEPS = "idal_assets.steps"
 SCORED = ("similarity.scalar",)
 DECIDED = ("similarity.mode", "similarity.absent_share", "similarity.scalar")
 FORECAST = (
-    *("baseline", "candidates", "case_model", "out_of_fold", "removal", "controls", "reduced", "confirmation"),
-    "evidence",
+    *("baseline", "candidates", "case_model", "early_stop", "out_of_fold", "removal", "controls", "reduced"),
+    *("confirmation", "evidence"),
 )
 CLUSTERED = (*DECIDED, "similarity.distance", "similarity.linkage")
 
@@ -531,7 +531,7 @@ _NODES = (
         shows=f"{STEPS}.similarity:show_ranking",
         kinds=("duckdb", "matplotlib"),
         tables=("case_score",),
-        code="3",
+        code="4",
     ),
     Node(
         "removal_plan",
@@ -642,6 +642,7 @@ _NODES = (
         shows=f"{STEPS}.effects_of_cases:show_case_effects",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("case_effect",),
+        code="2",
     ),
     Node(
         "confirmed_model",

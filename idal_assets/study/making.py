@@ -229,6 +229,11 @@ class Task:
         return self._inputs.settings["replicate"]
 
     @property
+    def trained_share(self) -> float:
+        """Share of its length that a case model is trained for."""
+        return self._inputs.settings.get("early_stop.share", 1)
+
+    @property
     def compute(self) -> ComputeSettings:
         """Where and how to compute; nothing there but the precision, which is declared, determines a number."""
         self.setting("compute.precision")

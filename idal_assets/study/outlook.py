@@ -168,13 +168,24 @@ def _candidate(numbers: Numbers) -> Work:
 
 def _case_model(numbers: Numbers) -> Work:
     kept = 1 + len(numbers.profile.convergence.shares)
-    return Work(iterations=numbers.profile.case_model.iterations, networks=kept)
+    return Work(iterations=_iterations(numbers), networks=kept)
+
+
+def _iterations(numbers: Numbers) -> int:
+    """Length of a case model's training, which may stop early."""
+    return numbers.profile.case_model.shortened(numbers.profile.early_stop.share).iterations
+
+
+def _settled_row(numbers: Numbers) -> Work:
+    """As far as as many donors are trained to the end as may be."""
+    share = numbers.profile.early_stop.most_contested(numbers.donors) / max(1, numbers.donors)
+    return Work(iterations=share * numbers.profile.case_model.iterations, segmented=share * numbers.deciding)
 
 
 def _repeated_row(numbers: Numbers) -> Work:
     again = numbers.profile.case_model.seeds - 1
     receivers = numbers.receivers if numbers.profile.adaptation.counts else numbers.deciding
-    return Work(iterations=again * numbers.profile.case_model.iterations, segmented=again * receivers)
+    return Work(iterations=again * _iterations(numbers), segmented=again * receivers)
 
 
 def _evaluation(numbers: Numbers) -> Work:
@@ -219,6 +230,7 @@ WORK: Mapping[str, Callable[[Numbers], Work]] = {
     "augmented_case": lambda of: Work(prepared=of.profile.variants.count),
     "case_model": _case_model,
     "dice_row": lambda of: Work(segmented=of.receivers),
+    "settled_row": _settled_row,
     "fold_model": lambda of: Work(iterations=of.profile.out_of_fold.training.iterations, networks=1),
     "label_quality": lambda of: Work(segmented=of.donors if of.profile.out_of_fold.folds else 0),
     "donor_signals": lambda of: Work(segmented=of.donors * (1 + 2 * GRADIENT)),
