@@ -46,6 +46,8 @@ EVERY_WAY = {
     "cohort.pretraining": 2,
     "cohort.minimum_donors": 3,
     "case_model.seeds": 2,
+    "early_stop.share": 0.5,
+    "early_stop.level": 0.999,
     "reduced.start": "pretraining",
     "compute.precision": "fp32",
     "adaptation.counts": (1,),
