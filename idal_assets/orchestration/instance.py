@@ -13,6 +13,7 @@ import yaml
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
+from idal_assets.store.processes import is_alive
 from idal_assets.study.graph import Node
 
 CONFIGURATION = """\
@@ -174,25 +175,6 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
 def _is_abandoned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if run.remote_job_origin:
         process = process_of(instance, run)
-        return process is not None and not _is_alive(process)
+        return process is not None and not is_alive(process)
     host, _, number = run.tags.get(PROCESS_TAG, "").rpartition(":")
-    return host == socket.gethostname() and not _is_alive(int(number))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(process)
-
-
-def _is_zombie(process: int) -> bool:
-    """Whether a process has ended and only its parent has not noticed, as far as the system tells."""
-    try:
-        said = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return said.rpartition(")")[2].split()[0] == "Z"
+    return host == socket.gethostname() and not is_alive(int(number))

@@ -16,7 +16,7 @@ from idal_assets.orchestration.assets import artifact_definitions
 from idal_assets.orchestration.checks import check_of
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
-from idal_assets.orchestration.resources import StepProgress, StudyResource
+from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
 from idal_assets.progress import Track, bar
 from idal_assets.store.artifacts import read_provenance
 from idal_assets.study.currency import is_kept
@@ -106,7 +106,7 @@ class Runner:
             raw=str(study.raw),
             patients=str(study.given_patients or ""),
         )
-        definitions = artifact_definitions(resource, StepProgress(self._track))
+        definitions = artifact_definitions(resource, StepProgress(self._track), Maker())
         self._job = definitions.resolve_implicit_global_asset_job_def()
 
     def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
