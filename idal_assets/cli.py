@@ -122,7 +122,7 @@ def run(
             CONSOLE.print(
                 f"Dagster's database was damaged and is made again; what it was is {aside}", soft_wrap=True
             )
-        with open_instance(study.folder) as instance:
+        with open_instance(study.folder, only_records=study.profile.cluster.engine != "none") as instance:
             close_abandoned_runs(instance)
             CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
             with terminal_bars() as bars:

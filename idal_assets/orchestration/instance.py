@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
+from dagster._core.instance.ref import InstanceRef
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
@@ -51,6 +53,11 @@ run_retries:
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 """SQLite files of the instance that everything is looked up in; beside them each run has one of its own."""
 
+NO_COMPUTE_LOGS = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
 """On runs that no person asked for artifact by artifact."""
@@ -62,15 +69,21 @@ class InstanceError(RuntimeError):
     """The Dagster instance cannot be opened; the message says why and what to do."""
 
 
-def open_instance(folder: DataFolder) -> dg.DagsterInstance:
+def open_instance(folder: DataFolder, only_records: bool = False) -> dg.DagsterInstance:
     """Opens the instance of a data folder, and makes it if it is not there.
+
+    Args:
+        folder: The data folder.
+        only_records: Whether nothing is made in this process that could print anything; to listen to that takes a
+            process of its own in every run.
 
     Raises:
         InstanceError: Its configuration cannot be used.
     """
     home = ensure_home(folder)
     try:
-        return dg.DagsterInstance.from_config(str(home))
+        overrides: Any = {"compute_logs": NO_COMPUTE_LOGS} if only_records else {}
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
     except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError) as error:
         raise InstanceError(
             f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"
