@@ -1,4 +1,4 @@
-"""What is made when there are several workers: everything once, nothing too early, and no more lost than must be."""
+"""What is made with several workers: everything once, nothing too early, no more lost than must be."""
 
 from collections import deque
 from collections.abc import Callable, Iterator

@@ -262,7 +262,7 @@ class Runner:
             raise StepFailedError(_explain(result, nodes, key), _trace(result))
 
     def _record(self, nodes: Sequence[Node], key: str | None) -> dg.ExecuteInProcessResult:
-        """As `execute_in_process`, which would describe the job anew for every run: a third of what a run takes."""
+        """As `execute_in_process`, which describes the job anew for every run, a third of what a run takes."""
         selection = tuple(dg.AssetKey(node.name) for node in nodes)
         if selection not in self._jobs:
             self._jobs[selection] = self._job.as_ephemeral_job({}, {}, asset_selection=selection)
