@@ -7,6 +7,7 @@ Dask's listens anywhere but on loopback. Nothing here knows Dagster.
 
 import json
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -37,6 +38,9 @@ NO_DASHBOARD = f"{LOOPBACK}:0"
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_REMINDERS = 60.0
 SECONDS_TO_JOIN = 60.0
+SECONDS_TO_RESTART = 300.0
+"""A machine on which no process comes up for so long will not have one."""
+
 SECONDS_BETWEEN_SUBMISSIONS = 2.0
 """Between two looks whether Slurm is to be given more jobs, or fewer."""
 
@@ -175,7 +179,7 @@ class DaskCrew:
         self._running: dict[str, tuple[Chain, Any]] = {}
         self._done: SimpleQueue[str] = SimpleQueue()
         self._heard: SimpleQueue[Mapping[str, Any]] = SimpleQueue()
-        self._looked = self._reminded = time.monotonic()
+        self._looked = self._reminded = self._seen = time.monotonic()
         self.marks: set[str] = set()
         client.subscribe_topic(TOPIC, lambda event: self._heard.put(event[1]))
         self._look()
@@ -295,15 +299,18 @@ class DaskCrew:
             self._workers[address] = _Worker(name, bool(arrived[address]["resources"].get(CARD)), who.mark)
 
     def _ensure_somebody(self) -> None:
+        now = time.monotonic()
         if self._workers:
-            self._reminded = time.monotonic()
+            self._reminded = self._seen = now
             return
         if self._cluster.refusals:
             raise ClusterError(self._cluster.refusals[-1])
         if len(self._refused) >= MOST_REFUSED:
             raise ClusterError("\n".join(self._refused.values()))
-        if time.monotonic() - self._reminded >= SECONDS_BETWEEN_REMINDERS:
-            self._reminded = time.monotonic()
+        if now - self._seen > self._cluster.patience:
+            raise ClusterError("All workers ended. Call the same command again: it goes on where it was")
+        if now - self._reminded >= SECONDS_BETWEEN_REMINDERS:
+            self._reminded = now
             self._say(f"There is no worker at present; {self._cluster.hint}")
 
 
@@ -317,12 +324,14 @@ class Cluster:
     Attributes:
         address: Of the scheduler, or what Dask connects to.
         hint: What a person can do while there is no worker.
+        patience: Seconds after which none comes any more.
         wanted: How many workers there is work for.
         refusals: In whose words a job was refused, and why.
     """
 
     address: Any
-    hint: str = "one that was lost is started again"
+    hint: str
+    patience: float = math.inf
     wanted: int = 0
     refusals: list[str] = field(default_factory=list)
 
@@ -344,7 +353,7 @@ def _local(settings: ClusterSettings, study: Study, security: Any) -> Iterator[C
     }
     scheduler = {"cls": Scheduler, "options": {**common, **_dashboard(settings)}}
     with SpecCluster(workers, scheduler, security=security, silence_logs=logging.ERROR) as cluster:
-        yield Cluster(cluster)
+        yield Cluster(cluster, "one that was lost is started again", SECONDS_TO_RESTART)
 
 
 @contextmanager

@@ -322,7 +322,10 @@ class _Books:
         ]
         self._runner._reported.report = report
         if new:
-            self._runner._record([GRAPH[outcome.asset] for outcome in new], key)
+            nodes = [GRAPH[outcome.asset] for outcome in new]
+            recorded = self._runner._record(nodes, key)
+            if not recorded.success and not any(outcome.failure for outcome in new):
+                raise StepFailedError(_explain(recorded, nodes, key), _trace(recorded))
         for outcome in report.outcomes:
             if outcome.made_now and not outcome.failure:
                 self._result.made[outcome.asset] = self._result.made.get(outcome.asset, 0) + 1
