@@ -1,4 +1,4 @@
-"""The command `idal`: run, plan, segment, status, verify, check, download, phantom, schema and ui."""
+"""The command `idal`: run, worker, plan, segment, status, verify, check, download, phantom, schema and ui."""
 
 import errno
 import json
@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from idal_assets.imaging.case import CaseError
-from idal_assets.profile import ProfileError, profile_names
+from idal_assets.profile import ProfileError, cluster_settings, profile_names
 from idal_assets.study.study import DEFAULT_DATA_FOLDER, NotMadeError, Study
 
 CONSOLE = Console()
@@ -54,6 +54,7 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 def _in_words(error: Exception, data_dir: Path | None) -> str:
     from idal_assets.anatomy import AnatomyError
     from idal_assets.imaging.download import DownloadError
+    from idal_assets.orchestration.cluster import ClusterError
     from idal_assets.orchestration.explain import remedy
     from idal_assets.orchestration.instance import InstanceError
     from idal_assets.orchestration.runner import StepFailedError
@@ -62,7 +63,7 @@ def _in_words(error: Exception, data_dir: Path | None) -> str:
 
     of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
     said = str(error)
-    if isinstance(error, (ProfileError, NotMadeError, InstanceError, UiError, *of_the_raw_folder)):
+    if isinstance(error, (ProfileError, NotMadeError, ClusterError, InstanceError, UiError, *of_the_raw_folder)):
         return said
     if found := remedy(error, data_dir or DEFAULT_DATA_FOLDER):
         return found
@@ -86,8 +87,21 @@ def main() -> None:
     "--patients", type=click.Path(path_type=Path, file_okay=False), help="Folder with patients, without labels."
 )
 @data_option
+@click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine, or jobs of --cluster.")
+@click.option(
+    "--cluster",
+    metavar="FILE|wait",
+    help="A YAML file with the settings of the profile's section cluster, or wait for `idal worker`.",
+)
 @_plainly
-def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: Path | None) -> None:
+def run(
+    profile: str | None,
+    raw: Path | None,
+    patients: Path | None,
+    data_dir: Path | None,
+    workers: int | None,
+    cluster: str | None,
+) -> None:
     """Runs the whole graph; what is current is left alone."""
     from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
     from idal_assets.orchestration.runner import Runner
@@ -97,7 +111,8 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
         raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
     if patients is not None and not patients.is_dir():
         raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
-    study = Study.open(data_dir, profile, raw, patients=patients)
+    opened = Study.open(data_dir, profile, raw, patients=patients)
+    study = opened.with_settings({"cluster": cluster_settings(workers, cluster)})
     if not _is_writable(study):
         _show_unless_due(study)
         return
@@ -107,7 +122,7 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
             CONSOLE.print(
                 f"Dagster's database was damaged and is made again; what it was is {aside}", soft_wrap=True
             )
-        with open_instance(study.folder) as instance:
+        with open_instance(study.folder, only_records=study.profile.cluster.engine != "none") as instance:
             close_abandoned_runs(instance)
             CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
             with terminal_bars() as bars:
@@ -143,6 +158,20 @@ def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: 
     CONSOLE.print(table)
     for said in ahead.sentences():
         CONSOLE.print(said, soft_wrap=True)
+
+
+@main.command()
+@data_option
+@click.option("--patience", default=600, show_default=True, help="Seconds to wait for a run to begin.")
+@_plainly
+def worker(data_dir: Path | None, patience: int) -> None:
+    """Works for `idal run --cluster wait` on the same data folder, on this or another host, until that ends.
+
+    Submit it as a job of any batch system, as often as there are cards.
+    """
+    from idal_assets.orchestration.cluster import work
+
+    work(Study.open(data_dir).folder, patience)
 
 
 @main.command()

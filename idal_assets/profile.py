@@ -13,6 +13,7 @@ from idal_assets.settings import (
     AutomationSettings,
     CandidatesSettings,
     CaseModelSettings,
+    ClusterSettings,
     CohortSettings,
     ComputeSettings,
     ConfirmationSettings,
@@ -79,6 +80,7 @@ class Profile(Section):
     confirmation: ConfirmationSettings
     adaptation: AdaptationSettings
     compute: ComputeSettings = ComputeSettings()
+    cluster: ClusterSettings = ClusterSettings()
     automation: AutomationSettings = AutomationSettings()
 
     @model_validator(mode="before")
@@ -171,6 +173,31 @@ def with_changes(profile: Profile, changes: Mapping[str, Any]) -> Profile:
         return Profile.model_validate(_merged(profile.model_dump(), changes))
     except ValidationError as error:
         raise ProfileError(_explain(f"The profile {profile.name} with the settings of this run", error)) from error
+
+
+def cluster_settings(workers: int | None, cluster: str | None) -> dict[str, Any]:
+    """What the flags of a command say of the section `cluster`; nothing where there are none.
+
+    Args:
+        workers: How many workers.
+        cluster: `wait`, or a YAML file with settings of the section.
+
+    Raises:
+        ProfileError: There is no such file, or it holds no settings.
+    """
+    said = {} if cluster is None else {"engine": "wait"} if cluster == "wait" else _read_section(Path(cluster))
+    local = {"engine": "local"} if workers and not cluster else {}
+    return {**said, **local, **({"workers": workers} if workers else {})}
+
+
+def _read_section(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise ProfileError(f"{path} cannot be read: {error}") from error
+    if not isinstance(values, dict):
+        raise ProfileError(f"{path} holds no settings; write some of the section cluster, such as `engine: local`")
+    return values
 
 
 def _merged(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
@@ -723,3 +723,41 @@ class AutomationSettings(Section):
         except (ZoneInfoNotFoundError, ValueError) as error:
             raise ValueError("there is no such time zone; take a name such as UTC or Europe/Prague") from error
         return name
+
+
+class ClusterSettings(Section):
+    """Where artifacts are made. Nothing here determines an artifact.
+
+    Attributes:
+        engine: `none` makes one after the other in the process of the run; `local` has worker processes on this
+            machine; `slurm` has them as jobs of Slurm; `address` uses a Dask cluster that is there; `wait` takes
+            whatever `idal worker` a person submits.
+        workers: How many processes on this machine, or at most how many jobs of Slurm.
+        fewest_workers: Jobs of Slurm that stay although there is nothing for them to do at the moment.
+        address: Of the scheduler, such as `tls://10.0.0.1:8786`.
+        security: What Dask's `Security` is given for that address, such as `tls_ca_file`, `tls_client_cert` and
+            `tls_client_key`. Connections that are not encrypted are refused unless `require_encryption` is false.
+        slurm: What dask-jobqueue's `SLURMCluster` is given: `queue`, `cores`, `memory`, `walltime`, `interface`,
+            `job_extra_directives` and all others.
+        interface: Network interface on which `wait` listens, such as `ib0`; null takes that of the default route.
+        dashboard: Whether Dask's dashboard is offered, on loopback; it needs the package bokeh.
+        latency_seconds: How long the files of another host may take to be seen here.
+    """
+
+    engine: Literal["none", "local", "slurm", "address", "wait"] = "none"
+    workers: int = Field(2, ge=1)
+    fewest_workers: int = Field(1, ge=0)
+    address: str | None = None
+    security: dict[str, Any] = {}
+    slurm: dict[str, Any] = {}
+    interface: str | None = None
+    dashboard: bool = False
+    latency_seconds: float = Field(60.0, ge=0)
+
+    @model_validator(mode="after")
+    def _say_where(self) -> "ClusterSettings":
+        if self.engine == "address" and not self.address:
+            raise ValueError("the engine address needs an address, such as tls://10.0.0.1:8786")
+        if self.engine == "slurm" and not {"cores", "memory"} <= self.slurm.keys():
+            raise ValueError("the engine slurm needs slurm.cores and slurm.memory of a job, such as 8 and 32GB")
+        return self

@@ -16,19 +16,19 @@ import torch
 
 from idal_assets.analysis.similarity import IncompleteMatrixError
 from idal_assets.imaging.case import CaseError
-from idal_assets.orchestration import retries
 from idal_assets.orchestration.assets import ACCELERATOR
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import close_abandoned_runs, ensure_home, open_instance, process_tag
 from idal_assets.orchestration.jobs import COST_TAG, PURPOSES
 from idal_assets.orchestration.launchpad import FIXED
 from idal_assets.orchestration.resources import StudyResource
-from idal_assets.orchestration.retries import may_pass
 from idal_assets.profile import PROFILE_FOLDER, ProfileError, load_profile, with_changes
 from idal_assets.steps import similarity
+from idal_assets.study import passing
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import Task
+from idal_assets.study.passing import may_pass
 from idal_assets.study.roles import CohortError
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
@@ -329,7 +329,7 @@ def test_a_run_tries_again_what_can_pass(
 
     real = similarity.make_dendrogram
     monkeypatch.setattr(similarity, "make_dendrogram", fail_at_first)
-    monkeypatch.setattr(retries, "SECONDS_TO_WAIT", 0)
+    monkeypatch.setattr(passing, "SECONDS_TO_WAIT", 0)
     shutil.rmtree(copied.study().path("dendrogram"))
     result = materialize(copied, instance, "dendrogram")
     assert result.success is succeeds

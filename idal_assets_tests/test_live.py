@@ -1,8 +1,9 @@
-"""The Dagster UI with its daemon, as `idal ui` runs them, on the smallest experiment that has every asset."""
+"""Servers, daemons and workers that are killed, on the smallest experiment that has every asset."""
 
 import os
 import shutil
 import signal
+import subprocess
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from idal_assets.orchestration.instance import open_instance, process_of
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import Study
-from idal_assets_tests.conftest import idal
+from idal_assets_tests.conftest import IDAL, idal
 from idal_assets_tests.live_ui import live_ui, processes_of_group, wait_until
 
 pytestmark = pytest.mark.live
@@ -90,6 +91,60 @@ def running_process(instance: dg.DagsterInstance, data_dir: Path, asset: str) ->
     return None
 
 
+def maker_of(data_dir: Path, asset: str) -> int | None:
+    """Process that is making a partition of the asset now, as its draft is named."""
+    unfinished = data_dir / ".unfinished"
+    drafts = [path.name for path in unfinished.iterdir()] if unfinished.is_dir() else []
+    made = [name.rpartition(".")[2] for name in drafts if name.startswith(f"{asset}--")]
+    return next((int(process) for process in made if process.isdigit()), None)
+
+
+def assert_recorded(data_dir: Path, profile: Path) -> None:
+    """Dagster's instance knows the version of every artifact, and that each check was passed."""
+    with open_instance(Study.open(data_dir).folder) as instance:
+        for (name, key), version in versions(data_dir, profile).items():
+            latest = instance.fetch_materializations(
+                dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[key] if key else None), limit=1
+            ).records[0]
+            assert latest.asset_materialization.tags["dagster/data_version"] == version
+        assert not instance.get_runs(dg.RunsFilter(statuses=AT_WORK))
+
+
+def test_workers_and_their_coordinator_are_killed_and_the_same_command_ends_like_a_serial_run(
+    tmp_path: Path, profile: Path, undisturbed: Path
+) -> None:
+    psutil = pytest.importorskip("psutil", reason="the extra `cluster` is not installed")
+    data_dir = tmp_path / "data"
+    command = [*IDAL, "run", "--profile", str(profile), "--data-dir", str(data_dir), "--workers", "2"]
+    running = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        killed = wait_until(lambda: maker_of(data_dir, "case_model"), 300)
+        processes = psutil.Process(running.pid).children(recursive=True)
+        assert killed in {process.pid for process in processes}
+        listening = {
+            connection.laddr.ip
+            for process in (psutil.Process(running.pid), *processes)
+            for connection in process.net_connections("inet")
+            if connection.status == psutil.CONN_LISTEN
+        }
+        assert listening == {"127.0.0.1"}
+        os.kill(killed, signal.SIGKILL)
+        other = wait_until(lambda: maker_of(data_dir, "reduced_model"), 300)
+        assert other not in (killed, running.pid)
+    finally:
+        running.kill()
+        running.wait()
+    wait_until(lambda: not any(process.is_running() for process in processes), 60)
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert versions(data_dir, profile) == versions(undisturbed, profile)
+    for name, expected in tables(undisturbed).items():
+        pd.testing.assert_frame_equal(tables(data_dir)[name], expected, check_exact=True, obj=name)
+    assert_recorded(data_dir, profile)
+    assert not list((data_dir / ".unfinished").iterdir())
+    assert not (data_dir / ".cluster" / "key.pem").exists()
+
+
 def test_a_backfill_of_everything_survives_kills_and_ends_like_an_undisturbed_run(
     tmp_path: Path, profile: Path, undisturbed: Path
 ) -> None:
@@ -112,11 +167,7 @@ def test_a_backfill_of_everything_survives_kills_and_ends_like_an_undisturbed_ru
         assert live.backfill_status(backfill) == "COMPLETED_SUCCESS"
         assert not instance.get_runs(dg.RunsFilter(statuses=AT_WORK))
         assert versions(data_dir, profile) == versions(undisturbed, profile)
-        for (name, key), version in versions(data_dir, profile).items():
-            latest = instance.fetch_materializations(
-                dg.AssetRecordsFilter(dg.AssetKey(name), asset_partitions=[key] if key else None), limit=1
-            ).records[0]
-            assert latest.asset_materialization.tags["dagster/data_version"] == version
+    assert_recorded(data_dir, profile)
     for name, expected in tables(undisturbed).items():
         pd.testing.assert_frame_equal(tables(data_dir)[name], expected, check_exact=True, obj=name)
 

@@ -6,7 +6,7 @@ after it uses it either, and its asset makes it anew.
 """
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import dagster as dg
 from dagster._core.definitions.asset_checks.asset_check_evaluation import (
@@ -14,13 +14,11 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from idal_assets.orchestration.partitions import partitions_def
-from idal_assets.orchestration.resources import StudyResource
+from idal_assets.orchestration.resources import Maker, StudyResource
 from idal_assets.orchestration.retries import tried_again
 from idal_assets.study.graph import GRAPH, Check, Node
+from idal_assets.study.making import Finding, look
 from idal_assets.study.study import NotMadeError, Study
-
-if TYPE_CHECKING:
-    from idal_assets.steps.checks import Finding
 
 
 def build_checks() -> list[dg.AssetChecksDefinition]:
@@ -29,14 +27,12 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
 
 
 def _definition(node: Node, check: Check) -> dg.AssetChecksDefinition:
-    def look(context: dg.AssetCheckExecutionContext, study: StudyResource) -> dg.AssetCheckResult:
-        opened = study.open()
+    def judge(
+        context: dg.AssetCheckExecutionContext, study: StudyResource, maker: dg.ResourceParam[Maker]
+    ) -> dg.AssetCheckResult:
         key = context.op_execution_context.partition_key if node.partition else None
-        opened.provenance(node.name, key)
         with tried_again():
-            finding = _look(opened, node.name, key, check)
-        if finding.problems and check.refuses:
-            opened.refuse(node.name, key)
+            finding = maker.judge(study.open(), node.name, key)
         return dg.AssetCheckResult(**_outcome(finding))
 
     with warnings.catch_warnings():
@@ -48,17 +44,10 @@ def _definition(node: Node, check: Check) -> dg.AssetChecksDefinition:
             description=check.says,
             blocking=True,
             partitions_def=partitions_def(node),
-        )(look)
+        )(judge)
 
 
-def _look(study: Study, asset: str, key: str | None, check: Check) -> "Finding":
-    # imported here, because the definitions load without the science
-    from idal_assets.steps import checks
-
-    return getattr(checks, check.name)(study, asset, key)
-
-
-def _outcome(finding: "Finding") -> dict[str, Any]:
+def _outcome(finding: Finding) -> dict[str, Any]:
     said = finding.problems or finding.warnings
     return {
         "passed": not said,
@@ -86,7 +75,7 @@ def _tell(study: Study, instance: dg.DagsterInstance, asset: str, check: Check) 
     if not made:
         return
     try:
-        finding = _look(study, asset, None, check)
+        finding = look(study, asset)
     except NotMadeError:
         return
     target = AssetCheckEvaluationTargetMaterializationData(

@@ -7,12 +7,15 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
+from dagster._core.instance.ref import InstanceRef
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
+from idal_assets.store.processes import is_alive
 from idal_assets.study.graph import Node
 
 CONFIGURATION = """\
@@ -50,6 +53,11 @@ run_retries:
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 """SQLite files of the instance that everything is looked up in; beside them each run has one of its own."""
 
+NO_COMPUTE_LOGS = {
+    "module": "dagster._core.storage.noop_compute_log_manager",
+    "class": "NoOpComputeLogManager",
+}
+
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
 """On runs that no person asked for artifact by artifact."""
@@ -61,15 +69,21 @@ class InstanceError(RuntimeError):
     """The Dagster instance cannot be opened; the message says why and what to do."""
 
 
-def open_instance(folder: DataFolder) -> dg.DagsterInstance:
+def open_instance(folder: DataFolder, only_records: bool = False) -> dg.DagsterInstance:
     """Opens the instance of a data folder, and makes it if it is not there.
+
+    Args:
+        folder: The data folder.
+        only_records: Whether nothing is made in this process that could print anything; to listen to that takes a
+            process of its own in every run.
 
     Raises:
         InstanceError: Its configuration cannot be used.
     """
     home = ensure_home(folder)
     try:
-        return dg.DagsterInstance.from_config(str(home))
+        overrides: Any = {"compute_logs": NO_COMPUTE_LOGS} if only_records else {}
+        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
     except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError) as error:
         raise InstanceError(
             f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"
@@ -174,25 +188,6 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
 def _is_abandoned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
     if run.remote_job_origin:
         process = process_of(instance, run)
-        return process is not None and not _is_alive(process)
+        return process is not None and not is_alive(process)
     host, _, number = run.tags.get(PROCESS_TAG, "").rpartition(":")
-    return host == socket.gethostname() and not _is_alive(int(number))
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return not _is_zombie(process)
-
-
-def _is_zombie(process: int) -> bool:
-    """Whether a process has ended and only its parent has not noticed, as far as the system tells."""
-    try:
-        said = Path(f"/proc/{process}/stat").read_text()
-    except OSError:
-        return False
-    return said.rpartition(")")[2].split()[0] == "Z"
+    return host == socket.gethostname() and not is_alive(int(number))

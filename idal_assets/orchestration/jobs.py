@@ -2,7 +2,8 @@
 
 A Dagster job of assets has partitions of one kind; the experiment has cases, candidates, donors, folds and removal
 sets. So a job here does what `idal run` does, for its part of the graph: it makes what is missing or outdated,
-partition by partition, and leaves alone what is current. What it makes is recorded like any other materialization.
+partition by partition or with the workers of the profile, and leaves alone what is current. What it makes is
+recorded like any other materialization.
 """
 
 from collections.abc import Mapping
@@ -67,7 +68,8 @@ def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
     @dg.op(name=f"make_{name}", description=purpose.description)
     def make(context: dg.OpExecutionContext, study: StudyResource) -> None:
         close_abandoned_runs(context.instance)
-        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(context.log.info))
+        log = context.log.info
+        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(log), log)
         made = runner.run(purpose.assets)
         context.log.info(f"{sum(made.made.values())} artifacts made, {made.kept} were current")
         context.add_output_metadata({"made": made.made, "were_current": made.kept})

@@ -1,27 +1,34 @@
-"""Runs the whole graph in dependency order, partition by partition, in this process, on a real instance.
+"""Runs the whole graph on a real instance: in this process, or with the workers that the profile names.
 
 What is current is left alone, so a second run makes only what is missing or outdated.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 import dagster as dg
+from dagster._core.definitions.job_base import InMemoryJob
+from dagster._core.execution.execute_in_process import core_execute_in_process, merge_run_tags
 from rich.progress import Progress as Bars
 from rich.progress import TaskID
 
 from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.assets import artifact_definitions
 from idal_assets.orchestration.checks import check_of
+from idal_assets.orchestration.cluster import gathered
+from idal_assets.orchestration.coordinator import Coordinator
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
-from idal_assets.orchestration.resources import StepProgress, StudyResource
+from idal_assets.orchestration.reports import Outcome, Report
+from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
 from idal_assets.progress import Track, bar
-from idal_assets.store.artifacts import read_provenance
+from idal_assets.store.artifacts import Provenance, read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, Node
-from idal_assets.study.making import prepare
+from idal_assets.study.making import Finding, prepare, record_rows
+from idal_assets.study.order import Chain
 from idal_assets.study.selectors import same_key, whole
 from idal_assets.study.soundness import take_back_damaged
 from idal_assets.study.study import Study
@@ -35,11 +42,44 @@ class StepFailedError(RuntimeError):
 
     Attributes:
         trace: Where in the code it failed; empty where a check did.
+        shows: What the error has to show on the page of its asset.
     """
 
-    def __init__(self, message: str, trace: str = "") -> None:
+    def __init__(self, message: str, trace: str = "", shows: Mapping[str, Any] | None = None) -> None:
         super().__init__(message)
         self.trace = trace
+        self.shows = shows
+
+
+class Reported(Maker):
+    """Makes nothing: hands on what workers reported, and records the rows of what they made."""
+
+    def __init__(self) -> None:
+        self.report = Report(Chain((), None, ()), [])
+
+    def make(
+        self, study: Study, asset: str, key: str | None, track: Track, by_itself: bool
+    ) -> tuple[Provenance, bool]:
+        """The record of what a worker made.
+
+        Raises:
+            StepFailedError: It could not make it.
+        """
+        outcome = self._outcome(asset)
+        if outcome.failure:
+            raise StepFailedError(outcome.failure.message, outcome.failure.trace, outcome.failure.shows)
+        assert outcome.record
+        record_rows(study, asset, key)
+        return outcome.record, outcome.made_now
+
+    def judge(self, study: Study, asset: str, key: str | None) -> Finding:
+        """What a worker found."""
+        finding = self._outcome(asset).finding
+        assert finding
+        return finding
+
+    def _outcome(self, asset: str) -> Outcome:
+        return next(outcome for outcome in self.report.outcomes if outcome.asset == asset)
 
 
 @dataclass
@@ -93,21 +133,34 @@ class Runner:
         instance: Where materializations are recorded.
         bars: Shows the progress.
         track: Shows the progress of a step; by default as another bar.
+        say: Takes a line for a person; by default it is printed above the bars.
     """
 
-    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars, track: Track | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        instance: dg.DagsterInstance,
+        bars: Bars,
+        track: Track | None = None,
+        say: Callable[[str], Any] | None = None,
+    ) -> None:
         self._study = study
         self._instance = instance
         self._bars = bars
         self._track = track or bar(bars)
+        self._say = say or partial(bars.console.print, highlight=False, soft_wrap=True)
+        self._reported = Reported()
+        self._has_workers = study.profile.cluster.engine != "none"
         resource = StudyResource(
             data_dir=str(study.folder.root),
             profile=study.profile_source,
             raw=str(study.raw),
             patients=str(study.given_patients or ""),
         )
-        definitions = artifact_definitions(resource, StepProgress(self._track))
+        maker = self._reported if self._has_workers else Maker()
+        definitions = artifact_definitions(resource, StepProgress(self._track), maker)
         self._job = definitions.resolve_implicit_global_asset_job_def()
+        self._jobs: dict[tuple[dg.AssetKey, ...], dg.JobDefinition] = {}
 
     def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
         """Makes everything that is missing or outdated.
@@ -123,28 +176,48 @@ class Runner:
             prepare(self._study, name, self._track)
         result = Made()
         total = self._bars.add_task("[bold]all artifacts", total=None)
+        if self._has_workers:
+            self._run_side_by_side(wanted, result, total)
+        else:
+            self._run_one_by_one(wanted, result, total)
+        return result
+
+    def _run_one_by_one(self, wanted: Collection[str], result: Made, total: TaskID) -> None:
         for chain in chains(wanted):
             known = {node.name: self._known_to_instance(node) for node in chain}
             for key in chain[0].keys(self._study):
                 self._run_chain(chain, key, known, result, total)
             if chain[-1].names_partitions:
-                register_partitions(self._study, self._instance)
-                if chain[-1].name == "cohort":
-                    self._say_what_to_expect()
+                self._meet_partitions(chain[-1])
                 self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
-        return result
+
+    def _run_side_by_side(self, wanted: Collection[str], result: Made, total: TaskID) -> None:
+        books = _Books(self, result, total)
+        coordinator = Coordinator(
+            self._study, wanted, lambda: gathered(self._study, self._track, self._say), books, self._say
+        )
+        books.known = lambda: coordinator.known
+        coordinator.run()
+        if coordinator.failures:
+            needing = f"{coordinator.lost} more were not made, as they need it" if coordinator.lost else ""
+            raise StepFailedError("\n".join([*coordinator.failures, *([needing] if needing else [])]))
+
+    def _meet_partitions(self, node: Node) -> None:
+        register_partitions(self._study, self._instance)
+        if node.name == "cohort":
+            self._say_what_to_expect()
 
     def _take_back_damaged(self) -> None:
         """Nothing is made from files that are not as they were written, and no row of the database is lost."""
         for damage in take_back_damaged(self._study, self._track):
-            self._bars.console.print(f"{damage}; it is made again", highlight=False, soft_wrap=True)
+            self._say(f"{damage}; it is made again")
         record_tables(self._study)
 
     def _say_what_to_expect(self) -> None:
         cohort = self._study.cohort
         setting = partial(getattr, self._study.profile)
         for line in forecast(setting, len(cohort.donors), cohort.test_patients):
-            self._bars.console.print(line, highlight=False)
+            self._say(line)
 
     def _run_chain(
         self,
@@ -184,16 +257,25 @@ class Runner:
         return batch
 
     def _materialize(self, nodes: Sequence[Node], key: str | None) -> None:
-        result = self._job.execute_in_process(
-            run_config=QUIET,
-            instance=self._instance,
-            partition_key=key,
-            asset_selection=[dg.AssetKey(node.name) for node in nodes],
-            tags={**process_tag(), AUTOMATIC_TAG: "true"},
-            raise_on_error=False,
-        )
+        result = self._record(nodes, key)
         if not result.success:
             raise StepFailedError(_explain(result, nodes, key), _trace(result))
+
+    def _record(self, nodes: Sequence[Node], key: str | None) -> dg.ExecuteInProcessResult:
+        """As `execute_in_process`, which describes the job anew for every run, a third of what a run takes."""
+        selection = tuple(dg.AssetKey(node.name) for node in nodes)
+        if selection not in self._jobs:
+            self._jobs[selection] = self._job.as_ephemeral_job({}, {}, asset_selection=selection)
+        tags = {**process_tag(), AUTOMATIC_TAG: "true"}
+        return core_execute_in_process(
+            QUIET,
+            InMemoryJob(self._jobs[selection]),
+            self._instance,
+            output_capturing_enabled=False,
+            raise_on_error=False,
+            run_tags=merge_run_tags(self._job, key, tags, selection, self._instance, QUIET),
+            asset_selection=frozenset(selection),
+        )
 
     def _known_to_instance(self, node: Node) -> Mapping[str | None, str]:
         """Versions that the instance has recorded and, where the asset has a check, has checked."""
@@ -209,6 +291,57 @@ class Runner:
             if info.is_current and info.latest_execution_status.value in ("SUCCEEDED", "FAILED")
         }
         return {key: version for key, version in versions.items() if key in checked}
+
+
+class _Books:
+    """What is done, as the instance of a run knows it."""
+
+    def __init__(self, runner: Runner, result: Made, total: TaskID) -> None:
+        self._runner, self._result, self._total = runner, result, total
+        self._known: dict[str, Mapping[str | None, str]] = {}
+        self.known: Callable[[], int] = int
+
+    def is_done(self, asset: str, key: str | None) -> bool:
+        """Whether an artifact is current and written down."""
+        return self._runner._is_done(GRAPH[asset], key, self._known_of(asset))
+
+    def pass_over(self, asset: str, key: str | None) -> None:
+        """Takes note of an artifact that is done already."""
+        if GRAPH[asset].names_partitions:
+            self._runner._meet_partitions(GRAPH[asset])
+        self._result.kept += 1
+        self._advance(1)
+
+    def write(self, report: Report) -> None:
+        """Writes down what became of the artifacts of a chain, except what was known."""
+        key, known = report.chain.key, self._known_of
+        new = [
+            outcome
+            for outcome in report.outcomes
+            if not outcome.record or outcome.failure or known(outcome.asset).get(key) != outcome.record.version
+        ]
+        self._runner._reported.report = report
+        if new:
+            nodes = [GRAPH[outcome.asset] for outcome in new]
+            recorded = self._runner._record(nodes, key)
+            if not recorded.success and not any(outcome.failure for outcome in new):
+                raise StepFailedError(_explain(recorded, nodes, key), _trace(recorded))
+        for outcome in report.outcomes:
+            if outcome.made_now and not outcome.failure:
+                self._result.made[outcome.asset] = self._result.made.get(outcome.asset, 0) + 1
+            elif not outcome.failure:
+                self._result.kept += 1
+            if GRAPH[outcome.asset].names_partitions and not outcome.failure:
+                self._runner._meet_partitions(GRAPH[outcome.asset])
+        self._advance(len(report.outcomes))
+
+    def _known_of(self, asset: str) -> Mapping[str | None, str]:
+        if asset not in self._known:
+            self._known[asset] = self._runner._known_to_instance(GRAPH[asset])
+        return self._known[asset]
+
+    def _advance(self, artifacts: int) -> None:
+        self._runner._bars.update(self._total, advance=artifacts, total=self.known())
 
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:

@@ -5,7 +5,6 @@ anything. PyTorch and nnU-Net are imported where they are needed: a raw case or 
 """
 
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING
@@ -21,6 +20,7 @@ from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.raw_folder import CaseFiles
 from idal_assets.imaging.readers import find_case
 from idal_assets.study.cohort import read_facts
+from idal_assets.study.making import Finding
 from idal_assets.study.study import NotMadeError, Study
 
 if TYPE_CHECKING:
@@ -34,21 +34,6 @@ ITERATIONS_TO_JUDGE = 20
 
 UNREADABLE = (FileNotFoundError, ValueError, KeyError, RuntimeError, EOFError, BadZipFile, UnpicklingError)
 """What readers say of a file that is damaged or gone. A disk or network that is away says something else."""
-
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found.
-
-    Attributes:
-        problems: Why the artifact must not be used; with none of them it passes.
-        warnings: What a person should look at, although the artifact can be used.
-        facts: Numbers that were looked at, by name.
-    """
-
-    problems: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
-    facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 def verified_content(study: Study, asset: str, case_id: str) -> Finding:

@@ -1,10 +1,12 @@
 """How an artifact is written: whole or not at all, with a record of what it was made from.
 
-An artifact is a folder. It is made under a temporary name and renamed when it is complete, so a killed process
-leaves nothing that a later one would believe. `provenance.json` inside says what determined it, and size and hash
-of each of its files: sizes are compared whenever somebody looks, contents before a process uses them.
+An artifact is a folder. It is made under a temporary name, which host and process have for themselves, and renamed
+when it is complete, so a killed process leaves nothing that a later one would believe, and of two that make the
+same the later one takes what it finds. `provenance.json` inside says what determined it, and size and hash of each
+of its files: sizes are compared whenever somebody looks, contents before a process uses them.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -19,7 +21,6 @@ from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from idal_assets.store.files import (
@@ -28,10 +29,12 @@ from idal_assets.store.files import (
     difference_of_content,
     difference_of_sizes,
     flush,
+    held,
     mark_files,
     with_seal,
     without_seal,
 )
+from idal_assets.store.processes import process_mark, remove_abandoned
 
 LOGGER = logging.getLogger(__name__)
 
@@ -114,8 +117,8 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-Place = tuple[Path, int, int]
-"""A record at one time: its file, when that was written, and its inode."""
+Place = tuple[Path, int, int, int]
+"""A record at one time: its file, when that was written, its inode, and its size: some disks use inodes again."""
 
 _intact: set[Place] = set()
 """Records whose files this process wrote or has compared with their hashes."""
@@ -194,11 +197,11 @@ def _place_of(folder: Path) -> Place | None:
         found = path.stat()
     except (FileNotFoundError, NotADirectoryError):
         return None
-    return path, found.st_mtime_ns, found.st_ino
+    return path, found.st_mtime_ns, found.st_ino, found.st_size
 
 
 @lru_cache(maxsize=65536)
-def _parse_provenance(path: Path, modified: int, inode: int) -> Provenance:
+def _parse_provenance(path: Path, modified: int, inode: int, size: int) -> Provenance:
     """Reads a record once; two written within one tick of the file system's clock still differ in their inode."""
     try:
         return Provenance.model_validate_json(without_seal(path.read_bytes()))
@@ -225,19 +228,21 @@ def build(
         work: Writes the artifact's files into the folder it is given. It may return a version of its own where
             the content and not the inputs decides whether anything downstream changes.
         unfinished: Folder for artifacts in the making, on the same disk.
-        locks: Folder of the lock files; two processes never make the same artifact at once.
+        locks: Folder of the lock files, so that two processes do not make the same artifact at once. Where a disk
+            has no locks and they do, what the first one made is kept.
 
     Returns:
         The record of the artifact, and whether it was made now.
     """
     name = asset if key is None else f"{asset}--{key}"
     locks.mkdir(parents=True, exist_ok=True)
-    with FileLock(locks / f"{name}.lock"):
+    with held(locks / f"{name}.lock"):
         inputs_hash = inputs.hash()
         present = None if find_damage(folder) else read_provenance(folder)
         if present is not None and present.inputs_hash == inputs_hash:
             return present, False
-        with emptied(unfinished / name) as draft:
+        remove_abandoned(unfinished, name)
+        with _draft(unfinished / f"{name}.{process_mark()}") as draft:
             started, spent = time.perf_counter(), time.process_time()
             version = work(draft)
             seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - spent
@@ -254,8 +259,9 @@ def build(
                 files=mark_files(draft),
             )
             write_record(draft, provenance)
-            _put_in_place(draft, folder, outdated=unfinished / f"{name}.outdated")
-            _believe(folder)
+            if quicker := _put_in_place(draft, folder, inputs_hash):
+                return quicker, False
+            believe(folder)
     return provenance, True
 
 
@@ -264,8 +270,8 @@ def write_record(folder: Path, provenance: Provenance) -> None:
     write_atomically(folder / PROVENANCE_FILE, with_seal(provenance.model_dump_json(indent=1)))
 
 
-def _believe(folder: Path) -> None:
-    """What this process has just written need not be read to know it."""
+def believe(folder: Path) -> None:
+    """What this process has just written, or a worker of its own, need not be read to know it."""
     place = _place_of(folder)
     if place is not None:
         _intact.add(place)
@@ -285,14 +291,41 @@ def emptied(draft: Path) -> Iterator[Path]:
     yield draft
 
 
-def _put_in_place(draft: Path, folder: Path, outdated: Path) -> None:
-    """Renames the draft; a folder cannot be renamed over another, so the old one steps aside first."""
-    shutil.rmtree(outdated, ignore_errors=True)
+@contextmanager
+def _draft(folder: Path) -> Iterator[Path]:
+    """An empty folder that is gone afterwards, whatever becomes of what is written into it."""
+    try:
+        with emptied(folder) as draft:
+            yield draft
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _put_in_place(draft: Path, folder: Path, inputs_hash: str) -> Provenance | None:
+    """Renames the draft; a folder cannot be renamed over another, so the old one steps aside first.
+
+    Returns:
+        None where the draft is in place; else the record of the artifact that another process made of the same
+        inputs meanwhile.
+    """
+    outdated = draft.with_name(f"{draft.name}.outdated")
     folder.parent.mkdir(parents=True, exist_ok=True)
-    if folder.exists():
-        folder.rename(outdated)
-    draft.rename(folder)
-    shutil.rmtree(outdated, ignore_errors=True)
+    while True:
+        present = read_provenance(folder)
+        if present is not None and present.inputs_hash == inputs_hash:
+            return present
+        shutil.rmtree(outdated, ignore_errors=True)
+        with suppress(FileNotFoundError):
+            folder.rename(outdated)
+        try:
+            draft.rename(folder)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            # another process was quicker by this moment; what it put there is looked at
+            continue
+        shutil.rmtree(outdated, ignore_errors=True)
+        return None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -17,9 +17,8 @@ from pathlib import Path
 
 import duckdb
 import pandas as pd
-from filelock import FileLock
 
-from idal_assets.store.files import DamagedError
+from idal_assets.store.files import DamagedError, held
 
 SECONDS_TO_WAIT = 120.0
 """How long to wait for another process, such as a person's DuckDB shell, to let go of the file."""
@@ -354,7 +353,7 @@ def _version_of(table: str, rows: pd.DataFrame) -> dict[str, str]:
 def _writing(database: Path, lock: Path) -> Iterator[duckdb.DuckDBPyConnection]:
     """One transaction of the one writer; nothing of it stays where it fails."""
     lock.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(lock):
+    with held(lock):
         if not database.exists():
             # changes that were on their way into a file that is gone
             database.with_name(f"{database.name}.wal").unlink(missing_ok=True)

@@ -5,11 +5,17 @@ in use notices all of it: PyTorch, numpy and Blosc2 read a flipped bit as anothe
 """
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
+
+from filelock import FileLock
+
+LOGGER = logging.getLogger(__name__)
 
 CHUNK = 1 << 20
 """Bytes that are hashed at a time."""
@@ -114,6 +120,25 @@ def without_seal(record: bytes) -> bytes:
     if _seal_of(body) != found[1].decode():
         raise DamagedError("it is not as it was written")
     return body
+
+
+@contextmanager
+def held(lock: Path) -> Iterator[None]:
+    """Holds a lock file for as long as the context lasts.
+
+    Some network file systems have no locks; there nothing is held, and what is written must bear that.
+    """
+    file = FileLock(lock)
+    try:
+        file.acquire()
+    except NotImplementedError:
+        LOGGER.info("%s: this file system has no locks", lock)
+        yield
+        return
+    try:
+        yield
+    finally:
+        file.release()
 
 
 def flush(path: Path) -> None:

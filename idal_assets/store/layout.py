@@ -58,6 +58,11 @@ class DataFolder:
         """One lock file for each artifact in the making, and one for the database."""
         return self.root / ".locks"
 
+    @property
+    def cluster(self) -> Path:
+        """Address and key of the run that workers work for, and what jobs say; for this user alone."""
+        return self.root / ".cluster"
+
     def artifact(self, asset: str, key: str | None = None) -> Path:
         """Folder of an artifact.
 

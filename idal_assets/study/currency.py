@@ -142,7 +142,7 @@ def _standing(study: Study, node: Node, key: str | None, unseen: Collection[str]
     state: State = "outdated" if present else "missing"
     if inputs is None:
         return Standing(state)
-    is_ready = all(_is_current(above, *source) for source in _sources(inputs, key))
+    is_ready = all(_is_current(above, *source) for source in sources(inputs, key))
     if present and _was_made_from(present, inputs, without):
         return Standing("current" if is_ready else "outdated")
     due = content_hash([inputs.hash(), present.written if present else None])
@@ -160,7 +160,7 @@ def _was_made_from(present: Provenance, inputs: Inputs, without: Collection[str]
     return before == inputs.hash()
 
 
-def _sources(inputs: Inputs, key: str | None) -> list[tuple[str, str | None]]:
-    """The places of all upstream artifacts; a folder is no asset."""
+def sources(inputs: Inputs, key: str | None) -> list[tuple[str, str | None]]:
+    """The places of all upstream artifacts that some inputs name; a folder is no asset."""
     assets = inputs.made_from.keys() & GRAPH.keys()
     return [(asset, place) for asset in assets for place in keys_of(asset, inputs.made_from[asset], key)]

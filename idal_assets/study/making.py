@@ -1,7 +1,8 @@
 """Making one artifact: what its work is handed, how it is called, and that its tables are kept and recorded.
 
-This is the only door to an artifact. The Dagster assets, `idal run`, tests and benchmarks all call `make`; none of
-it needs Dagster. What a row of the graph does not name, its work cannot read: a `Task` hands out nothing else.
+This is the only door to an artifact. The Dagster assets, `idal run`, tests and benchmarks all call `make`, and
+workers its first half, `make_files`, since one host alone writes to the database; none of it needs Dagster. What a
+row of the graph does not name, its work cannot read: a `Task` hands out nothing else.
 """
 
 from collections.abc import Callable, Mapping
@@ -27,6 +28,10 @@ if TYPE_CHECKING:
     from idal_assets.study.cohort import Cohort
 
 
+CHECKS = "idal_assets.steps.checks"
+"""Module with a function for each check."""
+
+
 class UndeclaredError(LookupError):
     """A step asked for something that its row in the graph does not name; the message says what."""
 
@@ -42,6 +47,21 @@ class Outcome:
 
     version: str | None = None
     tables: Mapping[str, pd.DataFrame] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found.
+
+    Attributes:
+        problems: Why the artifact must not be used; with none of them it passes.
+        warnings: What a person should look at, although the artifact can be used.
+        facts: Numbers that were looked at, by name.
+    """
+
+    problems: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    facts: Mapping[str, str | int | float] = field(default_factory=dict)
 
 
 class Task:
@@ -317,7 +337,7 @@ class _OwnCase:
 def make(
     study: Study, asset: str, key: str | None = None, track: Track = silently, by_itself: bool = False
 ) -> tuple[Provenance, bool]:
-    """Makes one artifact, unless it is current.
+    """Makes one artifact, unless it is current, and has the database hold its rows.
 
     Args:
         study: The study.
@@ -332,6 +352,15 @@ def make(
     Raises:
         NotMadeError: Something that it is made from has not been made.
     """
+    made = make_files(study, asset, key, track, by_itself)
+    record_rows(study, asset, key)
+    return made
+
+
+def make_files(
+    study: Study, asset: str, key: str | None = None, track: Track = silently, by_itself: bool = False
+) -> tuple[Provenance, bool]:
+    """As `make`, without the database: the artifact keeps its rows, which somebody else records."""
     node = GRAPH[asset]
     prepare(study, asset, track)
     folder = study.path(asset, key)
@@ -347,12 +376,36 @@ def make(
             keep_tables(outcome.tables, draft)
         return outcome.version
 
-    made = build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)
-    if node.tables:
+    return build(folder, asset, key, inputs, work, study.folder.unfinished, study.folder.locks)
+
+
+def record_rows(study: Study, asset: str, key: str | None = None) -> None:
+    """Brings the rows that an artifact keeps into the database, unless they are there."""
+    if GRAPH[asset].tables:
         from idal_assets.study.tables import record_tables
 
         record_tables(study, (asset, key))
-    return made
+
+
+def look(study: Study, asset: str, key: str | None = None) -> Finding:
+    """What the check of an asset says of a finished artifact."""
+    check = GRAPH[asset].check
+    assert check is not None
+    return function_of(f"{CHECKS}:{check.name}")(study, asset, key)
+
+
+def judge(study: Study, asset: str, key: str | None = None) -> Finding:
+    """The same, and an artifact that must not be used is taken back.
+
+    Raises:
+        NotMadeError: There is none.
+    """
+    study.provenance(asset, key)
+    finding = look(study, asset, key)
+    check = GRAPH[asset].check
+    if finding.problems and check and check.refuses:
+        study.refuse(asset, key)
+    return finding
 
 
 def make_all(study: Study, last: str, track: Track = silently) -> None:
