@@ -85,9 +85,16 @@ def main() -> None:
 @click.option(
     "--patients", type=click.Path(path_type=Path, file_okay=False), help="Folder with patients, without labels."
 )
+@click.option(
+    "--reviewed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What you decided of cases: the CSV that the report's form saves. It is kept in the data folder.",
+)
 @data_option
 @_plainly
-def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: Path | None) -> None:
+def run(
+    profile: str | None, raw: Path | None, patients: Path | None, reviewed: Path | None, data_dir: Path | None
+) -> None:
     """Runs the whole graph; what is current is left alone."""
     from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
     from idal_assets.orchestration.runner import Runner
@@ -101,6 +108,8 @@ def run(profile: str | None, raw: Path | None, patients: Path | None, data_dir: 
     if not _is_writable(study):
         _show_unless_due(study)
         return
+    if reviewed is not None:
+        _take_reviews(study, reviewed)
     _remember(study)
     with _alone(study):
         if aside := mend_instance(study.folder):
@@ -351,6 +360,18 @@ def ui(data_dir: Path | None, port: int) -> None:
         click.echo(f"The UI is on {address}; Ctrl-C ends it.")
 
     serve(Study.open(data_dir).folder, port, say)
+
+
+def _take_reviews(study: Study, file: Path) -> None:
+    """Keeps the decisions of a person in the data folder, where the next commands and the UI find them."""
+    from idal_assets.store.artifacts import write_atomically
+    from idal_assets.study.reviews import read_reviews
+    from idal_assets.study.roles import CohortError
+
+    if named := study.profile.cohort.reviewed:
+        raise CohortError(f"the profile names {named} as cohort.reviewed; change that file, or leave it out there")
+    read_reviews(file)
+    write_atomically(study.folder.reviewed, file.read_bytes())
 
 
 def _is_writable(study: Study) -> bool:

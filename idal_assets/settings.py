@@ -203,6 +203,9 @@ class CohortSettings(Section):
             patient, such as `^([^_]+)_`. All cases of a patient get the same role.
         patients: Folder with patients, cases without a label in any known layout; no network of the study learns
             from them. Null for none.
+        reviewed: File with what a person decided of cases, as the report's form saves it: `case_id`, `decision`
+            (label wrong, bad image, rare but valid, fine) and `note`. The first two take a case out, whatever its
+            role, and no other role changes. Null takes `reviewed.csv` of the data folder where there is one.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -222,6 +225,7 @@ class CohortSettings(Section):
     validation_cases: tuple[str, ...] = ()
     patient_pattern: str | None = None
     patients: str | None = None
+    reviewed: str | None = None
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
 

@@ -168,6 +168,33 @@ def of_donors_and_tests(study: Study, asset: str, key: str | None) -> Versions:
     return _of(study, asset, [*study.cohort.donors, *study.cohort.tests])
 
 
+def of_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all cases that take part."""
+    return _of(study, asset, [case.case_id for case in study.cohort.cases])
+
+
+def of_own_donor(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the same case, where it is a donor."""
+    return _of(study, asset, [case for case in study.cohort.donors if case == key])
+
+
+def of_own_fold(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the fold that holds this case; none where there are no folds."""
+    if not study.profile.out_of_fold.folds:
+        return {}
+    return _of(study, asset, [fold for fold, inside in study.folds.items() if key in inside])
+
+
+def of_own_receiver(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the same case, where every model segments it."""
+    return _of(study, asset, [case for case in study.cohort.receivers if case == key])
+
+
+def of_full_set_for_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the set that removes nothing, for a test case; none for another case."""
+    return of_full_set(study, asset, key) if key in study.cohort.tests else {}
+
+
 def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the donors that are not in this fold."""
     inside = study.folds[str(key)]
@@ -375,12 +402,18 @@ def where_played(study: Study, key: str | None, settings: Settings) -> Settings:
     return settings if study.profile.adaptation.counts else {}
 
 
-def without_patients(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of the asset without where the patients are, from whom nothing of the study is made."""
-    return {
-        **settings,
-        "cohort": {name: value for name, value in settings["cohort"].items() if name != "patients"},
-    }
+def of_the_cohort(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without where the patients are, from whom nothing of the study is made.
+
+    What was decided of cases counts, and not the name of the file that says it.
+    """
+    from idal_assets.study.reviews import read_reviews
+
+    named = {"patients", "reviewed"}
+    cohort = {name: value for name, value in settings["cohort"].items() if name not in named}
+    if file := study.reviewed_file:
+        cohort["reviewed"] = {case: review.model_dump() for case, review in read_reviews(file).items()}
+    return {**settings, "cohort": cohort}
 
 
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
