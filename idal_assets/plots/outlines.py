@@ -28,16 +28,26 @@ def outline(mask: NDArray[np.bool_]) -> str:
     Returns:
         Closed lines halfway between the pixels inside and outside; empty where no pixel is inside.
     """
-    if not mask.any():
-        return ""
-    # a border of background closes what touches the edge
-    padded = np.pad(mask, 1).astype(float)
-    lines = contour_generator(z=padded, line_type=LineType.Separate).lines(0.5)
-    return "".join(_path(np.asarray(line) - 0.5) for line in lines)
+    # pixels of a drawing begin at their corner, those of a figure lie around their centre
+    return "".join(_path(points + 0.5) for points in outline_points(mask))
 
 
 def _path(points: NDArray[np.float64]) -> str:
     return "M" + "L".join(f"{x:g} {y:g}" for x, y in points[:-1].round(1)) + "Z"
+
+
+def outline_points(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
+    """The borders of a region as closed lines through points (column, row), halfway between in and outside.
+
+    Args:
+        mask: Pixels that belong to it, shape (rows, columns).
+    """
+    if not mask.any():
+        return []
+    # a border of background closes what touches the edge
+    padded = np.pad(mask, 1).astype(float)
+    lines = contour_generator(z=padded, line_type=LineType.Separate).lines(0.5)
+    return [np.asarray(line) - 1 for line in lines]
 
 
 def outlines(labels: NDArray[np.uint8], values: Mapping[int, Any]) -> dict[str, str]:

@@ -16,7 +16,7 @@ from idal_assets.nnunet.model_folder import load_history, load_weights
 from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess
 from idal_assets.plots.curves import PSEUDO_DICE, compared_losses, compared_metrics
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.profile import ProfileError
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
@@ -168,8 +168,8 @@ def compare_candidates(task: Task) -> None:
     }
     (task.folder / COMPARISON_FILE).write_text(json.dumps(said, indent=1))
     table.to_csv(task.folder / TABLE_FILE, index=False)
-    (task.folder / "figure_3_1.png").write_bytes(png_bytes(compared_losses(histories)))
-    (task.folder / "figure_3_2.png").write_bytes(png_bytes(compared_metrics(histories, true_dice.to_dict())))
+    save_chart(compared_losses(histories), task.folder / "figure_3_1")
+    save_chart(compared_metrics(histories, true_dice.to_dict()), task.folder / "figure_3_2")
 
 
 def load_comparison(folder: Path) -> Comparison | None:
@@ -293,11 +293,9 @@ def baseline_sections(task: Task) -> list[ReportSection]:
             + f"{found.cascade}.",
             [table],
             [
+                picture_of(folder / "figure_3_1", "Losses", "Thesis figure 3.1. Only losses of one kind compare."),
                 picture_of(
-                    folder / "figure_3_1.png", "Losses", "Thesis figure 3.1. Only losses of one kind compare."
-                ),
-                picture_of(
-                    folder / "figure_3_2.png",
+                    folder / "figure_3_2",
                     "Pseudo Dice, and the true Dice at its end",
                     "Thesis figure 3.2; mean of the labels for the curves, the scalar of a cell for the diamonds.",
                 ),

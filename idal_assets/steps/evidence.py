@@ -19,11 +19,12 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
+from idal_assets.analysis.words import interval, signed
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts
 from idal_assets.plots.evidence import control_distribution, forest_plot
 from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.removal import RemovalPlan, load_plan
@@ -117,7 +118,7 @@ def make_evidence(task: Task) -> Outcome:
         "subgroups": subgroup_figure(found.subgroups),
     }
     for name, figure in figures.items():
-        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / f"{name}")
     versions = {"plan_version": task.upstream_version("removal_plan"), "evidence_version": task.version}
     return Outcome(tables={name: table.assign(**versions) for name, table in tables.items()})
 
@@ -255,8 +256,8 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
         ],
         [
             [
-                *(row.removal_set, row.removed, row.replicates, f"{row.mean_difference:+.3f}"),
-                *(f"{row.low:+.3f} to {row.high:+.3f}", _signed(row.expected_difference), row.controls),
+                *(row.removal_set, row.removed, row.replicates, signed(row.mean_difference)),
+                *(interval(row.low, row.high), _at_random(row.expected_difference), row.controls),
                 *(row.holm_better_p, row.holm_worse_p, row.seed_p, _worst_tenth(row)),
             ]
             for row in found.judged.itertuples()
@@ -285,13 +286,13 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
         "\n\n".join([*sentences, *warnings]),
         [effects, *([volumes] if len(found.false_volumes) else [])],
         [
-            picture_of(folder / "forest.png", "Change of the mean Dice", "With intervals; zero is all donors."),
+            picture_of(folder / "forest", "Change of the mean Dice", "With intervals; zero is all donors."),
             picture_of(
-                folder / "controls.png",
+                folder / "controls",
                 "Against removals at random",
                 "Each dot a random removal of about as many donors.",
             ),
-            picture_of(folder / "subgroups.png", "Who pays", "Mean change in each subgroup of the test cases."),
+            picture_of(folder / "subgroups", "Who pays", "Mean change in each subgroup of the test cases."),
         ],
     )
 
@@ -300,9 +301,9 @@ def _worst_tenth(row: Any) -> str:
     if pd.isna(row.worst_tenth_difference):
         return "not defined"
     few = pd.isna(row.worst_tenth_difference_low)
-    sure = "too few" if few else f"{row.worst_tenth_difference_low:+.3f} to {row.worst_tenth_difference_high:+.3f}"
-    return f"{row.worst_tenth_difference:+.3f} ({row.worst_tenth_cases} cases, {sure})"
+    sure = "too few" if few else interval(row.worst_tenth_difference_low, row.worst_tenth_difference_high)
+    return f"{signed(row.worst_tenth_difference)} ({row.worst_tenth_cases} cases, {sure})"
 
 
-def _signed(change: float) -> str:
-    return "none to compare" if pd.isna(change) else f"{change:+.3f}"
+def _at_random(change: float) -> str:
+    return "none to compare" if pd.isna(change) else signed(change)

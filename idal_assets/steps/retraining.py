@@ -13,6 +13,7 @@ from idal_assets.analysis.reduction import differences_to_full_set, median_chang
 from idal_assets.analysis.removal_sets import DRAWN, FULL_SET, WORST_CLUSTER
 from idal_assets.analysis.scores import MEAN, held_by_truth
 from idal_assets.analysis.statistics import mean_dice
+from idal_assets.analysis.words import signed
 from idal_assets.nnunet.geometry import as_in_file
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
@@ -20,7 +21,7 @@ from idal_assets.nnunet.training import Weights
 from idal_assets.plots.cases import axial_slice, largest_slice, segmentation_overlays
 from idal_assets.plots.reduction import dice_by_set, difference_map
 from idal_assets.plots.reduction import median_change as median_change_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import png_bytes, save_chart
 from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import TrainingSettings
@@ -219,7 +220,7 @@ def make_reduction_report(task: Task) -> Outcome:
         "median_change": median_change_figure(change),
     }
     for name, figure in figures.items():
-        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / f"{name}")
     rows = evaluation.assign(
         base_set=[plan.sets[name].base for name in evaluation["removal_set"]],
         replicate=[plan.sets[name].replicate for name in evaluation["removal_set"]],
@@ -255,8 +256,8 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
                 row.removed,
                 row.cases_left,
                 float(row.median_dice),
-                f"{row.difference_of_medians:+.4f}",
-                f"{row.median_of_differences:+.4f}",
+                signed(row.difference_of_medians, 4),
+                signed(row.median_of_differences, 4),
             ]
             for row in change.itertuples()
         ],
@@ -270,13 +271,13 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
         [changes, removed],
         [
             picture_of(
-                folder / "median_change.png", "Change of the median", "One dot a removal set; zero is all cases."
+                folder / "median_change", "Change of the median", "One dot a removal set; zero is all cases."
             ),
             picture_of(
-                folder / "figure_3_6a.png", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
+                folder / "figure_3_6a", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
             ),
             picture_of(
-                folder / "figure_3_6b.png",
+                folder / "figure_3_6b",
                 "Difference to the full set",
                 "Thesis figure 3.6b: red better, white the same, blue worse than with all cases.",
             ),
