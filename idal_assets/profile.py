@@ -26,6 +26,7 @@ from idal_assets.settings import (
     PlansSettings,
     ReducedSettings,
     RemovalSettings,
+    ReportSettings,
     Section,
     SimilaritySettings,
     TrainingSettings,
@@ -76,6 +77,7 @@ class Profile(Section):
     evidence: EvidenceSettings = EvidenceSettings()
     confirmation: ConfirmationSettings
     adaptation: AdaptationSettings
+    report: ReportSettings = ReportSettings()
     compute: ComputeSettings = ComputeSettings()
     automation: AutomationSettings = AutomationSettings()
 

@@ -7,7 +7,7 @@ belongs in the section of the first step that it changes. How a profile is put t
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -174,6 +174,12 @@ class AnatomySettings(Section):
     scalar_regions: tuple[str, ...] = ()
     titles: Mapping[str, str] = {}
     colours: Mapping[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = {}
+
+
+Decision = Literal["label wrong", "bad image", "rare but valid", "fine"]
+
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+"""What a person may say of a case."""
 
 
 class CohortSettings(Section):
@@ -608,6 +614,19 @@ class AdaptationSettings(Section):
         if self.counts and self.mode not in self.compared:
             raise ValueError(f"compared must hold the mode {self.mode}, by which patients are segmented")
         return self
+
+
+class ReportSettings(Section):
+    """What the report says and shows first.
+
+    Attributes:
+        learned_dice: Where the mean Dice of the test cases with all donors is below this, the networks have not
+            learned to segment, and the report says that nothing follows.
+        cards: Cards of the worst donors on the first page; those of all cases are linked.
+    """
+
+    learned_dice: float = Field(0.5, ge=0, le=1)
+    cards: int = Field(6, ge=0)
 
 
 class ComputeSettings(Section):

@@ -7,7 +7,7 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
@@ -15,9 +15,6 @@ from idal_assets.anatomy import Legend
 from idal_assets.imaging.case import Case
 from idal_assets.plots.outlines import outline_points
 from idal_assets.plots.style import INK, MUTED, NEUTRAL, PAGE_WIDTH, new_figure, short_labels, text_inches
-
-Overlay = tuple[str, NDArray[np.floating], NDArray[np.uint8], NDArray[np.uint8], float]
-"""Title, background, true label and predicted label (all of shape (rows, columns)) and their Dice."""
 
 Variant = tuple[NDArray[np.floating], NDArray[np.uint8]]
 """Image and label of shape (rows, columns)."""
@@ -118,24 +115,6 @@ def case_overview(case: Case, legend: Legend) -> Figure:
     return figure
 
 
-def segmentation_overlays(items: Sequence[Overlay], legend: Legend) -> Figure:
-    """Draw truth beside prediction, case by case, with the Dice above; a dozen cases read well.
-
-    Cases fill a row (up to three where there are many) before the next row starts. The arrays are drawn as
-    they come, first row at the top: `axial_slice` turns them.
-    """
-    blocks = min(3, math.ceil(len(items) / 3))
-    rows = math.ceil(len(items) / blocks)
-    panel = min(2.3, PAGE_WIDTH / (2 * blocks))
-    width = 2 * blocks * panel
-    figure = new_figure(width, rows * (panel + 0.5) + 0.4 + _legend_inches(legend, width))
-    cells = figure.subfigures(rows, blocks, squeeze=False).flat
-    for cell, item in zip(cells, items, strict=False):
-        _draw_pair(cell, item, legend)
-    _label_legend(figure, legend)
-    return figure
-
-
 def variants_figure(original: Variant, variants: Sequence[Variant], title: str, legend: Legend) -> Figure:
     """Draw a case beside the variants made from it, each with its label; arrays are drawn as they come."""
     columns = min(6, len(variants) + 1)
@@ -189,18 +168,6 @@ def patient_figure(
         draw_outlines(axes, label, legend)
     _label_legend(figure, legend)
     return figure
-
-
-def _draw_pair(cell: SubFigure, item: Overlay, legend: Legend) -> None:
-    title, background, truth, prediction, dice = item
-    score = "Dice not defined" if math.isnan(dice) else f"Dice {dice:.3f}"
-    name = short_labels([title])[0]
-    cell.suptitle(f"{name} · {score}", fontsize=8.5, fontweight="bold", color=INK)
-    window = robust_window(background)
-    panels = cell.subplots(1, 2)
-    for axes, label, what in zip(panels, (truth, prediction), ("truth", "prediction"), strict=True):
-        _draw_slice(axes, background, window, what)
-        draw_outlines(axes, label, legend)
 
 
 def _draw_slice(

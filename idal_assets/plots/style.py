@@ -205,12 +205,25 @@ def save_chart(figure: Figure, path: Path, for_print: bool = True) -> None:
         path: File without its ending.
         for_print: Whether there shall be a PDF beside it.
     """
-    # the same figure is the same file: no date, no random ids
-    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": path.name, "pdf.fonttype": 42}
+    for kind in ("svg", "pdf") if for_print else ("svg",):
+        path.with_suffix(f".{kind}").write_bytes(chart(figure, kind))
+
+
+def chart(figure: Figure, kind: str) -> bytes:
+    """Render a chart; the same figure is the same file, without a date and random names.
+
+    Args:
+        figure: The figure.
+        kind: `svg` or `pdf`.
+    """
+    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "idal", "pdf.fonttype": 42}
+    date = {"svg": "Date", "pdf": "CreationDate"}[kind]
+    buffer = io.BytesIO()
     with rc_context(fixed):
-        figure.savefig(path.with_suffix(".svg"), format="svg", metadata={"Date": None})
-        if for_print:
-            figure.savefig(path.with_suffix(".pdf"), format="pdf", metadata={"CreationDate": None})
+        figure.savefig(buffer, format=kind, metadata={date: None})
+    # laid out once, it stays as it is for the next file
+    figure.set_layout_engine("none")
+    return buffer.getvalue()
 
 
 def row_wise(entries: Sequence[Any], columns: int) -> list[Any]:

@@ -67,6 +67,19 @@ class Evidence:
         return list(self.judged["sentence"])
 
     @property
+    def full_dice(self) -> float:
+        """Mean Dice of the test cases with all donors."""
+        return float(self.effects.set_index("removal_set").loc[FULL_SET, "mean_dice"])
+
+    def learned(self, least: float) -> bool:
+        """Whether the networks have learned to segment.
+
+        Args:
+            least: Mean Dice of the test cases, with all donors, from which on they have.
+        """
+        return self.full_dice >= least
+
+    @property
     def judged(self) -> pd.DataFrame:
         """Effects of the sets that remove a donor; a worst cluster may be empty."""
         return self.effects[self.effects["removed"] > 0]
@@ -145,6 +158,24 @@ def load_evidence(folder: Path) -> Evidence:
     """Reads what `make_evidence` wrote."""
     effect, control, subgroup, false_volume = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
     return Evidence(effect, control, subgroup, false_volume, json.loads((folder / WARNINGS_FILE).read_text()))
+
+
+def verdict(found: Evidence, learned_dice: float) -> str:
+    """The answer in one sentence, and no more than is shown.
+
+    Args:
+        found: What the retrainings prove.
+        learned_dice: Mean Dice below which nothing was learned.
+    """
+    judged = found.judged
+    gains, harms = (list(judged.loc[judged[claim], "removal_set"]) for claim in ("gain", "harm"))
+    if not found.learned(learned_dice):
+        return f"Nothing follows: the networks have not learned to segment (mean Dice {found.full_dice:.2f})."
+    if gains:
+        return f"Removing donors helps: {', '.join(gains)}."
+    if harms:
+        return f"No removal is shown to help, and {', '.join(harms)} {'does' if len(harms) == 1 else 'do'} harm."
+    return "No removal is shown to help."
 
 
 def show_evidence(task: Task) -> Mapping[str, Any]:

@@ -14,9 +14,9 @@ from idal_assets.analysis.reliability import reliability_sentence
 from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_absent
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
-from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
-from idal_assets.plots.style import save_chart
-from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.plots.similarity import Marks, dendrogram_figure, heat_map, ranking_figure
+from idal_assets.plots.style import chart, save_chart
+from idal_assets.report.html import MatrixCells, Picture, ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_before
 from idal_assets.study.making import Outcome, Task
@@ -311,9 +311,8 @@ def show_ranking(task: Task) -> Mapping[str, Any]:
 
 def matrix_section(task: Task) -> ReportSection:
     """The Dice matrix and its dendrogram."""
-    cohort = task.cohort
-    matrix = load_matrix(task.path("dice_matrix"))
-    folder = task.path("dice_matrix")
+    cohort, folder = task.cohort, task.path("dice_matrix")
+    matrix = load_matrix(folder)
     validation = f", {len(cohort.validation)} validation cases" if cohort.validation else ""
     return ReportSection(
         "Similarity",
@@ -323,16 +322,45 @@ def matrix_section(task: Task) -> ReportSection:
         [],
         [
             picture_of(
-                folder / "donors", "Donors by donors", "Thesis figure 3.4a. The diagonal is training data."
+                folder / "donors",
+                "Dice of every case model on every donor",
+                "Thesis figure 3.4a. The diagonal is training data.",
+                _cells(matrix[cohort.donors]),
             ),
-            picture_of(folder / "tests", "Donors by test cases", "Thesis figure 3.4b."),
             picture_of(
-                task.path("dendrogram") / "dendrogram",
-                "Dendrogram",
-                f"Thesis figure 3.5: {LINKAGE_NAMES[task.setting('similarity.linkage')]}, and the matrix that "
-                "decided, in its leaf order.",
+                folder / "tests",
+                "Dice of every case model on every test case",
+                "Thesis figure 3.4b.",
+                _cells(matrix[cohort.tests]),
             ),
+            _marked_dendrogram(task),
         ],
+    )
+
+
+def _cells(matrix: pd.DataFrame) -> MatrixCells:
+    """A matrix for the page, which tells the cell that somebody points at."""
+    rounded = matrix.astype(float).round(3).astype(object)
+    values = rounded.where(matrix.notna(), None).to_numpy().tolist()
+    return MatrixCells([str(name) for name in matrix.index], [str(name) for name in matrix.columns], values)
+
+
+def _marked_dendrogram(task: Task) -> Picture:
+    """The dendrogram with what was decided from it."""
+    found, ranking = load_dendrogram(task.path("dendrogram")), load_ranking(task.path("case_ranking"))
+    matrix = _deciding_matrix(task)[task.cohort.donors]
+    removed = list(ranking["case_id"].head(max(task.setting("removal.sizes"))))
+    worst = load_decision(task.path("case_ranking"))["worst_cluster"]
+    marks = Marks(dict(zip(ranking["case_id"], ranking["cluster"], strict=True)), worst, removed)
+    figure = dendrogram_figure(found.linkage, matrix, found.cophenetic, marks)
+    return Picture(
+        "Dendrogram",
+        chart(figure, "svg"),
+        f"Thesis figure 3.5: {LINKAGE_NAMES[task.setting('similarity.linkage')]}, and the matrix that decided, in "
+        "its leaf order. Red: the worst cluster, and the donors that the largest set of the worst removes.",
+        _cells(matrix.loc[found.leaves, found.leaves]),
+        chart(figure, "pdf"),
+        "dendrogram",
     )
 
 

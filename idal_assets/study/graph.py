@@ -38,7 +38,6 @@ from idal_assets.study.selectors import (
     of_donors,
     of_donors_and_tests,
     of_folds,
-    of_full_set,
     of_full_set_for_tests,
     of_learning_cases,
     of_one_training,
@@ -939,8 +938,8 @@ _NODES = (
     Node(
         "experiment_report",
         "report",
-        "One self-contained HTML page: what follows, evidence, reductions, ranking, matrices, curves, overlays, "
-        "cost and cohort.",
+        "The answer, and what it rests on: one HTML page with a card of each case beside it, charts and tables to "
+        "take away, and a paragraph on the methods.",
         f"{STEPS}.report:make_report",
         {
             "cohort": whole,
@@ -953,7 +952,6 @@ _NODES = (
             "dendrogram": whole,
             "case_ranking": whole,
             "removal_plan": whole,
-            "reduced_evaluation": of_full_set,
             "reduction_report": whole,
             "evidence": whole,
             "case_effect": whole,
@@ -967,8 +965,8 @@ _NODES = (
         },
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
-            "reduced.start",
-            *("similarity.mode", *SCORED, "similarity.linkage"),
+            *("reduced.start", "report", "removal.sizes"),
+            *("similarity.mode", "similarity.absent_share", *SCORED, "similarity.linkage"),
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),

@@ -7,16 +7,12 @@ stand in the cohort, whichever they are.
 import csv
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Literal, cast, get_args
+from typing import cast
 
 from pydantic import BaseModel, ConfigDict
 
+from idal_assets.settings import DECISIONS, Decision
 from idal_assets.study.roles import CohortError, RoleName
-
-Decision = Literal["label wrong", "bad image", "rare but valid", "fine"]
-
-DECISIONS: tuple[Decision, ...] = get_args(Decision)
-"""What the form offers."""
 
 TAKEN_OUT: frozenset[Decision] = frozenset({"label wrong", "bad image"})
 """Decisions after which a case takes no part."""
