@@ -9,18 +9,25 @@ from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
+from idal_assets.analysis.words import signed
 from idal_assets.imaging.case import CaseError
 from idal_assets.profile import ProfileError, profile_names
 from idal_assets.study.study import DEFAULT_DATA_FOLDER, NotMadeError, Study
 
+if TYPE_CHECKING:
+    from idal_assets.orchestration.runner import Made, Runner
+
 CONSOLE = Console()
+
+EXIT_STOPPED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
 
 profile_option = click.option(
     "--profile", metavar="NAME_OR_FILE", help=f"One of {', '.join(profile_names())}, or a YAML file."
@@ -91,11 +98,25 @@ def main() -> None:
     help="What you decided of cases: the CSV that the report's form saves. It is kept in the data folder.",
 )
 @data_option
+@click.option("--dry-run", is_flag=True, help="Say what would be made, and make nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Say the outcome alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Say a line of every artifact and of long steps.")
 @_plainly
 def run(
-    profile: str | None, raw: Path | None, patients: Path | None, reviewed: Path | None, data_dir: Path | None
+    profile: str | None,
+    raw: Path | None,
+    patients: Path | None,
+    reviewed: Path | None,
+    data_dir: Path | None,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """Runs the whole graph; what is current is left alone."""
+    """Runs the whole graph; what is current is left alone.
+
+    In a terminal bars show how far it is; into a file each artifact is one line. Ctrl-C stops it (exit code 130),
+    and the same command goes on.
+    """
     from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
     from idal_assets.orchestration.runner import Runner
     from idal_assets.progress import terminal_bars
@@ -105,6 +126,9 @@ def run(
     if patients is not None and not patients.is_dir():
         raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
     study = Study.open(data_dir, profile, raw, patients=patients)
+    if dry_run:
+        _print_due(study)
+        return
     if not _is_writable(study):
         _show_unless_due(study)
         return
@@ -116,13 +140,32 @@ def run(
             CONSOLE.print(
                 f"Dagster's database was damaged and is made again; what it was is {aside}", soft_wrap=True
             )
-        with open_instance(study.folder) as instance:
+        with open_instance(study.folder, shows_output=True) as instance:
             close_abandoned_runs(instance)
-            CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
-            with terminal_bars() as bars:
-                made = Runner(study, instance, bars).run()
-    CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
+            if not quiet:
+                CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}", soft_wrap=True)
+            with terminal_bars(quiet or verbose) as bars:
+                runner = Runner(study, instance, bars, says="little" if quiet else "much" if verbose else "usual")
+                made = _until_stopped(runner)
+    if not quiet:
+        CONSOLE.print(f"{_counted(sum(made.made.values()))} made, {made.kept} were current.\n")
     _print_outcome(study)
+
+
+def _until_stopped(runner: "Runner") -> "Made":
+    """Runs, and says how far it came where somebody stops it."""
+    from dagster import DagsterExecutionInterruptedError
+
+    try:
+        return runner.run()
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        done, of_all = runner.progress
+        click.echo(f"Stopped at {done} of {of_all}; the same command goes on.", err=True)
+        sys.exit(EXIT_STOPPED)
+
+
+def _counted(artifacts: int) -> str:
+    return f"{artifacts} artifact{'s' * (artifacts != 1)}"
 
 
 @main.command()
@@ -175,6 +218,10 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
     from idal_assets.study.currency import all_states, other_training_cases
 
     study = Study.open(data_dir, profile)
+    if not study.folder.study_file.is_file():
+        raise NotMadeError(
+            f"There is no study in {study.folder.root}; `idal run` starts one, --data-dir names another"
+        )
     counts = {
         asset: {state: list(states.values()).count(state) for state in ("current", "outdated", "missing")}
         for asset, states in all_states(study).items()
@@ -398,7 +445,9 @@ def _show_unless_due(study: Study) -> None:
             f"{study.folder.root} is read-only, and {len(states) - current} artifacts would have to be made; give "
             "another --data-dir, or make it writable"
         )
-    CONSOLE.print(f"0 artifacts made, {current} were current; {study.folder.root} is read-only.\n", soft_wrap=True)
+    CONSOLE.print(
+        f"{_counted(0)} made, {current} were current; {study.folder.root} is read-only.\n", soft_wrap=True
+    )
     _print_outcome(study)
 
 
@@ -427,17 +476,37 @@ def _remember(study: Study) -> None:
     study.remember()
 
 
+def _print_due(study: Study) -> None:
+    """What a run would make now, at most: what is outdated may turn out to be current."""
+    from idal_assets.study.currency import all_states
+
+    table = Table("asset", "missing", "outdated")
+    counts = {}
+    for asset, states in all_states(study).items():
+        counts[asset] = [list(states.values()).count(state) for state in ("missing", "outdated")]
+        if any(counts[asset]):
+            table.add_row(asset, *(str(count) for count in counts[asset]))
+    total = sum(map(sum, counts.values()))
+    if total:
+        CONSOLE.print(table)
+    unknown = (
+        "" if study.path("cohort").is_dir() else ", and what follows from the cases, which nobody has read yet"
+    )
+    CONSOLE.print(f"{_counted(total)} would be made at most{unknown}; nothing was made.", soft_wrap=True)
+
+
 def _print_outcome(study: Study) -> None:
-    from idal_assets.steps.evidence import load_evidence
+    from idal_assets.steps.evidence import load_evidence, verdict
     from idal_assets.steps.retraining import load_median_change
     from idal_assets.steps.similarity import load_ranking
 
+    found = load_evidence(study.intact("evidence"))
+    CONSOLE.print(f"[bold]{verdict(found, study.profile.report.learned_dice)}[/bold]\n", soft_wrap=True)
     sets = Table("removal set", "cases left", "median Dice", "difference to all", title="Reductions")
     for row in load_median_change(study.intact("reduction_report")).itertuples():
-        difference = f"{row.difference_of_medians:+.4f}"
+        difference = signed(row.difference_of_medians, 4)
         sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
     CONSOLE.print(sets)
-    found = load_evidence(study.intact("evidence"))
     for said in [*found.sentences, *found.warnings]:
         CONSOLE.print(f"- {said}", soft_wrap=True)
     CONSOLE.print()

@@ -7,9 +7,11 @@ import sqlite3
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 import yaml
+from dagster._core.instance.ref import InstanceRef
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
@@ -50,6 +52,14 @@ run_retries:
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 """SQLite files of the instance that everything is looked up in; beside them each run has one of its own."""
 
+TERMINAL: Mapping[str, Any] = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
+}
+"""What differs from the configuration where a process keeps its output."""
+
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
 """On runs that no person asked for artifact by artifact."""
@@ -61,15 +71,22 @@ class InstanceError(RuntimeError):
     """The Dagster instance cannot be opened; the message says why and what to do."""
 
 
-def open_instance(folder: DataFolder) -> dg.DagsterInstance:
+def open_instance(folder: DataFolder, shows_output: bool = False) -> dg.DagsterInstance:
     """Opens the instance of a data folder, and makes it if it is not there.
+
+    Args:
+        folder: The data folder.
+        shows_output: Whether what steps of this process write stays on its terminal, where bars move. Else it goes
+            into files that the UI shows.
 
     Raises:
         InstanceError: Its configuration cannot be used.
     """
     home = ensure_home(folder)
     try:
-        return dg.DagsterInstance.from_config(str(home))
+        return dg.DagsterInstance.from_ref(
+            InstanceRef.from_dir(str(home), overrides=TERMINAL if shows_output else {})
+        )
     except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError) as error:
         raise InstanceError(
             f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"

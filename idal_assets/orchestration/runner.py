@@ -9,15 +9,15 @@ from functools import partial
 
 import dagster as dg
 from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
 from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.assets import artifact_definitions
 from idal_assets.orchestration.checks import check_of
+from idal_assets.orchestration.display import Amount, RunDisplay
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.resources import StepProgress, StudyResource
-from idal_assets.progress import Track, bar
+from idal_assets.progress import Track
 from idal_assets.store.artifacts import read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, Node
@@ -93,13 +93,21 @@ class Runner:
         instance: Where materializations are recorded.
         bars: Shows the progress.
         track: Shows the progress of a step; by default as another bar.
+        says: How much is said of each artifact.
     """
 
-    def __init__(self, study: Study, instance: dg.DagsterInstance, bars: Bars, track: Track | None = None) -> None:
+    def __init__(
+        self,
+        study: Study,
+        instance: dg.DagsterInstance,
+        bars: Bars,
+        track: Track | None = None,
+        says: Amount = "usual",
+    ) -> None:
         self._study = study
         self._instance = instance
-        self._bars = bars
-        self._track = track or bar(bars)
+        self._display = RunDisplay(study, bars, says)
+        self._track = track or self._display.track
         resource = StudyResource(
             data_dir=str(study.folder.root),
             profile=study.profile_source,
@@ -108,6 +116,11 @@ class Runner:
         )
         definitions = artifact_definitions(resource, StepProgress(self._track))
         self._job = definitions.resolve_implicit_global_asset_job_def()
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many artifacts were looked at so far, and how many there are, as far as is known."""
+        return self._display.done, self._display.count_of_all
 
     def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
         """Makes everything that is missing or outdated.
@@ -122,29 +135,29 @@ class Runner:
         for name in wanted:
             prepare(self._study, name, self._track)
         result = Made()
-        total = self._bars.add_task("[bold]all artifacts", total=None)
+        self._display.begin(wanted)
         for chain in chains(wanted):
             known = {node.name: self._known_to_instance(node) for node in chain}
             for key in chain[0].keys(self._study):
-                self._run_chain(chain, key, known, result, total)
+                self._run_chain(chain, key, known, result)
             if chain[-1].names_partitions:
                 register_partitions(self._study, self._instance)
                 if chain[-1].name == "cohort":
                     self._say_what_to_expect()
-                self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
+                self._display.count()
         return result
 
     def _take_back_damaged(self) -> None:
         """Nothing is made from files that are not as they were written, and no row of the database is lost."""
         for damage in take_back_damaged(self._study, self._track):
-            self._bars.console.print(f"{damage}; it is made again", highlight=False, soft_wrap=True)
+            self._display.say(f"{damage}; it is made again")
         record_tables(self._study)
 
     def _say_what_to_expect(self) -> None:
         cohort = self._study.cohort
         setting = partial(getattr, self._study.profile)
         for line in forecast(setting, len(cohort.donors), cohort.test_patients):
-            self._bars.console.print(line, highlight=False)
+            self._display.say(line)
 
     def _run_chain(
         self,
@@ -152,20 +165,21 @@ class Runner:
         key: str | None,
         known: Mapping[str, Mapping[str | None, str]],
         result: Made,
-        total: TaskID,
     ) -> None:
         waiting = list(chain)
         while waiting:
-            if self._is_done(waiting[0], key, known[waiting[0].name]):
+            node = waiting[0]
+            if self._is_done(node, key, known[node.name]):
                 waiting.pop(0)
                 result.kept += 1
-                self._bars.advance(total)
+                self._display.kept(node.name, key)
                 continue
             batch = self._surely_needed(waiting, key)
+            self._display.starts(batch[0].name, key)
             self._materialize(batch, key)
             for node in batch:
                 result.made[node.name] = result.made.get(node.name, 0) + 1
-                self._bars.advance(total)
+                self._display.made(node.name, key)
             waiting = waiting[len(batch) :]
 
     def _is_done(self, node: Node, key: str | None, known: Mapping[str | None, str]) -> bool:
@@ -192,6 +206,9 @@ class Runner:
             tags={**process_tag(), AUTOMATIC_TAG: "true"},
             raise_on_error=False,
         )
+        if not result.success and not _failed(result):
+            # nobody failed: somebody pressed Ctrl-C, which Dagster took for itself
+            raise KeyboardInterrupt
         if not result.success:
             raise StepFailedError(_explain(result, nodes, key), _trace(result))
 
@@ -209,6 +226,20 @@ class Runner:
             if info.is_current and info.latest_execution_status.value in ("SUCCEEDED", "FAILED")
         }
         return {key: version for key, version in versions.items() if key in checked}
+
+
+def _failed(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a step or a check failed, rather than being stopped."""
+    interrupted = "DagsterExecutionInterruptedError"
+    checked = (
+        event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    errors = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return any(_blocks(evaluation) for evaluation in checked) or any(
+        error is not None and error.cls_name != interrupted for error in errors
+    )
 
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:
