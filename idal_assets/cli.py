@@ -1,4 +1,4 @@
-"""The command `idal`: run, segment, status, verify, check, download, phantom and ui."""
+"""The command `idal`: run, export, segment, status, verify, check, download, phantom and ui."""
 
 import errno
 import json
@@ -61,13 +61,14 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 def _in_words(error: Exception, data_dir: Path | None) -> str:
     from idal_assets.anatomy import AnatomyError
     from idal_assets.imaging.download import DownloadError
+    from idal_assets.nnunet.given_folder import GivenNetworkError
     from idal_assets.orchestration.explain import remedy
     from idal_assets.orchestration.instance import InstanceError
     from idal_assets.orchestration.runner import StepFailedError
     from idal_assets.orchestration.ui import UiError
     from idal_assets.study.roles import CohortError
 
-    of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
+    of_the_raw_folder = (GivenNetworkError, AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
     said = str(error)
     if isinstance(error, (ProfileError, NotMadeError, InstanceError, UiError, *of_the_raw_folder)):
         return said
@@ -206,6 +207,32 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
     for reason in refused:
         CONSOLE.print(f"Refused: {reason}", soft_wrap=True)
     sys.exit(1 if refused else 0)
+
+
+@main.command()
+@click.argument("removal_set", metavar="SET")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@data_option
+@profile_option
+@_plainly
+def export(removal_set: str, folder: Path, data_dir: Path | None, profile: str | None) -> None:
+    """Writes an nnU-Net dataset DIR without the cases that SET removes, such as worst_4.
+
+    DIR is named as nnU-Net wants it, such as Dataset501_Clean. Files are linked where nnU-Net can take them as
+    they are. splits_final.json keeps patients together, and excluded_cases.csv has the reasons.
+    """
+    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.steps.export import export_dataset, in_words
+    from idal_assets.steps.removal import load_plan
+    from idal_assets.steps.similarity import load_ranking
+
+    study = Study.open(data_dir, profile)
+    plan, ranking = load_plan(study.intact("removal_plan")), load_ranking(study.intact("case_ranking"))
+    with terminal_bars() as bars:
+        track = bar(bars)
+        found = export_dataset(study.cohort, plan, ranking, removal_set, folder, study.profile.seed, track)
+    for line in in_words(found, removal_set, folder):
+        click.echo(line)
 
 
 @main.command()

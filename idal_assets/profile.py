@@ -11,6 +11,7 @@ from idal_assets.settings import (
     AdaptationSettings,
     AnatomySettings,
     AutomationSettings,
+    BaselineSettings,
     CandidatesSettings,
     CaseModelSettings,
     CohortSettings,
@@ -29,7 +30,6 @@ from idal_assets.settings import (
     ReportSettings,
     Section,
     SimilaritySettings,
-    TrainingSettings,
     VariantSettings,
 )
 
@@ -64,7 +64,7 @@ class Profile(Section):
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()
     candidates: CandidatesSettings = CandidatesSettings()
-    baseline: TrainingSettings
+    baseline: BaselineSettings
     variants: VariantSettings = VariantSettings()
     case_model: CaseModelSettings
     convergence: ConvergenceSettings = ConvergenceSettings()
@@ -89,7 +89,7 @@ class Profile(Section):
         for name, like in TRAINED_LIKE.items():
             section, training = values.get(name, {}), values.get(like)
             if isinstance(training, Mapping) and isinstance(section, Mapping) and "training" not in section:
-                once = {key: value for key, value in training.items() if key != "seeds"}
+                once = {key: value for key, value in training.items() if key not in ("seeds", "weights")}
                 filled[name] = {**section, "training": once}
         return filled
 

@@ -307,6 +307,18 @@ class TrainingSettings(ScheduleSettings):
     loss: Loss = "dice_ce"
 
 
+class BaselineSettings(TrainingSettings):
+    """The network that all case models start from.
+
+    Attributes:
+        weights: Folder of a 2D network that nnU-Net v2 trained already, which is taken instead of training one; it
+            must fit the plans. What it has learned from is unknown here: if from donors, cells among them are
+            optimistic. Null trains one.
+    """
+
+    weights: str | None = None
+
+
 class CaseModelSettings(TrainingSettings):
     """Fine-tuning the baseline on each donor.
 

@@ -146,6 +146,8 @@ def scores_of(
 def show_training(task: Task) -> Mapping[str, Any]:
     """Losses and pseudo-Dice of a trained model."""
     history = load_history(task.folder)
+    if history.empty:
+        return {"iterations": 0, "trained": "elsewhere"}
     pseudo_dice = history.filter(like="pseudo_dice").dropna(how="all")
     epoch = max(1, len(history) // max(1, len(pseudo_dice)))
     return {

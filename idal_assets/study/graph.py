@@ -28,11 +28,11 @@ from idal_assets.study.selectors import (
     for_training,
     in_own_dimensions,
     kept_cases,
-    of_baseline_cases,
     of_baseline_cases_in_2d,
     of_baseline_cases_in_3d,
     of_candidates,
     of_cases,
+    of_cases_that_train_the_baseline,
     of_confirmations,
     of_deciding_cases,
     of_donors,
@@ -61,6 +61,7 @@ from idal_assets.study.selectors import (
     where_played,
     whole,
     with_confirming_replicate,
+    with_given_weights,
     with_replicate,
 )
 from idal_assets.study.study import Study
@@ -358,10 +359,15 @@ _NODES = (
     Node(
         "baseline_weights",
         "baseline",
-        "The 2D nnU-Net that all case models start from, trained on the donors or on the pretraining cases.",
+        "The 2D nnU-Net that all case models start from: trained on donors or on pretraining cases, or given.",
         f"{STEPS}.baseline:train_baseline",
-        {"nnunet_plans": whole, "baseline_comparison": best_candidate, "case_slices": of_baseline_cases},
+        {
+            "nnunet_plans": whole,
+            "baseline_comparison": best_candidate,
+            "case_slices": of_cases_that_train_the_baseline,
+        },
         settings=("baseline", "candidates.best_becomes_baseline", "seed", "compute.precision"),
+        settings_of_key=with_given_weights,
         learned_from=("case_slices",),
         shows=f"{STEPS}.networks:show_training",
         kinds=("pytorch",),

@@ -8,6 +8,7 @@ for each of its edges; a `Task` hands out what its selectors chose, and nothing 
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -297,6 +298,11 @@ def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
     return planned.get(configuration, "not planned")
 
 
+def of_cases_that_train_the_baseline(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline; none where a trained network is given."""
+    return {} if study.profile.baseline.weights else of_baseline_cases(study, asset, key)
+
+
 def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
     """Only the name of the best 2D candidate, where it becomes the baseline; else nothing of the comparison."""
     if not study.profile.candidates.best_becomes_baseline:
@@ -414,6 +420,16 @@ def of_the_cohort(study: Study, key: str | None, settings: Settings) -> Settings
     if file := study.reviewed_file:
         cohort["reviewed"] = {case: review.model_dump() for case, review in read_reviews(file).items()}
     return {**settings, "cohort": cohort}
+
+
+def with_given_weights(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset; of a network that is given its content counts, and not where it lies."""
+    baseline = {name: value for name, value in settings["baseline"].items() if name != "weights"}
+    if given := study.profile.baseline.weights:
+        from idal_assets.nnunet.given_folder import given_version
+
+        baseline["weights"] = given_version(Path(given))
+    return {**settings, "baseline": baseline}
 
 
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
