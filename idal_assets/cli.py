@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
@@ -427,13 +428,25 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
-    """Opens the Dagster UI on a data folder, on this machine only."""
+    """Opens the Dagster UI on a data folder, on this machine only, at the answer where there is one."""
     from idal_assets.orchestration.ui import serve
 
-    def say(address: str) -> None:
-        click.echo(f"The UI is on {address}; Ctrl-C ends it.")
+    study = Study.open(data_dir)
 
-    serve(Study.open(data_dir).folder, port, say)
+    def say(address: str) -> None:
+        finished = study.path("experiment_report").is_dir()
+        page = f"{address}/assets/experiment_report" if finished else address
+        click.echo(f"The UI is on {page}; Ctrl-C ends it.")
+        if _has_screen():
+            webbrowser.open(page)
+
+    serve(study.folder, port, say)
+
+
+def _has_screen() -> bool:
+    """Whether somebody sits before a screen on which a browser can open."""
+    by_itself = sys.platform in ("darwin", "win32")
+    return sys.stdout.isatty() and (by_itself or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()))
 
 
 def _take_reviews(study: Study, file: Path) -> None:

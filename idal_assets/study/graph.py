@@ -72,6 +72,12 @@ RAW_FOLDER = "raw folder"
 PATIENTS_FOLDER = "patients folder"
 """The source of the list of patients, which is no asset either."""
 
+GROUPS = (
+    *("cohort", "prepare", "baseline", "donors", "quality", "similarity", "reduction", "evidence"),
+    *("validation", "patients", "report"),
+)
+"""Groups of assets in the order of the experiment."""
+
 SOURCES = frozenset({RAW_FOLDER, PATIENTS_FOLDER})
 """What all is made from in the end; it changes without anybody making anything."""
 
@@ -995,6 +1001,34 @@ def keys_of(asset: str, versions: str | Mapping[str, str], key: str | None) -> l
     if isinstance(versions, Mapping):
         return [*versions]
     return [key if GRAPH[asset].partition else None]
+
+
+def drawn_edges(asset: str) -> list[str]:
+    """Upstream assets of which a picture of the graph need show the edge: those that no other edge implies.
+
+    Where both have partitions, an edge stays: it says which ones, and others do not.
+    """
+    node = GRAPH[asset]
+    direct = [name for name in node.made_from if name in GRAPH]
+    implied = {
+        name
+        for name in direct
+        if node.partition is None or GRAPH[name].partition is None
+        if any(name in _surely_above(other) for other in direct if other != name)
+    }
+    return [name for name in direct if name not in implied]
+
+
+NEVER_EMPTY = (None, "case", "donor", "removal_set")
+"""Partitions of which there are always some; what leads through others may lead through nothing."""
+
+
+def _surely_above(asset: str) -> frozenset[str]:
+    """Everything that an asset waits for, whatever the profile leaves out."""
+    if GRAPH[asset].partition not in NEVER_EMPTY:
+        return frozenset()
+    direct = [name for name in GRAPH[asset].made_from if name in GRAPH]
+    return frozenset(direct).union(*(_surely_above(name) for name in direct))
 
 
 def upstream_of(asset: str) -> frozenset[str]:
