@@ -4,6 +4,8 @@ import math
 
 import numpy as np
 
+UNITS = {"h": 3600, "min": 60}
+
 
 def signed(value: float, digits: int = 3) -> str:
     """A change with its sign, without a minus before a rounded zero; `not defined` for NaN.
@@ -24,3 +26,15 @@ def interval(low: float, high: float, digits: int = 3) -> str:
 def typeset(text: str) -> str:
     """A text of numbers with minus signs for the hyphens that people type."""
     return text.replace("-", "−")
+
+
+def human_time(seconds: float) -> str:
+    """Write a duration of 0 seconds or more in s, min or h with about two digits, or a dash if it is NaN."""
+    if np.isnan(seconds):
+        return "–"
+    if seconds < 0.05:
+        return "< 0.1 s"
+    # 59.7 s is 60 s in whole seconds, and so 1.0 min.
+    unit = next((x for x, size in UNITS.items() if round(seconds) >= size), "s")
+    value = seconds / UNITS.get(unit, 1)
+    return f"{value:.{1 if value < 9.95 else 0}f} {unit}"

@@ -32,7 +32,7 @@ BRAIN_TUMOUR = Anatomy(
         **{f"L{value}": name for value, name in LABELS.items()},
     },
     # as the field draws them
-    colours={OEDEMA: "#3d8bff", NON_ENHANCING: "#ffb000", ENHANCING: "#ff6ec7"},
+    colours={OEDEMA: "#1f7bff", NON_ENHANCING: "#ffb000", ENHANCING: "#ff8ad8"},
 )
 
 CAVITY = 4

@@ -6,7 +6,7 @@ from typing import Literal
 
 from rich.progress import Progress as Bars
 
-from idal_assets.plots.cost import human_time
+from idal_assets.analysis.words import human_time
 from idal_assets.progress import Track, bar, log_lines, silently
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import NotMadeError, Study, named

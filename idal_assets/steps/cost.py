@@ -6,7 +6,7 @@ from typing import Any
 
 import pandas as pd
 
-from idal_assets.plots.cost import cost_by_asset, human_time
+from idal_assets.plots.cost import cost_by_asset
 from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, picture_of
 from idal_assets.steps.convergence import load_convergence
