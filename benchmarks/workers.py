@@ -44,7 +44,7 @@ def run_once(profile: Path, data_dir: Path, workers: int) -> dict[str, Any]:
     study = Study.open(data_dir, profile).with_settings(changes)
     study.remember()
     started, spent = time.perf_counter(), time.process_time()
-    with open_instance(study.folder, only_records=True) as instance, Bars(console=Console(quiet=True)) as bars:
+    with open_instance(study.folder, shows_output=True) as instance, Bars(console=Console(quiet=True)) as bars:
         Runner(study, instance, bars, silently).run()
     spent = time.process_time() - spent
     artifacts = sum(len(node.keys(study)) for node in GRAPH.values())

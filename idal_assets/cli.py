@@ -1,26 +1,34 @@
-"""The command `idal`: run, worker, plan, segment, status, verify, check, download, phantom, schema and ui."""
+"""The command `idal` with all that it can be asked to do."""
 
 import errno
 import json
 import os
 import sys
+import webbrowser
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.table import Table
 
+from idal_assets.analysis.words import signed
 from idal_assets.imaging.case import CaseError
 from idal_assets.profile import ProfileError, cluster_settings, profile_names
 from idal_assets.study.study import DEFAULT_DATA_FOLDER, NotMadeError, Study
 
+if TYPE_CHECKING:
+    from idal_assets.orchestration.runner import Made, Runner
+
 CONSOLE = Console()
+
+EXIT_STOPPED = 130
+"""What a shell expects of a command that Ctrl-C ended."""
 
 profile_option = click.option(
     "--profile", metavar="NAME_OR_FILE", help=f"One of {', '.join(profile_names())}, or a YAML file."
@@ -54,6 +62,7 @@ def _plainly(command: Callable[..., Any]) -> Callable[..., Any]:
 def _in_words(error: Exception, data_dir: Path | None) -> str:
     from idal_assets.anatomy import AnatomyError
     from idal_assets.imaging.download import DownloadError
+    from idal_assets.nnunet.given_folder import GivenNetworkError
     from idal_assets.orchestration.cluster import ClusterError
     from idal_assets.orchestration.explain import remedy
     from idal_assets.orchestration.instance import InstanceError
@@ -61,7 +70,7 @@ def _in_words(error: Exception, data_dir: Path | None) -> str:
     from idal_assets.orchestration.ui import UiError
     from idal_assets.study.roles import CohortError
 
-    of_the_raw_folder = (AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
+    of_the_raw_folder = (GivenNetworkError, AnatomyError, CaseError, CohortError, DownloadError, FileExistsError)
     said = str(error)
     if isinstance(error, (ProfileError, NotMadeError, ClusterError, InstanceError, UiError, *of_the_raw_folder)):
         return said
@@ -86,6 +95,11 @@ def main() -> None:
 @click.option(
     "--patients", type=click.Path(path_type=Path, file_okay=False), help="Folder with patients, without labels."
 )
+@click.option(
+    "--reviewed",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="What you decided of cases: the CSV that the report's form saves. It is kept in the data folder.",
+)
 @data_option
 @click.option("--workers", type=click.IntRange(min=1), help="Processes on this machine, or jobs of --cluster.")
 @click.option(
@@ -93,16 +107,27 @@ def main() -> None:
     metavar="FILE|wait",
     help="A YAML file with the settings of the profile's section cluster, or wait for `idal worker`.",
 )
+@click.option("--dry-run", is_flag=True, help="Say what would be made, and make nothing.")
+@click.option("-q", "--quiet", is_flag=True, help="Say the outcome alone.")
+@click.option("-v", "--verbose", is_flag=True, help="Say a line of every artifact and of long steps.")
 @_plainly
 def run(
     profile: str | None,
     raw: Path | None,
     patients: Path | None,
+    reviewed: Path | None,
     data_dir: Path | None,
     workers: int | None,
     cluster: str | None,
+    dry_run: bool,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
-    """Runs the whole graph; what is current is left alone."""
+    """Runs the whole graph; what is current is left alone.
+
+    In a terminal bars show how far it is; into a file each artifact is one line. Ctrl-C stops it (exit code 130),
+    and the same command goes on.
+    """
     from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
     from idal_assets.orchestration.runner import Runner
     from idal_assets.progress import terminal_bars
@@ -113,22 +138,46 @@ def run(
         raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
     opened = Study.open(data_dir, profile, raw, patients=patients)
     study = opened.with_settings({"cluster": cluster_settings(workers, cluster)})
+    if dry_run:
+        _print_due(study)
+        return
     if not _is_writable(study):
         _show_unless_due(study)
         return
+    if reviewed is not None:
+        _take_reviews(study, reviewed)
     _remember(study)
     with _alone(study):
         if aside := mend_instance(study.folder):
             CONSOLE.print(
                 f"Dagster's database was damaged and is made again; what it was is {aside}", soft_wrap=True
             )
-        with open_instance(study.folder, only_records=study.profile.cluster.engine != "none") as instance:
+        with open_instance(study.folder, shows_output=True) as instance:
             close_abandoned_runs(instance)
-            CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}")
-            with terminal_bars() as bars:
-                made = Runner(study, instance, bars).run()
-    CONSOLE.print(f"{sum(made.made.values())} artifacts made, {made.kept} were current.\n")
+            if not quiet:
+                CONSOLE.print(f"Profile [bold]{study.profile.name}[/bold], cases in {study.raw}", soft_wrap=True)
+            with terminal_bars(quiet or verbose) as bars:
+                runner = Runner(study, instance, bars, says="little" if quiet else "much" if verbose else "usual")
+                made = _until_stopped(runner)
+    if not quiet:
+        CONSOLE.print(f"{_counted(sum(made.made.values()))} made, {made.kept} were current.\n")
     _print_outcome(study)
+
+
+def _until_stopped(runner: "Runner") -> "Made":
+    """Runs, and says how far it came where somebody stops it."""
+    from dagster import DagsterExecutionInterruptedError
+
+    try:
+        return runner.run()
+    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+        done, of_all = runner.progress
+        click.echo(f"Stopped at {done} of {of_all}; the same command goes on.", err=True)
+        sys.exit(EXIT_STOPPED)
+
+
+def _counted(artifacts: int) -> str:
+    return f"{artifacts} artifact{'s' * (artifacts != 1)}"
 
 
 @main.command()
@@ -145,7 +194,8 @@ def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: 
 
     Trains and segments a few cases for some seconds to know the pace of this machine; nothing is kept.
     """
-    from idal_assets.study.outlook import in_time, look_ahead
+    from idal_assets.analysis.words import human_time
+    from idal_assets.study.outlook import look_ahead
 
     study = Study.open(data_dir, profile, raw)
     ahead = look_ahead(study, workers)
@@ -154,7 +204,7 @@ def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: 
         return
     table = Table("asset", "to make", "time", "disk")
     for line in ahead.lines:
-        table.add_row(line.asset, str(line.artifacts), in_time(line.seconds), f"{line.bytes / 1e6:,.0f} MB")
+        table.add_row(line.asset, str(line.artifacts), human_time(line.seconds), f"{line.bytes / 1e6:,.0f} MB")
     CONSOLE.print(table)
     for said in ahead.sentences():
         CONSOLE.print(said, soft_wrap=True)
@@ -215,6 +265,32 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
 
 
 @main.command()
+@click.argument("removal_set", metavar="SET")
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path, file_okay=False))
+@data_option
+@profile_option
+@_plainly
+def export(removal_set: str, folder: Path, data_dir: Path | None, profile: str | None) -> None:
+    """Writes an nnU-Net dataset DIR without the cases that SET removes, such as worst_4.
+
+    DIR is named as nnU-Net wants it, such as Dataset501_Clean. Files are linked where nnU-Net can take them as
+    they are. splits_final.json keeps patients together, and excluded_cases.csv has the reasons.
+    """
+    from idal_assets.progress import bar, terminal_bars
+    from idal_assets.steps.export import export_dataset, in_words
+    from idal_assets.steps.removal import load_plan
+    from idal_assets.steps.similarity import load_ranking
+
+    study = Study.open(data_dir, profile)
+    plan, ranking = load_plan(study.intact("removal_plan")), load_ranking(study.intact("case_ranking"))
+    with terminal_bars() as bars:
+        track = bar(bars)
+        found = export_dataset(study.cohort, plan, ranking, removal_set, folder, study.profile.seed, track)
+    for line in in_words(found, removal_set, folder):
+        click.echo(line)
+
+
+@main.command()
 @data_option
 @profile_option
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
@@ -224,6 +300,10 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
     from idal_assets.study.currency import all_states, other_training_cases
 
     study = Study.open(data_dir, profile)
+    if not study.folder.study_file.is_file():
+        raise NotMadeError(
+            f"There is no study in {study.folder.root}; `idal run` starts one, --data-dir names another"
+        )
     counts = {
         asset: {state: list(states.values()).count(state) for state in ("current", "outdated", "missing")}
         for asset, states in all_states(study).items()
@@ -414,13 +494,37 @@ def schema() -> None:
 @click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
-    """Opens the Dagster UI on a data folder, on this machine only."""
+    """Opens the Dagster UI on a data folder, on this machine only, at the answer where there is one."""
     from idal_assets.orchestration.ui import serve
 
-    def say(address: str) -> None:
-        click.echo(f"The UI is on {address}; Ctrl-C ends it.")
+    study = Study.open(data_dir)
 
-    serve(Study.open(data_dir).folder, port, say)
+    def say(address: str) -> None:
+        finished = study.path("experiment_report").is_dir()
+        page = f"{address}/assets/experiment_report" if finished else address
+        click.echo(f"The UI is on {page}; Ctrl-C ends it.")
+        if _has_screen():
+            webbrowser.open(page)
+
+    serve(study.folder, port, say)
+
+
+def _has_screen() -> bool:
+    """Whether somebody sits before a screen on which a browser can open."""
+    by_itself = sys.platform in ("darwin", "win32")
+    return sys.stdout.isatty() and (by_itself or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()))
+
+
+def _take_reviews(study: Study, file: Path) -> None:
+    """Keeps the decisions of a person in the data folder, where the next commands and the UI find them."""
+    from idal_assets.store.artifacts import write_atomically
+    from idal_assets.study.reviews import read_reviews
+    from idal_assets.study.roles import CohortError
+
+    if named := study.profile.cohort.reviewed:
+        raise CohortError(f"the profile names {named} as cohort.reviewed; change that file, or leave it out there")
+    read_reviews(file)
+    write_atomically(study.folder.reviewed, file.read_bytes())
 
 
 def _is_writable(study: Study) -> bool:
@@ -447,7 +551,9 @@ def _show_unless_due(study: Study) -> None:
             f"{study.folder.root} is read-only, and {len(states) - current} artifacts would have to be made; give "
             "another --data-dir, or make it writable"
         )
-    CONSOLE.print(f"0 artifacts made, {current} were current; {study.folder.root} is read-only.\n", soft_wrap=True)
+    CONSOLE.print(
+        f"{_counted(0)} made, {current} were current; {study.folder.root} is read-only.\n", soft_wrap=True
+    )
     _print_outcome(study)
 
 
@@ -476,17 +582,37 @@ def _remember(study: Study) -> None:
     study.remember()
 
 
+def _print_due(study: Study) -> None:
+    """What a run would make now, at most: what is outdated may turn out to be current."""
+    from idal_assets.study.currency import all_states
+
+    table = Table("asset", "missing", "outdated")
+    counts = {}
+    for asset, states in all_states(study).items():
+        counts[asset] = [list(states.values()).count(state) for state in ("missing", "outdated")]
+        if any(counts[asset]):
+            table.add_row(asset, *(str(count) for count in counts[asset]))
+    total = sum(map(sum, counts.values()))
+    if total:
+        CONSOLE.print(table)
+    unknown = (
+        "" if study.path("cohort").is_dir() else ", and what follows from the cases, which nobody has read yet"
+    )
+    CONSOLE.print(f"{_counted(total)} would be made at most{unknown}; nothing was made.", soft_wrap=True)
+
+
 def _print_outcome(study: Study) -> None:
-    from idal_assets.steps.evidence import load_evidence
+    from idal_assets.steps.evidence import load_evidence, verdict
     from idal_assets.steps.retraining import load_median_change
     from idal_assets.steps.similarity import load_ranking
 
+    found = load_evidence(study.intact("evidence"))
+    CONSOLE.print(f"[bold]{verdict(found, study.profile.report.learned_dice)}[/bold]\n", soft_wrap=True)
     sets = Table("removal set", "cases left", "median Dice", "difference to all", title="Reductions")
     for row in load_median_change(study.intact("reduction_report")).itertuples():
-        difference = f"{row.difference_of_medians:+.4f}"
+        difference = signed(row.difference_of_medians, 4)
         sets.add_row(row.removal_set, str(row.cases_left), f"{row.median_dice:.4f}", difference)
     CONSOLE.print(sets)
-    found = load_evidence(study.intact("evidence"))
     for said in [*found.sentences, *found.warnings]:
         CONSOLE.print(f"- {said}", soft_wrap=True)
     CONSOLE.print()

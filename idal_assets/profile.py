@@ -11,6 +11,7 @@ from idal_assets.settings import (
     AdaptationSettings,
     AnatomySettings,
     AutomationSettings,
+    BaselineSettings,
     CandidatesSettings,
     CaseModelSettings,
     ClusterSettings,
@@ -28,9 +29,9 @@ from idal_assets.settings import (
     PlansSettings,
     ReducedSettings,
     RemovalSettings,
+    ReportSettings,
     Section,
     SimilaritySettings,
-    TrainingSettings,
     VariantSettings,
 )
 
@@ -65,7 +66,7 @@ class Profile(Section):
     cohort: CohortSettings = CohortSettings()
     plans: PlansSettings = PlansSettings()
     candidates: CandidatesSettings = CandidatesSettings()
-    baseline: TrainingSettings
+    baseline: BaselineSettings
     variants: VariantSettings = VariantSettings()
     case_model: CaseModelSettings
     early_stop: EarlyStopSettings = EarlyStopSettings()
@@ -79,6 +80,7 @@ class Profile(Section):
     evidence: EvidenceSettings = EvidenceSettings()
     confirmation: ConfirmationSettings
     adaptation: AdaptationSettings
+    report: ReportSettings = ReportSettings()
     compute: ComputeSettings = ComputeSettings()
     cluster: ClusterSettings = ClusterSettings()
     automation: AutomationSettings = AutomationSettings()
@@ -91,7 +93,7 @@ class Profile(Section):
         for name, like in TRAINED_LIKE.items():
             section, training = values.get(name, {}), values.get(like)
             if isinstance(training, Mapping) and isinstance(section, Mapping) and "training" not in section:
-                once = {key: value for key, value in training.items() if key != "seeds"}
+                once = {key: value for key, value in training.items() if key not in ("seeds", "weights")}
                 filled[name] = {**section, "training": once}
         return filled
 

@@ -4,8 +4,10 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol, TypeVar
 
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Task, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
+from rich.text import Text
 
 T = TypeVar("T")
 
@@ -42,15 +44,33 @@ def log_lines(log: Callable[[str], None]) -> Track:
     return track
 
 
-def terminal_bars() -> RichProgress:
-    """Bars for the terminal; use it as a context and its `track` through `bar`."""
+def terminal_bars(quiet: bool = False) -> RichProgress:
+    """Bars for the terminal; use it as a context and its `track` through `bar`.
+
+    Into a file no bar is drawn; what is said through its console is written there at once.
+
+    Args:
+        quiet: Whether no bar is drawn in the terminal either.
+    """
+    console = Console()
     return RichProgress(
-        TextColumn("{task.description:<34}"),
-        BarColumn(bar_width=30),
+        TextColumn("{task.description:<44.44}"),
+        BarColumn(bar_width=24),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TimeRemainingColumn(compact=True),
+        _TimeLeft(compact=True),
+        console=console,
+        disable=quiet or not console.is_terminal,
     )
+
+
+class _TimeLeft(TimeRemainingColumn):
+    """Time left as somebody told who knows what the rest costs, else by the pace so far."""
+
+    def render(self, task: Task) -> Text:
+        """Writes it."""
+        told = task.fields.get("left")
+        return super().render(task) if told is None else Text(told, style="progress.remaining")
 
 
 def bar(bars: RichProgress) -> Track:

@@ -8,7 +8,7 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, GetJsonSchemaHandler, field_validator, model_validator
@@ -203,6 +203,12 @@ class AnatomySettings(Section):
     colours: Mapping[str, Annotated[str, Field(pattern=r"^#[0-9a-fA-F]{6}$")]] = {}
 
 
+Decision = Literal["label wrong", "bad image", "rare but valid", "fine"]
+
+DECISIONS: tuple[Decision, ...] = get_args(Decision)
+"""What a person may say of a case."""
+
+
 class CohortSettings(Section):
     """Which cases take part, and in which role.
 
@@ -230,6 +236,9 @@ class CohortSettings(Section):
             patient, such as `^([^_]+)_`. All cases of a patient get the same role.
         patients: Folder with patients, cases without a label in any known layout; no network of the study learns
             from them. Null for none.
+        reviewed: File with what a person decided of cases, as the report's form saves it: `case_id`, `decision`
+            (label wrong, bad image, rare but valid, fine) and `note`. The first two take a case out, whatever its
+            role, and no other role changes. Null takes `reviewed.csv` of the data folder where there is one.
         minimum_donors: Fewer donors than this are refused.
         go_on_without_refused: Leave refused cases out instead of stopping.
     """
@@ -249,6 +258,7 @@ class CohortSettings(Section):
     validation_cases: tuple[str, ...] = ()
     patient_pattern: str | None = None
     patients: str | None = None
+    reviewed: str | None = None
     minimum_donors: int = Field(4, ge=2)
     go_on_without_refused: bool = False
 
@@ -330,6 +340,18 @@ class TrainingSettings(ScheduleSettings):
         return self.model_copy(
             update={"epochs": 1, "iterations_per_epoch": max(1, round(share * self.iterations))}
         )
+
+
+class BaselineSettings(TrainingSettings):
+    """The network that all case models start from.
+
+    Attributes:
+        weights: Folder of a 2D network that nnU-Net v2 trained already, which is taken instead of training one; it
+            must fit the plans. What it has learned from is unknown here: if from donors, cells among them are
+            optimistic. Null trains one.
+    """
+
+    weights: str | None = None
 
 
 class CaseModelSettings(TrainingSettings):
@@ -662,6 +684,19 @@ class AdaptationSettings(Section):
         if self.counts and self.mode not in self.compared:
             raise ValueError(f"compared must hold the mode {self.mode}, by which patients are segmented")
         return self
+
+
+class ReportSettings(Section):
+    """What the report says and shows first.
+
+    Attributes:
+        learned_dice: Where the mean Dice of the test cases with all donors is below this, the networks have not
+            learned to segment, and the report says that nothing follows.
+        cards: Cards of the worst donors on the first page; those of all cases are linked.
+    """
+
+    learned_dice: float = Field(0.5, ge=0, le=1)
+    cards: int = Field(6, ge=0)
 
 
 class ComputeSettings(Section):

@@ -79,13 +79,16 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
 
 @contextmanager
 def nothing_drawn() -> Iterator[None]:
-    """Figures become pictures of one pixel, as drawing takes about as long as the networks of these tests.
+    """Figures become empty pictures, as drawing takes about as long as the networks of these tests.
 
     That they can be drawn is what the tests of the plots and `finished_run` are for.
     """
 
     def save(figure: Figure, file: BinaryIO, **options: Any) -> None:
-        Image.new("RGB", (1, 1)).save(file, options["format"])
+        if options["format"] == "png":
+            Image.new("RGB", (1, 1)).save(file, "png")
+        else:
+            file.write({"svg": b"<svg/>", "pdf": b"%PDF"}[options["format"]])
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Figure, "savefig", save)

@@ -8,7 +8,8 @@ import dagster as dg
 import pytest
 
 from idal_assets.definitions import defs
-from idal_assets.study.graph import GRAPH, SOURCES
+from idal_assets.orchestration.assets import group_of
+from idal_assets.study.graph import GRAPH, GROUPS, SOURCES
 
 pytestmark = pytest.mark.unit
 
@@ -32,7 +33,7 @@ def test_assets_have_the_names_of_the_graph() -> None:
 @pytest.mark.parametrize("name", GRAPH)
 def test_every_asset_says_what_it_is(name: str) -> None:
     spec = defs.resolve_asset_graph().get(dg.AssetKey(name))
-    assert spec.group_name == GRAPH[name].group
+    assert spec.group_name == group_of(GRAPH[name])
     assert spec.description == GRAPH[name].says
     assert spec.kinds == set(GRAPH[name].kinds)
     assert spec.code_version == GRAPH[name].code
@@ -41,8 +42,23 @@ def test_every_asset_says_what_it_is(name: str) -> None:
 def test_dagster_dependencies_are_those_of_the_graph() -> None:
     graph = defs.resolve_asset_graph()
     for node in GRAPH.values():
-        parents = {parent.to_user_string() for parent in graph.get(dg.AssetKey(node.name)).parent_keys}
-        assert parents == set(node.made_from) - SOURCES
+        direct = {parent.to_user_string() for parent in graph.get(dg.AssetKey(node.name)).parent_keys}
+        declared = set(node.made_from) - SOURCES
+        assert direct <= declared
+        # what is not drawn is waited for all the same
+        assert declared <= direct.union(*(above(graph, parent) for parent in direct))
+
+
+def above(graph, name: str) -> set[str]:
+    """Everything that Dagster makes before an asset."""
+    parents = {parent.to_user_string() for parent in graph.get(dg.AssetKey(name)).parent_keys}
+    return parents.union(*(above(graph, parent) for parent in parents))
+
+
+def test_groups_sort_in_the_order_of_the_experiment() -> None:
+    assert {node.group for node in GRAPH.values()} == set(GROUPS)
+    names = sorted({group_of(node) for node in GRAPH.values()})
+    assert [name[3:] for name in names] == list(GROUPS)
 
 
 @pytest.mark.parametrize(

@@ -303,7 +303,7 @@ def test_a_table_of_detections_empties_where_the_truth_is_lost(finished_run: Fin
     for truth, rows in ((known, True), ({}, False)):
         study = other_truth(truth)
         assert bool(len(read_table(study.folder.database, "detection"))) is rows
-    assert not list(study.path("fault_detection").glob("*.png"))
+    assert not list(study.path("fault_detection").glob("*.svg"))
 
 
 def test_a_donor_of_which_nothing_is_known_is_left_out_and_named(finished_run: FinishedRun, other_truth):

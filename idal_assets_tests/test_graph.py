@@ -69,7 +69,7 @@ CONTRACT = {
         "cost": None,
     },
     "validation": {"fault_detection": None},
-    "report": {"experiment_report": None},
+    "report": {"case_view": "case", "experiment_report": None},
 }
 
 DONORS = ("case_0", "case_1", "case_2", "case_3")
@@ -190,7 +190,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "similarity.absent_share",
             0.1,
-            "dendrogram case_ranking convergence fault_detection",
+            "dendrogram case_ranking convergence fault_detection experiment_report",
         ),
         ("similarity.level", 0.9, "case_ranking fault_detection"),
         ("similarity.linkage", "single", "dendrogram case_ranking fault_detection experiment_report"),
@@ -199,7 +199,8 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         (
             "inference.tile_step",
             0.25,
-            "dice_row label_quality donor_signals reduced_evaluation confirmed_evaluation early_row repeated_row",
+            "dice_row label_quality donor_signals reduced_evaluation confirmed_evaluation early_row repeated_row "
+            "case_view",
         ),
         ("out_of_fold.training.epochs", 3, "fold_model"),
         (
@@ -226,7 +227,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
             "compute.precision",
             "fp32",
             "baseline_weights case_model dice_row fold_model label_quality donor_signals reduced_model "
-            "reduced_evaluation confirmed_model confirmed_evaluation early_row repeated_row",
+            "reduced_evaluation confirmed_model confirmed_evaluation early_row repeated_row case_view",
         ),
         ("compute.device", "cpu", ""),
         ("compute.threads", 3, ""),
@@ -235,6 +236,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("compute.models_per_card", 2, ""),
         ("compute.compile", "off", ""),
         ("phantom.seed", 1, ""),
+        ("report.cards", 3, "experiment_report"),
         ("name", "other", "experiment_report"),
         ("description", "other", "experiment_report"),
     ],
@@ -255,6 +257,7 @@ def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
         "evidence",
         "cost",
         "case_effect",
+        "experiment_report",
     }
     more = hashes(with_settings(made, {"removal.sizes": (1, 2, 3)}))
     new = of_sets("worst_3", "random_3_r01")
@@ -303,12 +306,15 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
         (
             "raw_case",
             "case_1",
-            every("nnunet_plans") | every("case_slices", ["case_1"]) | every("evidence"),
+            every("nnunet_plans")
+            | every("case_slices", ["case_1"])
+            | every("evidence")
+            | every("case_view", ["case_1"]),
         ),
         (
             "raw_case",
             "case_5",
-            every("case_slices", ["case_5"]) | every("evidence") | every("experiment_report"),
+            every("case_slices", ["case_5"]) | every("evidence") | every("case_view", ["case_5"]),
         ),
         (
             "nnunet_plans",
@@ -333,14 +339,16 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("donor_signals")
             | every("training_set", SETS)
             | every("reduced_model", SETS)
-            | every("confirmed_model", CONFIRMATIONS),
+            | every("confirmed_model", CONFIRMATIONS)
+            | every("case_view", ["case_1"]),
         ),
         (
             "case_slices",
             "case_5",
             every("dice_row", DONORS)
             | every("reduced_evaluation", SETS)
-            | every("confirmed_evaluation", CONFIRMATIONS),
+            | every("confirmed_evaluation", CONFIRMATIONS)
+            | every("case_view", ["case_5"]),
         ),
         ("baseline_comparison", None, every("experiment_report")),
         (
@@ -350,6 +358,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("repeated_row", DONORS)
             | every("donor_signals")
             | every("cost")
+            | every("case_view", DONORS + TESTS)
             | every("experiment_report"),
         ),
         (
@@ -364,6 +373,7 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("early_row", ["case_1"])
             | every("convergence")
             | every("cost")
+            | every("case_view", ["case_1"])
             | every("experiment_report"),
         ),
         (
@@ -377,7 +387,21 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
             | every("cost"),
         ),
         ("dice_matrix", None, every("evidence") | every("experiment_report")),
-        ("fold_model", "fold_1", every("label_quality") | every("cost")),
+        (
+            "fold_model",
+            "fold_1",
+            every("label_quality") | every("cost") | every("case_view", FOLDS["fold_1"]),
+        ),
+        (
+            "reduced_evaluation",
+            "all",
+            every("reduction_report")
+            | every("evidence")
+            | every("case_effect")
+            | every("cost")
+            | every("case_view", TESTS),
+        ),
+        ("case_view", "case_1", every("experiment_report")),
         ("label_quality", None, every("case_ranking") | every("cost")),
         ("donor_signals", None, every("case_ranking") | every("cost")),
         ("dendrogram", None, every("case_ranking") | every("removal_plan") | every("experiment_report")),

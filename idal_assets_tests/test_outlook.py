@@ -11,7 +11,7 @@ from idal_assets.cli import main
 from idal_assets.nnunet.pace import Pace
 from idal_assets.profile import load_profile
 from idal_assets.study.graph import GRAPH
-from idal_assets.study.outlook import WORK, Numbers, Work, in_time, look_ahead, outlook, to_make
+from idal_assets.study.outlook import WORK, Numbers, Work, look_ahead, outlook, to_make
 from idal_assets.study.study import Study
 
 from .conftest import FinishedRun
@@ -56,9 +56,6 @@ class TestWork:
         counts = len(settings.counts)
         test, donor = (5 + settings.random_draws) * counts + 20, counts
         assert WORK["played_case"](of).segmented == pytest.approx(1 + (5 * test + 20 * donor) / 25)
-
-    def test_times_in_words(self) -> None:
-        assert [in_time(seconds) for seconds in (20, 600, 7200)] == ["20 s", "10 min", "2.0 h"]
 
 
 @pytest.mark.graph

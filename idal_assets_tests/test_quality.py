@@ -262,7 +262,7 @@ def test_without_folds_nothing_is_trained_and_the_ranking_stays(
     for name in study.removal_sets:
         make(study, "training_set", name)
         assert is_kept(study, GRAPH["reduced_model"], name)
-    assert not (study.path("label_quality") / "label_quality.png").exists()
+    assert not (study.path("label_quality") / "label_quality.svg").exists()
 
 
 # --- the picture ---

@@ -611,7 +611,8 @@ def test_the_report_compares_every_set_with_the_full_one(decided, tmp_path):
     np.testing.assert_allclose(change["difference_of_medians"], expected, atol=ROUND_OFF)
     np.testing.assert_allclose(change["median_of_differences"], expected, atol=ROUND_OFF)
     for name in ("figure_3_6a", "figure_3_6b", "median_change"):
-        assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+        assert b"<svg" in (folder / f"{name}.svg").read_bytes()
+        assert (folder / f"{name}.pdf").read_bytes().startswith(b"%PDF")
 
 
 def test_the_plan_is_readable_json(decided):

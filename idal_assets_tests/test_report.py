@@ -6,22 +6,26 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.plots.style import new_figure, png_bytes
+from idal_assets.plots.style import chart, new_figure, png_bytes
+from idal_assets.report.cards import CaseCard
 from idal_assets.report.html import (
     KEPT,
     REMOVED,
+    MatrixCells,
     Picture,
     ReportContent,
     ReportSection,
     ReportTable,
+    ReviewTable,
     render_report,
 )
-from idal_assets.steps.evidence import Evidence
-from idal_assets.steps.report import summary
+from idal_assets.steps.evidence import Evidence, verdict
+from idal_assets.steps.report import cautions, summary
 from idal_assets.steps.similarity import contradiction_sentences, decision_sentences
 
 pytestmark = pytest.mark.unit
 
+PLACES = ["title", "summary", "fact", "section", "text", "cell", "picture", "head", "card"]
 ATTACK = "<script>alert('x')</script>\"><img src=x onerror=alert(1)>"
 
 
@@ -39,7 +43,7 @@ class Page(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag in ("td", "th"):
             self.cells.append((dict(attrs).get("class", ""), ""))
-        if tag not in ("img", "meta"):
+        if tag not in ("img", "meta", "input", "path", "use", "image", "line"):
             self.open.append(tag)
 
     def handle_endtag(self, tag):
@@ -51,8 +55,8 @@ class Page(HTMLParser):
             self.cells[-1] = (kind, text + data.strip())
 
 
-def content(*sections: ReportSection, facts=(("Profile", "phantom"),)) -> ReportContent:
-    return ReportContent("Report", "Nothing changed.", facts, sections)
+def content(*sections: ReportSection, **more) -> ReportContent:
+    return ReportContent("Report", "Nothing helps.", "Nothing changed.", sections, **more)
 
 
 def table_page(columns, rows) -> Page:
@@ -81,25 +85,55 @@ def test_pictures_are_embedded_whole_and_nothing_is_fetched():
     prefix = "data:image/png;base64,"
     assert [base64.b64decode(x.removeprefix(prefix)) for x in sources] == pngs
     assert "caption one" in text
-    assert not {"script", "link", "iframe"} & {tag for tag, _ in page.tags}
+    assert not {"link", "iframe"} & {tag for tag, _ in page.tags}
+    assert [x for tag, x in page.tags if tag == "script"] == [{}]
     # A colon or a parenthesis is not a letter of base64, so pictures cannot match.
     assert not re.search(r"https?:|url\(|@import|://", text)
 
 
-@pytest.mark.parametrize("place", ["title", "summary", "fact", "section", "text", "cell", "picture", "head"])
+@pytest.mark.parametrize("place", PLACES)
 def test_text_is_inert_wherever_it_stands(place):
-    words = dict.fromkeys(["title", "summary", "fact", "section", "text", "cell", "picture", "head"], "x")
+    words = dict.fromkeys(PLACES, "x")
     words[place] = ATTACK
     picture = Picture(words["picture"], png_bytes(new_figure(1, 1)), words["picture"])
     table = ReportTable(words["head"], [words["head"]], [[words["cell"]]], words["head"])
-    section = ReportSection(words["section"], "part", words["text"], [table], [picture])
-    text = render_report(
-        ReportContent(words["title"], words["summary"], [(words["fact"], words["fact"])], [section])
-    )
+    facts = [(words["fact"], words["fact"])]
+    card = CaseCard(words["card"], words["card"], [words["card"]], [(words["card"], words["card"])])
+    review = ReviewTable([words["card"]], [[words["card"]]], {words["card"]: {"decision": words["card"]}}, "x")
+    section = ReportSection(words["section"], "part", words["text"], [table], [picture], [card], review, facts)
+    text = render_report(ReportContent(words["title"], words["summary"], words["summary"], [section]))
     page = Page(text)
     assert "&lt;script&gt;" in text
-    assert "script" not in {tag for tag, _ in page.tags}
+    # the page's own, and no other
+    assert [tag for tag, _ in page.tags].count("script") == 1
     assert [x.get("onerror") for tag, x in page.tags if tag == "img"] == [None]
+
+
+def test_charts_are_drawn_in_the_page_and_share_no_name():
+    figure = new_figure(2, 2)
+    figure.subplots().plot([0, 1], [0, 1], clip_on=True)
+    svg = chart(figure, "svg")
+    cells = MatrixCells(["<row>"], ["column"], [[None]])
+    pictures = [Picture("one", svg, "x", cells), Picture("two", svg.replace(b"#1f77b4", b"#000000"), "x")]
+    text = render_report(content(ReportSection("One", "one", pictures=pictures)))
+    assert text.count("<svg") == 2
+    assert "<?xml" not in text
+    names = re.findall(r'\bid="([\w-]+)"', text)
+    assert len(names) == len(set(names))
+    assert set(re.findall(r"url\(#([\w-]+)\)", text)) <= set(names)
+    assert "&lt;row&gt;" in text
+
+
+def test_case_ids_lead_to_their_pages():
+    table = ReportTable("A table", ["case"], [["a"], ["b"]])
+    section = ReportSection("Part", "part", tables=[table])
+    page = Page(render_report(content(section, case_pages={"a": "cases/a.html"})))
+    assert [x["href"] for tag, x in page.tags if tag == "a" and x["href"].startswith("cases")] == ["cases/a.html"]
+
+
+def test_minus_signs_stand_before_numbers_and_nowhere_else():
+    page = table_page(["case", "change"], [["phantom-01", "-0.024 to +0.000"]])
+    assert [text for _, text in page.cells[2:]] == ["phantom-01", "−0.024 to +0.000"]
 
 
 def test_numbers_are_aligned_and_missing_ones_are_a_dash():
@@ -111,7 +145,7 @@ def test_numbers_are_aligned_and_missing_ones_are_a_dash():
     assert [kind for kind, _ in heads] == ["", "number", "number", "number"]
     assert [[text for _, text in row] for row in rows] == [
         ["a", "0.812", "+0.0483", "5"],
-        ["b", "–", "-0.0072", "7"],
+        ["b", "–", "−0.0072", "7"],
         ["c", "–", "–", "0"],
     ]
     assert {kind for row in rows for kind, _ in row[1:]} == {"number"}
@@ -144,24 +178,23 @@ def test_paragraphs_are_apart_and_notes_stand_at_the_end():
 SETS = pd.Series(["all", "worst_1", "worst_2", "worst_cluster"])
 
 
-def summarized(**claims):
-    """The summary where a column `gain` or `harm` is true for some sets."""
+def evidence(full=0.5, warnings=(), **claims):
+    """What is found where a column `gain` or `harm` is true for some sets."""
     effects = pd.DataFrame(
         {
             "removal_set": SETS,
             "removed": [0, 1, 2, 0],
-            "mean_dice": [0.5, 0.51, 0.48, 0.7],
+            "mean_dice": [full, 0.51, 0.48, 0.7],
             "mean_difference": [0.0, 0.01, -0.02, 0.2],
             "sentence": [f"what follows of {name}" for name in SETS],
             **{claim: SETS.isin(claims.get(claim, ())) for claim in ("gain", "harm")},
         }
     )
-    found = Evidence(effects, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), [])
-    return summary(found, pd.DataFrame({"case_id": list("cabde")}), "mean of WT, TC and ET")
+    return Evidence(effects, pd.DataFrame(), pd.DataFrame(), pd.DataFrame(), list(warnings))
 
 
 def test_a_set_that_removes_nothing_is_no_reduction():
-    text = summarized()
+    text = summary(evidence(), pd.DataFrame({"case_id": list("cabde")}), "mean of WT, TC and ET")
     assert "With all 5 donors the mean Dice of the test cases (mean of WT, TC and ET, as far as the label" in text
     assert "is 0.500; what follows of worst_2." in text
     assert "lowest scores are c, a, b." in text
@@ -169,16 +202,25 @@ def test_a_set_that_removes_nothing_is_no_reduction():
 
 
 @pytest.mark.parametrize(
-    ("claims", "verdict"),
+    ("claims", "said"),
     [
-        ({}, "No removal is shown to help. With"),
-        ({"gain": ["worst_1"]}, "Removing donors helps: worst_1. With"),
-        ({"gain": ["worst_1"], "harm": ["worst_2"]}, "Removing donors helps: worst_1. With"),
-        ({"harm": ["worst_1", "worst_2"]}, "No removal is shown to help, and worst_1, worst_2 do harm. With"),
+        ({}, "No removal is shown to help."),
+        ({"gain": ["worst_1"]}, "Removing donors helps: worst_1."),
+        ({"gain": ["worst_1"], "harm": ["worst_2"]}, "Removing donors helps: worst_1."),
+        ({"harm": ["worst_1", "worst_2"]}, "No removal is shown to help, and worst_1, worst_2 do harm."),
     ],
 )
-def test_the_summary_claims_what_is_shown_and_no_more(claims, verdict):
-    assert summarized(**claims).startswith(verdict)
+def test_the_verdict_claims_what_is_shown_and_no_more(claims, said):
+    assert verdict(evidence(**claims), 0.5) == said
+
+
+def test_where_nothing_was_learned_nothing_follows():
+    found = evidence(full=0.09, gain=["worst_1"], warnings=["a rare kind leaves: details"])
+    assert verdict(found, 0.5) == "Nothing follows: the networks have not learned to segment (mean Dice 0.09)."
+    said = cautions(found, 0.5)
+    assert "the mean Dice of the test cases is 0.09, below 0.50" in said[0]
+    assert said[1:] == ["Beware: a rare kind leaves."]
+    assert cautions(evidence(), 0.5) == []
 
 
 DECISION = {"resamples": 50, "rank_correlation": 0.913, "reason": "lowest score of 9", "outliers": []}

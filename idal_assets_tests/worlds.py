@@ -50,6 +50,7 @@ CHANGES: dict[str, Any] = {
 }
 
 MATRIX = ("dice_matrix",)
+VIEWS = ("case_view",)
 DECISION = ("dendrogram", "case_ranking", "convergence", "fault_detection", "removal_plan")
 REPORTS = ("reduction_report", "evidence", "case_effect", "confirmation", "experiment_report")
 COST = ("cost",)

@@ -32,7 +32,7 @@ BRAIN_TUMOUR = Anatomy(
         **{f"L{value}": name for value, name in LABELS.items()},
     },
     # as the field draws them
-    colours={OEDEMA: "#2f7fff", NON_ENHANCING: "#2ecc40", ENHANCING: "#ff3b30"},
+    colours={OEDEMA: "#1f7bff", NON_ENHANCING: "#ffb000", ENHANCING: "#ff8ad8"},
 )
 
 CAVITY = 4
@@ -43,7 +43,7 @@ POST_TREATMENT = BRAIN_TUMOUR.model_copy(
         "regions": {**BRAIN_TUMOUR.regions, f"L{CAVITY}": (CAVITY,)},
         "singles": (*BRAIN_TUMOUR.singles, f"L{CAVITY}"),
         "titles": {**BRAIN_TUMOUR.titles, f"L{CAVITY}": "resection cavity"},
-        "colours": {**BRAIN_TUMOUR.colours, CAVITY: "#ffdc00"},
+        "colours": {**BRAIN_TUMOUR.colours, CAVITY: "#3fd6b0"},
     }
 )
 """After an operation, as BraTS 2024 labels adult gliomas: the cavity is a label of its own and no part of WT."""

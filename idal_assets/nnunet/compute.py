@@ -97,7 +97,7 @@ class Compute:
         """Device and precision in words, such as `cpu, bfloat16, 2 threads`."""
         name = torch.cuda.get_device_name() if self.device.type == "cuda" else "cpu"
         precision = str(self.mixed).removeprefix("torch.") if self.mixed else "fp32"
-        return f"{name}, {precision}, {self.threads} threads"
+        return f"{name}, {precision}, {self.threads} thread{'s' * (self.threads != 1)}"
 
 
 def use_threads(count: int) -> None:

@@ -132,11 +132,11 @@ class Plans:
             "transpose": self.values["transpose_forward"],
             "dataset": {key: self.dataset[key] for key in DATASET_KEYS if key in self.dataset},
         }
-        statistics = self._statistics
+        statistics = self.statistics
         return content_hash({**deciding, "statistics": statistics} if statistics else deciding)
 
     @property
-    def _statistics(self) -> dict[str, dict[str, float]]:
+    def statistics(self) -> dict[str, dict[str, float]]:
         """The intensity statistics that normalisation uses, by channel."""
         of_channel = self.values["foreground_intensity_properties_per_channel"]
         return {

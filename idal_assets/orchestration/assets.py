@@ -17,7 +17,7 @@ from idal_assets.orchestration.partitions import dependency, partitions_def, reg
 from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
 from idal_assets.orchestration.retries import tried_again
 from idal_assets.profile import Profile
-from idal_assets.study.graph import GRAPH, Node
+from idal_assets.study.graph import GRAPH, GROUPS, Node, drawn_edges
 from idal_assets.study.making import shown
 
 ACCELERATOR = "accelerator"
@@ -39,15 +39,21 @@ def artifact_definitions(study: StudyResource, progress: StepProgress, maker: Ma
     )
 
 
+def group_of(node: Node) -> str:
+    """Name of an asset's group, by which the UI shows the groups in the order of the experiment."""
+    return f"{GROUPS.index(node.group) + 1:02}_{node.group}"
+
+
 def _asset(node: Node, profile: Profile) -> dg.AssetsDefinition:
     @dg.asset(
         name=node.name,
-        group_name=node.group,
+        # the UI sorts groups by name
+        group_name=group_of(node),
         description=node.says,
         kinds=set(node.kinds),
         code_version=node.code,
         partitions_def=partitions_def(node),
-        deps=[dependency(name, node, select) for name, select in node.made_from.items() if name in GRAPH],
+        deps=[dependency(name, node, node.made_from[name]) for name in drawn_edges(node.name)],
         config_schema=config_schema(node, profile),
         pool=ACCELERATOR if node.accelerated else None,
     )

@@ -53,10 +53,13 @@ run_retries:
 DATABASES = ("history/runs.db", "history/runs/index.db", "schedules/schedules.db")
 """SQLite files of the instance that everything is looked up in; beside them each run has one of its own."""
 
-NO_COMPUTE_LOGS = {
-    "module": "dagster._core.storage.noop_compute_log_manager",
-    "class": "NoOpComputeLogManager",
+TERMINAL: Mapping[str, Any] = {
+    "compute_logs": {
+        "module": "dagster._core.storage.noop_compute_log_manager",
+        "class": "NoOpComputeLogManager",
+    }
 }
+"""What differs from the configuration where a process keeps its output."""
 
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
@@ -69,21 +72,22 @@ class InstanceError(RuntimeError):
     """The Dagster instance cannot be opened; the message says why and what to do."""
 
 
-def open_instance(folder: DataFolder, only_records: bool = False) -> dg.DagsterInstance:
+def open_instance(folder: DataFolder, shows_output: bool = False) -> dg.DagsterInstance:
     """Opens the instance of a data folder, and makes it if it is not there.
 
     Args:
         folder: The data folder.
-        only_records: Whether nothing is made in this process that could print anything; to listen to that takes a
-            process of its own in every run.
+        shows_output: Whether what steps of this process write stays on its terminal, where bars move. Else it goes
+            into files that the UI shows.
 
     Raises:
         InstanceError: Its configuration cannot be used.
     """
     home = ensure_home(folder)
     try:
-        overrides: Any = {"compute_logs": NO_COMPUTE_LOGS} if only_records else {}
-        return dg.DagsterInstance.from_ref(InstanceRef.from_dir(str(home), overrides=overrides))
+        return dg.DagsterInstance.from_ref(
+            InstanceRef.from_dir(str(home), overrides=TERMINAL if shows_output else {})
+        )
     except (yaml.YAMLError, UnicodeDecodeError, dg.DagsterInvalidConfigError) as error:
         raise InstanceError(
             f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"

@@ -69,7 +69,7 @@ def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
     def make(context: dg.OpExecutionContext, study: StudyResource) -> None:
         close_abandoned_runs(context.instance)
         log = context.log.info
-        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(log), log)
+        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(log), write=log)
         made = runner.run(purpose.assets)
         context.log.info(f"{sum(made.made.values())} artifacts made, {made.kept} were current")
         context.add_output_metadata({"made": made.made, "were_current": made.kept})

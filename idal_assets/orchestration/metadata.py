@@ -1,6 +1,5 @@
 """Turns what a step shows, plain values, into what Dagster's pages show."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -8,11 +7,17 @@ from typing import Any
 import dagster as dg
 import pandas as pd
 
+from idal_assets.orchestration.files import KINDS, address_of
 from idal_assets.steps.cells import cell_counts
 from idal_assets.store.artifacts import Provenance
 
-LARGEST_PICTURE = 400_000
-"""Bytes; a larger picture is linked instead of embedded, since Dagster stores metadata with every event."""
+PICTURE_WIDTH = 480
+"""Pixels that the UI has for a picture; the whole one opens from it."""
+
+MOST_COLUMNS = 6
+"""Of a wider table the first ones are shown, as a wide one moves words out of sight; the database has all."""
+
+FIRST_COLUMNS = ("rank", "case_id")
 
 LONG_TABLE = 10
 """Rows; a longer table is shown below everything else."""
@@ -27,31 +32,52 @@ def metadata_of(shown: Mapping[str, Any], folder: Path, record: Provenance, made
         record: Its record.
         made_now: Whether it was made now.
     """
-    described = as_metadata(shown)
+    described = as_metadata(shown, _root(folder, record))
     tables = {name: value for name, value in described.items() if isinstance(value, dg.TableMetadataValue)}
     long = {name: value for name, value in tables.items() if len(value.records) > LONG_TABLE}
     words = {name: value for name, value in described.items() if name not in tables}
     short = {name: value for name, value in tables.items() if name not in long}
-    ordered = {**words, **_pictures(folder), **short, **_of_record(folder, record, made_now), **long}
+    ordered = {
+        **words,
+        **_pictures(folder, _root(folder, record)),
+        **short,
+        **_of_record(folder, record, made_now),
+        **long,
+    }
     return {name: _rounded(value) for name, value in ordered.items()}
 
 
-def as_metadata(shown: Mapping[str, Any]) -> dict[str, Any]:
-    """Plain values as Dagster shows them: tables, lists of sentences, other values of JSON, files to open."""
-    return {name: _as_metadata(value) for name, value in shown.items()}
+def _root(folder: Path, record: Provenance) -> Path:
+    """The data folder that an artifact is in."""
+    return folder.parent if record.key is None else folder.parent.parent
 
 
-def _as_metadata(value: Any) -> Any:
+def as_metadata(shown: Mapping[str, Any], root: Path | None = None) -> dict[str, Any]:
+    """Plain values as Dagster shows them: tables, lists of sentences, other values of JSON, files to open.
+
+    Args:
+        shown: What there is to show.
+        root: The data folder, whose pages the UI's server shows.
+    """
+    return {name: _as_metadata(value, root) for name, value in shown.items()}
+
+
+def _as_metadata(value: Any, root: Path | None) -> Any:
     if isinstance(value, pd.DataFrame):
         return _table(value)
     if isinstance(value, Path):
-        return dg.MetadataValue.url(value.as_uri())
+        if root is None or value.suffix not in KINDS:
+            return dg.MetadataValue.path(value)
+        return dg.MetadataValue.md(f"[{value.name}]({address_of(root, value)})")
     if isinstance(value, list):
         return _sentences(value)
     return dg.MetadataValue.json(value) if isinstance(value, dict) else value
 
 
 def _table(rows: pd.DataFrame) -> dg.TableMetadataValue:
+    first = [name for name in FIRST_COLUMNS if name in rows.columns]
+    ordered = [*first, *(name for name in rows.columns if name not in first)]
+    rows = rows[ordered[:MOST_COLUMNS]]
     types = {"i": "int", "f": "float", "b": "bool"}
     columns = [dg.TableColumn(str(name), types.get(rows[name].dtype.kind, "string")) for name in rows.columns]
     records = [
@@ -79,16 +105,14 @@ def _sentences(lines: Sequence[str]) -> dg.MarkdownMetadataValue:
     return dg.MetadataValue.md("\n".join(f"- {line}" for line in lines) or "none")
 
 
-def _pictures(folder: Path) -> dict[str, dg.MetadataValue]:
-    """Every picture of an artifact, embedded."""
-    return {path.stem: _picture(path) for path in sorted(folder.glob("*.png"))}
+def _pictures(folder: Path, root: Path) -> dict[str, dg.MetadataValue]:
+    """Every picture of an artifact, shown in place by the UI's server."""
+    files = sorted([*folder.glob("*.svg"), *folder.glob("*.png")])
+    return {file.stem: _picture(address_of(root, file), file.stem) for file in files}
 
 
-def _picture(path: Path) -> dg.MetadataValue:
-    if path.stat().st_size > LARGEST_PICTURE:
-        return dg.MetadataValue.path(path)
-    encoded = base64.b64encode(path.read_bytes()).decode()
-    return dg.MetadataValue.md(f"![{path.stem}](data:image/png;base64,{encoded})")
+def _picture(address: str, name: str) -> dg.MetadataValue:
+    return dg.MetadataValue.md(f"[![{name}]({address}?width={PICTURE_WIDTH})]({address})")
 
 
 def _of_record(folder: Path, record: Provenance, made_now: bool) -> dict[str, Any]:

@@ -12,18 +12,18 @@ import dagster as dg
 from dagster._core.definitions.job_base import InMemoryJob
 from dagster._core.execution.execute_in_process import core_execute_in_process, merge_run_tags
 from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
 from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.assets import artifact_definitions
 from idal_assets.orchestration.checks import check_of
 from idal_assets.orchestration.cluster import gathered
 from idal_assets.orchestration.coordinator import Coordinator
+from idal_assets.orchestration.display import Amount, RunDisplay
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, process_tag, recorded_versions
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.reports import Outcome, Report
 from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
-from idal_assets.progress import Track, bar
+from idal_assets.progress import Track
 from idal_assets.store.artifacts import Provenance, read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, Node
@@ -133,7 +133,8 @@ class Runner:
         instance: Where materializations are recorded.
         bars: Shows the progress.
         track: Shows the progress of a step; by default as another bar.
-        say: Takes a line for a person; by default it is printed above the bars.
+        says: How much is said of each artifact.
+        write: Takes a line for a person; by default it is printed above the bars.
     """
 
     def __init__(
@@ -142,13 +143,13 @@ class Runner:
         instance: dg.DagsterInstance,
         bars: Bars,
         track: Track | None = None,
-        say: Callable[[str], Any] | None = None,
+        says: Amount = "usual",
+        write: Callable[[str], Any] | None = None,
     ) -> None:
         self._study = study
         self._instance = instance
-        self._bars = bars
-        self._track = track or bar(bars)
-        self._say = say or partial(bars.console.print, highlight=False, soft_wrap=True)
+        self._display = RunDisplay(study, bars, says, write)
+        self._track = track or self._display.track
         self._reported = Reported()
         self._has_workers = study.profile.cluster.engine != "none"
         resource = StudyResource(
@@ -161,6 +162,11 @@ class Runner:
         definitions = artifact_definitions(resource, StepProgress(self._track), maker)
         self._job = definitions.resolve_implicit_global_asset_job_def()
         self._jobs: dict[tuple[dg.AssetKey, ...], dg.JobDefinition] = {}
+
+    @property
+    def progress(self) -> tuple[int, int]:
+        """How many artifacts were looked at so far, and how many there are, as far as is known."""
+        return self._display.done, self._display.count_of_all
 
     def run(self, wanted: Collection[str] = tuple(GRAPH)) -> Made:
         """Makes everything that is missing or outdated.
@@ -175,28 +181,24 @@ class Runner:
         for name in wanted:
             prepare(self._study, name, self._track)
         result = Made()
-        total = self._bars.add_task("[bold]all artifacts", total=None)
+        self._display.begin(wanted)
         if self._has_workers:
-            self._run_side_by_side(wanted, result, total)
+            self._run_side_by_side(wanted, result)
         else:
-            self._run_one_by_one(wanted, result, total)
+            self._run_one_by_one(wanted, result)
         return result
 
-    def _run_one_by_one(self, wanted: Collection[str], result: Made, total: TaskID) -> None:
+    def _run_one_by_one(self, wanted: Collection[str], result: Made) -> None:
         for chain in chains(wanted):
             known = {node.name: self._known_to_instance(node) for node in chain}
             for key in chain[0].keys(self._study):
-                self._run_chain(chain, key, known, result, total)
+                self._run_chain(chain, key, known, result)
             if chain[-1].names_partitions:
                 self._meet_partitions(chain[-1])
-                self._bars.update(total, total=sum(len(GRAPH[name].keys(self._study)) for name in wanted))
 
-    def _run_side_by_side(self, wanted: Collection[str], result: Made, total: TaskID) -> None:
-        books = _Books(self, result, total)
-        coordinator = Coordinator(
-            self._study, wanted, lambda: gathered(self._study, self._track, self._say), books, self._say
-        )
-        books.known = lambda: coordinator.known
+    def _run_side_by_side(self, wanted: Collection[str], result: Made) -> None:
+        books, say = _Books(self, result), self._display.say
+        coordinator = Coordinator(self._study, wanted, lambda: gathered(self._study, self._track, say), books, say)
         coordinator.run()
         if coordinator.failures:
             needing = f"{coordinator.lost} more were not made, as they need it" if coordinator.lost else ""
@@ -206,18 +208,19 @@ class Runner:
         register_partitions(self._study, self._instance)
         if node.name == "cohort":
             self._say_what_to_expect()
+        self._display.count()
 
     def _take_back_damaged(self) -> None:
         """Nothing is made from files that are not as they were written, and no row of the database is lost."""
         for damage in take_back_damaged(self._study, self._track):
-            self._say(f"{damage}; it is made again")
+            self._display.say(f"{damage}; it is made again")
         record_tables(self._study)
 
     def _say_what_to_expect(self) -> None:
         cohort = self._study.cohort
         setting = partial(getattr, self._study.profile)
         for line in forecast(setting, len(cohort.donors), cohort.test_patients):
-            self._say(line)
+            self._display.say(line)
 
     def _run_chain(
         self,
@@ -225,20 +228,21 @@ class Runner:
         key: str | None,
         known: Mapping[str, Mapping[str | None, str]],
         result: Made,
-        total: TaskID,
     ) -> None:
         waiting = list(chain)
         while waiting:
-            if self._is_done(waiting[0], key, known[waiting[0].name]):
+            node = waiting[0]
+            if self._is_done(node, key, known[node.name]):
                 waiting.pop(0)
                 result.kept += 1
-                self._bars.advance(total)
+                self._display.kept(node.name, key)
                 continue
             batch = self._surely_needed(waiting, key)
+            self._display.starts(batch[0].name, key)
             self._materialize(batch, key)
             for node in batch:
                 result.made[node.name] = result.made.get(node.name, 0) + 1
-                self._bars.advance(total)
+                self._display.made(node.name, key)
             waiting = waiting[len(batch) :]
 
     def _is_done(self, node: Node, key: str | None, known: Mapping[str | None, str]) -> bool:
@@ -258,6 +262,9 @@ class Runner:
 
     def _materialize(self, nodes: Sequence[Node], key: str | None) -> None:
         result = self._record(nodes, key)
+        if not result.success and not _failed(result):
+            # nobody failed: somebody pressed Ctrl-C, which Dagster took for itself
+            raise KeyboardInterrupt
         if not result.success:
             raise StepFailedError(_explain(result, nodes, key), _trace(result))
 
@@ -296,10 +303,9 @@ class Runner:
 class _Books:
     """What is done, as the instance of a run knows it."""
 
-    def __init__(self, runner: Runner, result: Made, total: TaskID) -> None:
-        self._runner, self._result, self._total = runner, result, total
+    def __init__(self, runner: Runner, result: Made) -> None:
+        self._runner, self._result = runner, result
         self._known: dict[str, Mapping[str | None, str]] = {}
-        self.known: Callable[[], int] = int
 
     def is_done(self, asset: str, key: str | None) -> bool:
         """Whether an artifact is current and written down."""
@@ -309,8 +315,7 @@ class _Books:
         """Takes note of an artifact that is done already."""
         if GRAPH[asset].names_partitions:
             self._runner._meet_partitions(GRAPH[asset])
-        self._result.kept += 1
-        self._advance(1)
+        self._keep(asset, key)
 
     def write(self, report: Report) -> None:
         """Writes down what became of the artifacts of a chain, except what was known."""
@@ -327,21 +332,38 @@ class _Books:
             if not recorded.success and not any(outcome.failure for outcome in new):
                 raise StepFailedError(_explain(recorded, nodes, key), _trace(recorded))
         for outcome in report.outcomes:
-            if outcome.made_now and not outcome.failure:
+            if outcome.failure:
+                continue
+            if outcome.made_now:
                 self._result.made[outcome.asset] = self._result.made.get(outcome.asset, 0) + 1
-            elif not outcome.failure:
-                self._result.kept += 1
-            if GRAPH[outcome.asset].names_partitions and not outcome.failure:
+                self._runner._display.made(outcome.asset, key if GRAPH[outcome.asset].partition else None)
+            else:
+                self._keep(outcome.asset, key)
+            if GRAPH[outcome.asset].names_partitions:
                 self._runner._meet_partitions(GRAPH[outcome.asset])
-        self._advance(len(report.outcomes))
 
     def _known_of(self, asset: str) -> Mapping[str | None, str]:
         if asset not in self._known:
             self._known[asset] = self._runner._known_to_instance(GRAPH[asset])
         return self._known[asset]
 
-    def _advance(self, artifacts: int) -> None:
-        self._runner._bars.update(self._total, advance=artifacts, total=self.known())
+    def _keep(self, asset: str, key: str | None) -> None:
+        self._result.kept += 1
+        self._runner._display.kept(asset, key)
+
+
+def _failed(result: dg.ExecuteInProcessResult) -> bool:
+    """Whether a step or a check failed, rather than being stopped."""
+    interrupted = "DagsterExecutionInterruptedError"
+    checked = (
+        event.asset_check_evaluation_data
+        for event in result.all_events
+        if event.event_type is dg.DagsterEventType.ASSET_CHECK_EVALUATION
+    )
+    errors = (event.step_failure_data.error for event in result.all_events if event.is_step_failure)
+    return any(_blocks(evaluation) for evaluation in checked) or any(
+        error is not None and error.cls_name != interrupted for error in errors
+    )
 
 
 def _explain(result: dg.ExecuteInProcessResult, nodes: Sequence[Node], key: str | None) -> str:

@@ -5,9 +5,11 @@ in an address, so that a picture on a foreign page could launch a run. `OnlyOwnP
 can send, by the headers that no page can forge: Host, Origin and Sec-Fetch-*.
 """
 
+import os
 import re
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import parse_qs
 
 import uvicorn
@@ -19,7 +21,10 @@ from dagster_webserver.webserver import DagsterWebserver
 from starlette.datastructures import Headers
 from starlette.middleware import Middleware
 from starlette.responses import PlainTextResponse
+from starlette.routing import BaseRoute
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from idal_assets.orchestration.files import artifact_route
 
 HOST = "127.0.0.1"
 OWN_NAME = re.compile(r"(127\.0\.0\.1|localhost|\[::1\])(:\d+)?", re.IGNORECASE)
@@ -97,6 +102,10 @@ class OwnWebserver(DagsterWebserver):
     def build_middleware(self) -> list[Middleware]:
         """Dagster's own, behind the door."""
         return [Middleware(OnlyOwnPages), *super().build_middleware()]
+
+    def build_routes(self) -> list[BaseRoute]:
+        """Pictures and pages of the artifacts, then Dagster's own."""
+        return [artifact_route(Path(os.environ["IDAL_DATA_DIR"])), *super().build_routes()]
 
     def make_security_headers(self) -> dict:
         """Dagster's own, and none that lets a page show this one in a frame."""

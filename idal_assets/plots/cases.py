@@ -7,24 +7,18 @@ from typing import Any
 import nibabel as nib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.colors import to_rgba
-from matplotlib.figure import Figure, SubFigure
+from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 from numpy.typing import NDArray
 
 from idal_assets.anatomy import Legend
 from idal_assets.imaging.case import Case
+from idal_assets.plots.outlines import outline_points
 from idal_assets.plots.style import INK, MUTED, NEUTRAL, PAGE_WIDTH, new_figure, short_labels, text_inches
-
-Overlay = tuple[str, NDArray[np.floating], NDArray[np.uint8], NDArray[np.uint8], float]
-"""Title, background, true label and predicted label (all of shape (rows, columns)) and their Dice."""
 
 Variant = tuple[NDArray[np.floating], NDArray[np.uint8]]
 """Image and label of shape (rows, columns)."""
 
-
-OPACITY = 0.5
-"""Of labels over an image; voxels that nobody labelled are half as opaque, and grey."""
 
 LEGEND_PATCH = 0.4
 """Room in inches that the colour beside a name takes in a legend."""
@@ -86,22 +80,18 @@ def robust_window(image: NDArray[Any]) -> tuple[float, float]:
     return float(low), float(max(high, low + 1e-6))
 
 
-def overlay_colours(label: NDArray[np.uint8], legend: Legend) -> NDArray[np.float64]:
-    """Colour a label for drawing over an image.
+def draw_outlines(axes: Axes, label: NDArray[np.uint8], legend: Legend) -> None:
+    """Draw the borders of the labels of a slice, so that the image below stays to be seen.
 
     Args:
+        axes: Where the slice is drawn.
         label: Label values, shape (rows, columns).
-        legend: Colours of the labels.
-
-    Returns:
-        Red, green, blue and opacity, shape (rows, columns, 4); background is transparent.
+        legend: Colours of the labels; voxels that nobody labelled are grey.
     """
-    colours = np.zeros((*label.shape, 4))
-    for value in legend.labels:
-        colours[label == value] = to_rgba(legend.colours[value], OPACITY)
-    if legend.ignore is not None:
-        colours[label == legend.ignore] = to_rgba(NEUTRAL, OPACITY / 2)
-    return colours
+    colours = dict(legend.colours) if legend.ignore is None else {**legend.colours, legend.ignore: NEUTRAL}
+    for value in (*legend.labels, *(() if legend.ignore is None else (legend.ignore,))):
+        for points in outline_points(label == value):
+            axes.plot(*points.T, color=colours[value], linewidth=1.3, solid_joinstyle="round")
 
 
 def case_overview(case: Case, legend: Legend) -> Figure:
@@ -120,27 +110,8 @@ def case_overview(case: Case, legend: Legend) -> Figure:
     if case.label is not None:
         window, title = robust_window(case.image[0]), f"{legend.channels[0]} + label"
         _draw_slice(panels[-1], slices[0], window, title, aspect)
-        colours = overlay_colours(axial_slice(case.label, z, case.affine), legend)
-        panels[-1].imshow(colours, aspect=aspect, interpolation="nearest")
+        draw_outlines(panels[-1], axial_slice(case.label, z, case.affine), legend)
         _label_legend(figure, legend)
-    return figure
-
-
-def segmentation_overlays(items: Sequence[Overlay], legend: Legend) -> Figure:
-    """Draw truth beside prediction, case by case, with the Dice above; a dozen cases read well.
-
-    Cases fill a row (up to three where there are many) before the next row starts. The arrays are drawn as
-    they come, first row at the top: `axial_slice` turns them.
-    """
-    blocks = min(3, math.ceil(len(items) / 3))
-    rows = math.ceil(len(items) / blocks)
-    panel = min(2.3, PAGE_WIDTH / (2 * blocks))
-    width = 2 * blocks * panel
-    figure = new_figure(width, rows * (panel + 0.5) + 0.4 + _legend_inches(legend, width))
-    cells = figure.subfigures(rows, blocks, squeeze=False).flat
-    for cell, item in zip(cells, items, strict=False):
-        _draw_pair(cell, item, legend)
-    _label_legend(figure, legend)
     return figure
 
 
@@ -158,7 +129,7 @@ def variants_figure(original: Variant, variants: Sequence[Variant], title: str, 
         axes.axis("off")
     for axes, name, (image, label) in zip(panels, names, [original, *variants], strict=False):
         _draw_slice(axes, image, window, name)
-        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
+        draw_outlines(axes, label, legend)
     _label_legend(figure, legend)
     return figure
 
@@ -189,26 +160,14 @@ def patient_figure(
     window = robust_window(image)
     for axes, name in zip(panels, ("patient", "segmentation", "doubt"), strict=False):
         _draw_slice(axes, image, window, name)
-    panels[1].imshow(overlay_colours(segmentation, legend), interpolation="nearest")
+    draw_outlines(panels[1], segmentation, legend)
     shown = np.ma.masked_less_equal(doubt, 0)
     panels[2].imshow(shown, cmap="inferno", vmin=0, vmax=1, alpha=0.75, interpolation="nearest")
     for axes, (name, (picture, label)) in zip(panels[3:], donors.items(), strict=True):
         _draw_slice(axes, picture, robust_window(picture), short_labels([name])[0])
-        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
+        draw_outlines(axes, label, legend)
     _label_legend(figure, legend)
     return figure
-
-
-def _draw_pair(cell: SubFigure, item: Overlay, legend: Legend) -> None:
-    title, background, truth, prediction, dice = item
-    score = "Dice not defined" if math.isnan(dice) else f"Dice {dice:.3f}"
-    name = short_labels([title])[0]
-    cell.suptitle(f"{name} · {score}", fontsize=8.5, fontweight="bold", color=INK)
-    window = robust_window(background)
-    panels = cell.subplots(1, 2)
-    for axes, label, what in zip(panels, (truth, prediction), ("truth", "prediction"), strict=True):
-        _draw_slice(axes, background, window, what)
-        axes.imshow(overlay_colours(label, legend), interpolation="nearest")
 
 
 def _draw_slice(

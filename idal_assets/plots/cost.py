@@ -1,26 +1,12 @@
 """Figures of what the experiment costs: the time of each asset, and how much training the ranking needs."""
 
-import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from idal_assets.analysis.words import human_time
 from idal_assets.plots.rows import row_figure, row_ticks
 from idal_assets.plots.style import ACCENT, GRID, INK, MUTED, PAGE_WIDTH, new_figure, tidy
-
-UNITS = {"h": 3600, "min": 60}
-
-
-def human_time(seconds: float) -> str:
-    """Write a duration of 0 seconds or more in s, min or h with about two digits, or a dash if it is NaN."""
-    if np.isnan(seconds):
-        return "–"
-    if seconds < 0.05:
-        return "< 0.1 s"
-    # 59.7 s is 60 s in whole seconds, and so 1.0 min.
-    unit = next((x for x, size in UNITS.items() if round(seconds) >= size), "s")
-    value = seconds / UNITS.get(unit, 1)
-    return f"{value:.{1 if value < 9.95 else 0}f} {unit}"
 
 
 def cost_by_asset(table: pd.DataFrame) -> Figure:

@@ -5,10 +5,14 @@ from collections.abc import Mapping
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from idal_assets.plots.style import ACCENT, GRID, INK, MUTED, PAGE_WIDTH, SERIES, new_figure, tidy
 
 PSEUDO_DICE = "pseudo_dice"
+
+FEW = 20
+"""Up to as many values are drawn as points too."""
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
@@ -24,6 +28,7 @@ def training_curves(history: pd.DataFrame) -> Figure:
     _draw_pseudo_dice(right, history)
     for axes in (left, right):
         axes.set_xlabel("iteration")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
         axes.grid(color=GRID, linewidth=0.8)
     tidy(left, "Loss")
     tidy(right, "Pseudo Dice (random patches, not whole cases)")
@@ -98,7 +103,18 @@ def _smoothed(measured: pd.DataFrame) -> tuple[int, pd.Series]:
 
 def _draw_loss(axes: Axes, measured: pd.DataFrame) -> None:
     window, smooth = _smoothed(measured)
-    axes.plot(measured["iteration"], measured["loss"], color=ACCENT, alpha=0.25, linewidth=0.8, label="raw")
+    # a line through one value is none
+    marker = "o" if len(measured) < FEW else ""
+    axes.plot(
+        measured["iteration"],
+        measured["loss"],
+        color=ACCENT,
+        alpha=0.4,
+        linewidth=0.9,
+        marker=marker,
+        markersize=3.5,
+        label="raw",
+    )
     label = f"mean of {window} values" if window > 1 else "smoothed"
     axes.plot(measured["iteration"], smooth, color=ACCENT, linewidth=1.8, label=label)
     axes.legend(fontsize=8, frameon=False)

@@ -6,20 +6,24 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
-from matplotlib.colors import Normalize, to_hex
+from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 
 from idal_assets.analysis.statistics import about_as_large
+from idal_assets.analysis.words import interval, signed, typeset
 from idal_assets.plots.rows import row_figure, row_ticks
 from idal_assets.plots.style import (
     ACCENT,
     BAR_WIDTH,
+    BETTER,
     DIFFERENCE_COLOURS,
     GRID,
     INK,
     MUTED,
     NEUTRAL,
     PAGE_WIDTH,
+    SMALL_CHANGE,
+    WORSE,
     draw_cells,
     draw_colour_bar,
     new_figure,
@@ -27,9 +31,6 @@ from idal_assets.plots.style import (
     text_inches,
     tidy,
 )
-
-BETTER, WORSE = to_hex(DIFFERENCE_COLOURS(5 / 6)), to_hex(DIFFERENCE_COLOURS(1 / 6))
-"""Red and blue, as in the maps of differences."""
 
 UPRIGHT_SETS = 8
 """As many removal sets as fit side by side with their names upright."""
@@ -39,7 +40,7 @@ GOLDEN_RATIO = (5**0.5 - 1) / 2
 
 
 def forest_plot(effects: pd.DataFrame, significance: float = 0.05) -> Figure:
-    """Draw how each removal set changed the mean Dice, with its interval; red a gain, blue a harm, grey neither.
+    """Draw how each removal set changed the mean Dice, with its interval; blue a gain, red a harm, grey neither.
 
     Args:
         effects: One row a set, drawn in this order: `removal_set`; `removed`, how many cases; Dice new minus old
@@ -87,7 +88,7 @@ def control_distribution(controls: pd.DataFrame, effects: pd.DataFrame) -> Figur
 
 
 def case_effects(effects: pd.DataFrame) -> Figure:
-    """Draw what each donor does to the mean Dice, with its interval; red helps, blue harms, grey cannot be said.
+    """Draw what each donor does to the mean Dice, with its interval; blue helps, red harms, grey cannot be said.
 
     Args:
         effects: One row a donor, drawn in this order: `case_id`, `effect` (Dice with it minus without, -1 to 1 or
@@ -106,7 +107,7 @@ def case_effects(effects: pd.DataFrame) -> Figure:
 
 
 def subgroup_changes(table: pd.DataFrame) -> Figure:
-    """Draw how Dice changed in each subgroup of the test cases: red better, white the same, blue worse.
+    """Draw how Dice changed in each subgroup of the test cases: blue better, white the same, red worse.
 
     Args:
         table: One row a removal set and subgroup, at least one, drawn in this order: `removal_set`; `kind`, what
@@ -122,8 +123,7 @@ def subgroup_changes(table: pd.DataFrame) -> Figure:
     grid = figure.add_gridspec(
         len(kinds), 2, width_ratios=[width, BAR_WIDTH], height_ratios=[len(x) for x in changes.values()]
     )
-    # A floor, so that a picture without any change is white and not an error.
-    largest = max(table["mean_difference"].abs().fillna(0).max(), 0.01)
+    largest = max(table["mean_difference"].abs().fillna(0).max(), SMALL_CHANGE)
     for row, (kind, block) in enumerate(changes.items()):
         axes = figure.add_subplot(grid[row, 0])
         picture = draw_cells(axes, block.to_numpy(float), DIFFERENCE_COLOURS, Normalize(-largest, largest), "+.3f")
@@ -165,8 +165,8 @@ def _with_interval(change: float, low: float, high: float) -> str:
     if np.isnan(change):
         return "not defined"
     if np.isnan(low) or np.isnan(high):
-        return f"{_signed(change)} (no interval)"
-    return f"{_signed(change)} ({_signed(low)} to {_signed(high)})"
+        return typeset(f"{signed(change)} (no interval)")
+    return typeset(f"{signed(change)} ({interval(low, high)})")
 
 
 def _verdict(row: Any, significance: float) -> str:
@@ -179,11 +179,6 @@ def _verdict(row: Any, significance: float) -> str:
     said = "p < 0.001" if p < 0.001 else f"p = {p:.{2 if p >= 0.1 else 3}f}"
     verdict = " · gain" if row.gain else " · harm" if row.harm else ""
     return f"{'better' if better else 'worse'}, {said}{verdict}"
-
-
-def _signed(change: float) -> str:
-    # Adding zero makes a plus of the minus before a rounded zero.
-    return f"{round(change, 3) + 0.0:+.3f}".replace("-", "−")
 
 
 def _place(controls: pd.DataFrame, change: float) -> str:

@@ -7,6 +7,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from idal_assets.analysis.words import signed, typeset
 from idal_assets.anatomy import Legend
 from idal_assets.plots.rows import row_figure, row_ticks
 from idal_assets.plots.style import ACCENT, GRID, INK, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, tidy
@@ -91,7 +92,7 @@ def arms_figure(arms: pd.DataFrame, names: Mapping[str, str]) -> Figure:
     ]
     columns = {
         "mode": list(shown["mode"]),
-        "difference": [f"{value:+.3f}".replace("-", "−") for value in shown["mean_difference"]],
+        "difference": [typeset(signed(value)) for value in shown["mean_difference"]],
     }
     offered = {row: ACCENT for row, arm in enumerate(shown["arm"]) if arm == "offered"}
     figure, axes = row_figure(labels, columns, pitch=0.24, emphasis=offered)

@@ -6,25 +6,32 @@ import numpy as np
 import pandas as pd
 from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
+from numpy.typing import NDArray
 
 from idal_assets.plots.style import (
     ACCENT,
-    ALERT,
     BAR_WIDTH,
-    DIFFERENCE_COLOURS,
     GRID,
     INK,
     MARKERS,
     MUTED,
     PAGE_WIDTH,
     SERIES,
+    SMALL_CHANGE,
+    THESIS_COLOURS,
     case_ticks,
     draw_cells,
     draw_colour_bar,
     label_inches,
     new_figure,
+    row_wise,
     tidy,
 )
+
+LEGEND_COLUMNS = 4
+
+APART = 0.13
+"""Distance of a mark from the middle of its row, as a share of the row."""
 
 
 def dice_by_set(evaluation: pd.DataFrame) -> Figure:
@@ -57,18 +64,38 @@ def dice_by_set(evaluation: pd.DataFrame) -> Figure:
             zorder=3,
         )
     axes.set_xlim(-0.7, len(table) - 0.3)
-    axes.set_ylim(-0.02, 1.02)
+    axes.set_ylim(*_range_of(table.to_numpy(float)))
     axes.set_ylabel("Dice")
     axes.set_xlabel("test case, ordered by the Dice of the first set")
     axes.grid(axis="y", color=GRID, linewidth=0.8)
     tidy(axes)
     case_ticks(axes.xaxis, cases, PAGE_WIDTH - 0.8)
-    figure.legend(loc="outside upper left", ncols=4, fontsize=8.5, frameon=False, labelcolor=INK)
+    entries = row_wise(list(zip(*axes.get_legend_handles_labels(), strict=True)), LEGEND_COLUMNS)
+    handles, labels = zip(*entries, strict=True)
+    figure.legend(
+        handles,
+        labels,
+        loc="outside upper left",
+        ncols=LEGEND_COLUMNS,
+        fontsize=8.5,
+        frameon=False,
+        labelcolor=INK,
+    )
     return figure
 
 
+def _range_of(dice: NDArray[np.float64]) -> tuple[float, float]:
+    """The part of 0 to 1 that the values use, in steps of a tenth."""
+    low, high = np.nanmin(dice, initial=1.0), np.nanmax(dice, initial=0.0)
+    if low > high:
+        return -0.02, 1.02
+    return max(-0.02, np.floor(10 * low - 0.2) / 10), min(1.02, np.ceil(10 * high + 0.2) / 10)
+
+
 def difference_map(differences: pd.DataFrame) -> Figure:
-    """Draw how Dice changed: red better, white the same, blue worse, hatched grey where not defined.
+    """Draw how Dice changed, in the colours of the thesis: red better, white the same, blue worse.
+
+    Hatched grey where it is not defined.
 
     Args:
         differences: Dice new minus old; index: removal sets, columns: test cases.
@@ -79,9 +106,8 @@ def difference_map(differences: pd.DataFrame) -> Figure:
     figure = new_figure(PAGE_WIDTH, height + label_inches(cases) + 0.9)
     width = PAGE_WIDTH - label_inches(sets) - 1.3
     axes, bar = figure.subplots(1, 2, width_ratios=[width, BAR_WIDTH])
-    # A floor, so that a map without any change is white and not an error.
-    largest = max(np.nanmax(np.abs(values), initial=0.0), 0.01)
-    picture = draw_cells(axes, values, DIFFERENCE_COLOURS, Normalize(-largest, largest), "+.2f")
+    largest = max(np.nanmax(np.abs(values), initial=0.0), SMALL_CHANGE)
+    picture = draw_cells(axes, values, THESIS_COLOURS, Normalize(-largest, largest), "+.2f")
     case_ticks(axes.xaxis, cases, width)
     case_ticks(axes.yaxis, sets, height)
     axes.set_xlabel("test case", fontsize=9, color=INK)
@@ -101,17 +127,22 @@ def median_change(table: pd.DataFrame) -> Figure:
     axes = figure.subplots()
     rows = np.arange(len(table))
     axes.axvline(0, color=MUTED, linewidth=1)
-    axes.hlines(rows, table["difference_of_medians"], table["median_of_differences"], color=GRID, linewidth=3)
+    # one above the other, as equal values would hide each other
     axes.scatter(
-        table["difference_of_medians"], rows, s=52, color=ACCENT, label="difference of the medians", zorder=3
+        table["difference_of_medians"],
+        rows - APART,
+        s=52,
+        color=ACCENT,
+        label="difference of the medians",
+        zorder=3,
     )
     axes.scatter(
         table["median_of_differences"],
-        rows,
+        rows + APART,
         s=42,
         marker="D",
         facecolor="white",
-        edgecolor=ALERT,
+        edgecolor=INK,
         linewidth=1.6,
         label="median of the differences",
         zorder=4,

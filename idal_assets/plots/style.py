@@ -8,8 +8,11 @@ import io
 import math
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import numpy as np
+from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.axis import Axis, XAxis
 from matplotlib.colors import Colormap, LinearSegmentedColormap, Normalize
@@ -20,7 +23,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 INK, MUTED, GRID, MISSING = "#1f2933", "#66727f", "#e2e6ea", "#e9ecef"
-ACCENT, ALERT, NEUTRAL = "#0b5fa5", "#c8401f", "#9aa5b1"
+ACCENT, ALERT, NEUTRAL = "#0b5fa5", "#c8401f", "#7c8894"
+"""What is looked at, what is bad, and all the rest; each has a contrast of 3 with white at least."""
+
+BETTER, WORSE = ACCENT, ALERT
+"""Red is bad in every figure but 3.6b of the thesis."""
 
 SERIES = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#7f5aa8", "#5c6670")
 """Colours of lines and points, after Okabe and Ito, so that they stay apart for colour-blind readers."""
@@ -35,15 +42,24 @@ DICE_COLOURS = LinearSegmentedColormap.from_list(
 """White at 0 to deep blue at 1, with most of the contrast above 0.5, where scores lie."""
 
 DIFFERENCE_COLOURS = LinearSegmentedColormap.from_list(
-    "difference", ["#08306b", "#2c7fb8", "#a6cbe6", "#ffffff", "#f6b5a2", "#d6453d", "#7a0414"]
+    "difference", ["#7a0414", "#d6453d", "#f6b5a2", "#ffffff", "#a6cbe6", "#2c7fb8", "#08306b"]
 )
-"""Blue for worse, white for the same, red for better."""
+"""Red for worse, white for the same, blue for better."""
+
+THESIS_COLOURS = DIFFERENCE_COLOURS.reversed("thesis")
+"""Those of figure 3.6b of the thesis, and of no other: blue for worse, red for better."""
+
+SMALL_CHANGE = 0.05
+"""Where a map of changes has its full colours at the earliest, so that a small change does not look large."""
 
 BAR_WIDTH = 0.2
 """Width in inches of a colour bar."""
 
 PAGE_WIDTH = 9.6
 """Width in inches of a figure that fills the report."""
+
+CELLS = "cells"
+"""Name of the area of a matrix in an SVG."""
 
 LABELLED_TICKS = 40
 ANNOTATED_CELLS = 12
@@ -123,9 +139,10 @@ def draw_cells(
         norm: Maps values to 0 to 1.
         number: Format of the values, written into the cells of a small matrix.
     """
-    axes.patch.set(facecolor=MISSING, hatch="////", edgecolor="#cdd3d9")
+    # by this name a page finds the cell that somebody points at
+    axes.patch.set(facecolor=MISSING, hatch="////", edgecolor="#cdd3d9", gid=CELLS)
     picture = axes.imshow(
-        np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto", interpolation="nearest"
+        np.ma.masked_invalid(values), cmap=colours, norm=norm, aspect="auto", interpolation="none"
     )
     axes.spines[:].set_visible(False)
     axes.tick_params(length=2, color=MUTED, labelcolor=INK)
@@ -151,7 +168,8 @@ def _write_cells(axes: Axes, values: NDArray[np.float64], picture: AxesImage, nu
         axes.text(
             column,
             row,
-            format(value, number),
+            # adding zero makes a plus of the minus before a rounded zero
+            format(round(value, 3) + 0.0 if abs(value) >= 0.005 else 0.0, number).replace("-", "−"),
             ha="center",
             va="center",
             fontsize=7.5,
@@ -177,6 +195,44 @@ def png_bytes(figure: Figure, dpi: int = 110) -> bytes:
     picture = picture.quantize(256, Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
     picture.save(small, format="png", optimize=True)
     return small.getvalue()
+
+
+def save_chart(figure: Figure, path: Path, for_print: bool = True) -> None:
+    """Write a chart as SVG, whose letters can be searched and copied, and as PDF.
+
+    Args:
+        figure: The figure.
+        path: File without its ending.
+        for_print: Whether there shall be a PDF beside it.
+    """
+    for kind in ("svg", "pdf") if for_print else ("svg",):
+        path.with_suffix(f".{kind}").write_bytes(chart(figure, kind))
+
+
+def chart(figure: Figure, kind: str) -> bytes:
+    """Render a chart; the same figure is the same file, without a date and random names.
+
+    Args:
+        figure: The figure.
+        kind: `svg` or `pdf`.
+    """
+    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "idal", "pdf.fonttype": 42}
+    date = {"svg": "Date", "pdf": "CreationDate"}[kind]
+    buffer = io.BytesIO()
+    with rc_context(fixed):
+        figure.savefig(buffer, format=kind, metadata={date: None})
+    # laid out once, it stays as it is for the next file
+    figure.set_layout_engine("none")
+    return buffer.getvalue()
+
+
+def row_wise(entries: Sequence[Any], columns: int) -> list[Any]:
+    """Order the entries of a legend, which fills its columns one after the other, so that they read row by row."""
+    rows = math.ceil(len(entries) / columns)
+    # the first columns are the longer ones
+    full = len(entries) - columns * (rows - 1)
+    lengths = [rows if column < full else rows - 1 for column in range(columns)]
+    return [entries[row * columns + column] for column, length in enumerate(lengths) for row in range(length)]
 
 
 def data_uri(png: bytes) -> str:

@@ -23,8 +23,9 @@ from idal_assets.analysis.patient_trials import (
 from idal_assets.analysis.scores import held_by_truth
 from idal_assets.analysis.statistics import ONE_SEED
 from idal_assets.analysis.subgroups import subgroup_changes, subgroups_of
+from idal_assets.analysis.words import interval, signed
 from idal_assets.plots.patients import arms_figure, quality_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import stream
 from idal_assets.steps.adaptation import (
@@ -116,9 +117,9 @@ def _judge(task: Task, names: list[str], rule: Rule) -> tuple[pd.DataFrame, pd.D
         "level": level,
     }
     (task.folder / SUMMARY_FILE).write_text(json.dumps(summary, indent=1))
-    (task.folder / "arms.png").write_bytes(png_bytes(arms_figure(table, {OFFERED: "as offered"} | ARM_NAMES)))
+    save_chart(arms_figure(table, {OFFERED: "as offered"} | ARM_NAMES), task.folder / "arms")
     counted = patients[patients["region"].isin(regions)]
-    (task.folder / "quality.png").write_bytes(png_bytes(quality_figure(counted, _kept(patients, regions))))
+    save_chart(quality_figure(counted, _kept(patients, regions)), task.folder / "quality")
     return table, patients
 
 
@@ -221,8 +222,8 @@ def _evidence_section(folder: Path, summary: Mapping[str, Any]) -> ReportSection
         ["rival", "difference of the mean Dice", "interval", "p (Holm)"],
         [
             [
-                *(ARM_NAMES[one["rival"]], f"{one['mean_difference']:+.4f}"),
-                *(f"{one['low']:+.4f} to {one['high']:+.4f}", f"{one['p']:.3f}"),
+                *(ARM_NAMES[one["rival"]], signed(one["mean_difference"], 4)),
+                *(interval(one["low"], one["high"], 4), f"{one['p']:.3f}"),
             ]
             for one in summary["comparisons"]
         ],
@@ -253,7 +254,7 @@ def _evidence_section(folder: Path, summary: Mapping[str, Any]) -> ReportSection
             [
                 *((ARM_NAMES | {OFFERED: "as offered"})[row.arm], row.mode),
                 *(row.count_ or "by patient" if row.arm == OFFERED else row.count_, float(row.mean_dice)),
-                *(f"{row.mean_difference:+.4f}", f"{row.low:+.4f} to {row.high:+.4f}"),
+                *(signed(row.mean_difference, 4), interval(row.low, row.high, 4)),
                 *(
                     "" if np.isnan(row.gap_share) else f"{100 * row.gap_share:.0f} %",
                     f"{100 * row.lose_share:.0f} %",
@@ -269,9 +270,9 @@ def _evidence_section(folder: Path, summary: Mapping[str, Any]) -> ReportSection
         ["subgroup", "cases", "mean change", "interval", "worst change"],
         [
             [
-                *(row.subgroup, row.cases, f"{row.mean_difference:+.4f}"),
-                "too few" if np.isnan(row.low) else f"{row.low:+.4f} to {row.high:+.4f}",
-                f"{row.worst_difference:+.4f}",
+                *(row.subgroup, row.cases, signed(row.mean_difference, 4)),
+                "too few" if np.isnan(row.low) else interval(row.low, row.high, 4),
+                signed(row.worst_difference, 4),
             ]
             for row in changes.itertuples()
         ],
@@ -284,9 +285,9 @@ def _evidence_section(folder: Path, summary: Mapping[str, Any]) -> ReportSection
         text,
         [comparisons, every, pays],
         [
-            picture_of(folder / "arms.png", "All choices", "Difference to the baseline, with intervals."),
+            picture_of(folder / "arms", "All choices", "Difference to the baseline, with intervals."),
             picture_of(
-                folder / "quality.png",
+                folder / "quality",
                 "Predicted without a label",
                 "Predicted and true Dice of each region; and the mean Dice of what is kept if the least sure are "
                 "left out.",

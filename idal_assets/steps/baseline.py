@@ -11,18 +11,21 @@ import pandas as pd
 
 from idal_assets.analysis.scores import MEAN
 from idal_assets.nnunet.compute import Compute, taken
+from idal_assets.nnunet.given import given_weights
 from idal_assets.nnunet.in_3d import volume_predictor, workers
-from idal_assets.nnunet.model_folder import load_history, load_weights
+from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
 from idal_assets.nnunet.plans import CASCADE, CONFIGURATION, Plans
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess
+from idal_assets.nnunet.training import Trained
 from idal_assets.plots.curves import PSEUDO_DICE, compared_losses, compared_metrics
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.profile import ProfileError
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import CANDIDATES, Loss, TrainingSettings
 from idal_assets.steps.cells import read_scores
 from idal_assets.steps.networks import scores_of, segment_and_score, show_training, slices_of, train_into
+from idal_assets.store.artifacts import COMPUTE_FILE
 from idal_assets.study.making import Task
 from idal_assets.study.roles import draw_held_out
 from idal_assets.study.selectors import COMPARISON_FILE
@@ -168,8 +171,8 @@ def compare_candidates(task: Task) -> None:
     }
     (task.folder / COMPARISON_FILE).write_text(json.dumps(said, indent=1))
     table.to_csv(task.folder / TABLE_FILE, index=False)
-    (task.folder / "figure_3_1.png").write_bytes(png_bytes(compared_losses(histories)))
-    (task.folder / "figure_3_2.png").write_bytes(png_bytes(compared_metrics(histories, true_dice.to_dict())))
+    save_chart(compared_losses(histories), task.folder / "figure_3_1")
+    save_chart(compared_metrics(histories, true_dice.to_dict()), task.folder / "figure_3_2")
 
 
 def load_comparison(folder: Path) -> Comparison | None:
@@ -237,7 +240,17 @@ def train_baseline(task: Task) -> None:
     """Trains the baseline on the donors, or on the pretraining cases if there are any.
 
     The loss is the profile's, or that of the best 2D candidate where the profile leaves it to the comparison.
+    Where the profile names a network that is trained already, that one is taken, if it fits the plans.
+
+    Raises:
+        GivenNetworkError: It does not.
     """
+    if given := task.setting("baseline").weights:
+        plans = Plans.load(task.path("nnunet_plans"))
+        weights = given_weights(Path(given), plans)
+        save_model(task.folder, Trained(weights, pd.DataFrame({"iteration": [], "loss": []}), {}), plans)
+        (task.folder / COMPUTE_FILE).write_text("given")
+        return
     cases = slices_of(task, task.keys("case_slices"))
     settings = task.setting("baseline")
     if task.setting("candidates.best_becomes_baseline"):
@@ -293,11 +306,9 @@ def baseline_sections(task: Task) -> list[ReportSection]:
             + f"{found.cascade}.",
             [table],
             [
+                picture_of(folder / "figure_3_1", "Losses", "Thesis figure 3.1. Only losses of one kind compare."),
                 picture_of(
-                    folder / "figure_3_1.png", "Losses", "Thesis figure 3.1. Only losses of one kind compare."
-                ),
-                picture_of(
-                    folder / "figure_3_2.png",
+                    folder / "figure_3_2",
                     "Pseudo Dice, and the true Dice at its end",
                     "Thesis figure 3.2; mean of the labels for the curves, the scalar of a cell for the diamonds.",
                 ),

@@ -194,10 +194,13 @@ def trained_well(study: Study, asset: str, key: str | None) -> Finding:
         weights, losses = load_weights(folder), load_history(folder)["loss"].to_numpy(float)
     except UNREADABLE as error:
         return Finding((f"its files cannot be read ({error}); materialize {asset} again",))
-    asked = _iterations_asked(study, asset, key)
+    # a network that was given has no history here
+    asked = 0 if _is_given(study, asset, key) else _iterations_asked(study, asset, key)
     problems = [*_weight_problems(weights), *_loss_problems(losses, asked)]
     if problems:
         return Finding(tuple(problems))
+    if not asked:
+        return Finding(facts={"loss": "trained elsewhere"})
     quarter = max(1, len(losses) // 4)
     first, last = float(losses[:quarter].mean()), float(losses[-quarter:].mean())
     facts = {"iterations": len(losses), "loss_first_quarter": first, "loss_last_quarter": last}
@@ -206,6 +209,11 @@ def trained_well(study: Study, asset: str, key: str | None) -> Finding:
     rose = last >= first
     warning = f"the loss did not fall: {first:.4f} in the first quarter, {last:.4f} in the last"
     return Finding((), (warning,) if rose else (), facts)
+
+
+def _is_given(study: Study, asset: str, key: str | None) -> bool:
+    """Whether somebody gave the network instead of having it trained."""
+    return "weights" in study.provenance(asset, key).inputs.settings.get("baseline", {})
 
 
 def _iterations_asked(study: Study, asset: str, key: str | None) -> int:

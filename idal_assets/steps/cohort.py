@@ -33,6 +33,7 @@ from idal_assets.study.cohort import (
 )
 from idal_assets.study.making import Outcome, Task
 from idal_assets.study.patients import in_words
+from idal_assets.study.reviews import Review
 from idal_assets.study.study import NotMadeError, Study
 
 # --- raw folder ---
@@ -90,9 +91,15 @@ def make_cohort(task: Task) -> Outcome:
     anatomy = report.anatomy.with_settings(task.setting("anatomy"))
     anatomy.scored(task.setting("similarity.scalar"))
     folds, sizes = task.setting("out_of_fold.folds"), task.setting("removal.sizes")
-    chosen = choose_cohort(report, task.setting("cohort"), anatomy, sizes, folds)
+    chosen = choose_cohort(report, task.setting("cohort"), anatomy, sizes, folds, _reviews(task))
     save_cohort(chosen, task.folder)
     return Outcome(chosen.version, {"cohort": cohort_rows(chosen), "case_label": label_rows(chosen)})
+
+
+def _reviews(task: Task) -> dict[str, Review]:
+    """What a person decided, as it was when the inputs of this cohort were looked at."""
+    decided = task.inputs.settings["cohort"].get("reviewed", {})
+    return {case: Review(**review) for case, review in decided.items()}
 
 
 def _known(before: Path | None) -> Mapping[str, CaseFacts]:
@@ -122,6 +129,7 @@ def show_cohort(task: Task) -> Mapping[str, Any]:
         "forecast": forecast(task.setting, len(found.donors), found.test_patients),
         "cases": cohort_table(found),
         "refused": refused_table(found.refused),
+        "reviewed": review_table(found),
         "warnings": warning_table(found.warnings),
     }
 
@@ -162,10 +170,15 @@ def cohort_rows(cohort: Cohort) -> pd.DataFrame:
         _facts_row(case, "left over", cohort.known[case], "not needed by the profile") for case in cohort.left_over
     ]
     rows += [
+        _facts_row(case, "taken out", cohort.known[case], str(cohort.reviews[case])) for case in cohort.taken_out
+    ]
+    rows += [
         {"case_id": case, "role": "refused", "layout": cohort.layout, "reason": " ".join(reasons)}
         for case, reasons in cohort.refused.items()
     ]
-    return pd.DataFrame(rows).assign(cohort_version=cohort.version)
+    decided = {case: review.decision for case, review in cohort.reviews.items()}
+    table = pd.DataFrame(rows)
+    return table.assign(review=table["case_id"].map(decided).astype(object), cohort_version=cohort.version)
 
 
 def _facts_row(case_id: str, role: str, facts: CaseFacts, reason: str) -> dict[str, object]:
@@ -190,6 +203,20 @@ def label_rows(cohort: Cohort) -> pd.DataFrame:
         for value, name in cohort.anatomy.labels.items()
     ]
     return pd.DataFrame(rows).assign(cohort_version=cohort.version)
+
+
+def review_table(cohort: Cohort) -> pd.DataFrame:
+    """One row a case that a person decided on, and what follows."""
+    rows = [
+        {
+            "case_id": case,
+            "decision": review.decision,
+            "note": review.note,
+            "takes part": "no" if review.takes_out else cohort.roles.get(case, "no"),
+        }
+        for case, review in cohort.reviews.items()
+    ]
+    return pd.DataFrame(rows, columns=["case_id", "decision", "note", "takes part"])
 
 
 def refused_table(refused: Mapping[str, tuple[str, ...]]) -> pd.DataFrame:
@@ -257,6 +284,9 @@ def cohort_section(cohort: Cohort) -> ReportSection:
     if cohort.refused:
         rows = [[case, reason] for case, reasons in cohort.refused.items() for reason in reasons]
         tables.append(ReportTable("Refused cases", ["case", "reason"], rows))
+    if cohort.reviews:
+        reviewed = review_table(cohort)
+        tables.append(ReportTable("Decisions of a person", list(reviewed.columns), reviewed.to_numpy().tolist()))
     if cohort.warnings:
         warnings = warning_table(cohort.warnings)
         tables.append(ReportTable("Warnings", list(warnings.columns), warnings.to_numpy().tolist()))

@@ -12,7 +12,7 @@ from idal_assets.analysis.reliability import reliability, reliability_sentence
 from idal_assets.analysis.similarity import deciding_matrix, rank_donors
 from idal_assets.nnunet.model_folder import earlier_model
 from idal_assets.plots.cost import convergence as convergence_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import CaseModelSettings
 from idal_assets.steps.cells import ROW_FILE
@@ -128,7 +128,7 @@ def make_convergence(task: Task) -> Outcome:
     table = pd.DataFrame([*found, (1.0, 1.0)], columns=["share", "correlation"])
     table["seconds"] = training * table["share"] + scoring
     table.to_parquet(task.folder / CONVERGENCE_FILE, index=False)
-    (task.folder / "convergence.png").write_bytes(png_bytes(convergence_figure(table)))
+    save_chart(convergence_figure(table), task.folder / "convergence")
     repeats = reliability(_repeated_matrices(task))
     repeats.to_parquet(task.folder / RELIABILITY_FILE, index=False)
     found_tables = {"convergence": table, "reliability": repeats}

@@ -6,8 +6,9 @@ from typing import Any
 
 import pandas as pd
 
-from idal_assets.plots.cost import cost_by_asset, human_time
-from idal_assets.plots.style import png_bytes
+from idal_assets.analysis.words import human_time
+from idal_assets.plots.cost import cost_by_asset
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, picture_of
 from idal_assets.steps.convergence import load_convergence
 from idal_assets.store.artifacts import COMPUTE_FILE, Provenance
@@ -24,7 +25,7 @@ def make_cost(task: Task) -> Outcome:
     places = [(asset, key or None) for asset in task.inputs.made_from for key in (task.keys(asset) or [""])]
     table = pd.DataFrame([_row(task.upstream(*place), task.path(*place)) for place in places])
     table.to_parquet(task.folder / COST_FILE, index=False)
-    (task.folder / "cost.png").write_bytes(png_bytes(cost_by_asset(cost_of_assets(table))))
+    save_chart(cost_by_asset(cost_of_assets(table)), task.folder / "cost")
     return Outcome(tables={"cost": table.assign(cost_version=task.version)})
 
 
@@ -66,7 +67,7 @@ def _row(record: Provenance, folder: Path) -> dict[str, object]:
 def cost_section(task: Task) -> ReportSection:
     """What the answer cost, and what shorter trainings would have told."""
     costs = load_cost(task.path("cost"))
-    devices = ", ".join(sorted(set(costs["device"])))
+    devices = _devices(costs["device"])
     return ReportSection(
         "Cost",
         "cost",
@@ -75,17 +76,21 @@ def cost_section(task: Task) -> ReportSection:
         f"{_convergence_sentence(load_convergence(task.path('convergence')))}",
         [],
         [
+            picture_of(task.path("cost") / "cost", "Cost of the assets", "Elapsed time, summed over partitions."),
             picture_of(
-                task.path("cost") / "cost.png", "Cost of the assets", "Elapsed time, summed over partitions."
-            ),
-            picture_of(
-                task.path("convergence") / "convergence.png",
+                task.path("convergence") / "convergence",
                 "Would shorter trainings have told the same?",
                 "Rank correlation of the donors' scores after a part of each case model's training with the final "
                 "ones, and the time of trainings and matrix until then.",
             ),
         ],
     )
+
+
+def _devices(said: pd.Series) -> str:
+    """What networks ran on; where none ran, nobody noted more than the processor."""
+    networks = sorted(set(said) - {"cpu"})
+    return " and ".join(networks) or "cpu"
 
 
 def _convergence_sentence(table: pd.DataFrame) -> str:

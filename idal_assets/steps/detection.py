@@ -14,7 +14,7 @@ from idal_assets.analysis.detection import (
     offered_score,
 )
 from idal_assets.plots.detection import detection_scores, ranking_with_truth
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import SimilaritySettings
@@ -143,7 +143,7 @@ def _draw(task: Task, table: pd.DataFrame, truth: pd.DataFrame) -> None:
     ranked = ranked[ranked["case_id"].isin(truth["case_id"])].dropna(axis="columns", how="all")
     figures = {"scores": detection_scores(table), "ranking": ranking_with_truth(ranked, truth)}
     for name, figure in figures.items():
-        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / f"{name}")
 
 
 def truth_sections(task: Task) -> list[ReportSection]:
@@ -152,6 +152,12 @@ def truth_sections(task: Task) -> list[ReportSection]:
     if found.empty:
         return []
     folder = task.path("fault_detection")
+    known = (
+        f"{statement(found, _unknown_donors(task))}\n\nThis dataset was made: it is known which labels are "
+        "false and which cases are only rare. Nothing here was known when the ranking was made."
+    )
+    if not found["best"].any():
+        return [ReportSection("Known truth", "truth", known)]
     table = ReportTable(
         "Scores by how well they find planted faults",
         ["score", "AUROC", "from", "to", "k", "precision at k", "recall at k", "rare but valid removed"],
@@ -173,15 +179,12 @@ def truth_sections(task: Task) -> list[ReportSection]:
         ReportSection(
             "Known truth",
             "truth",
-            f"{statement(found, _unknown_donors(task))}\n\nThis dataset was made: it is known which labels are "
-            "false and which cases are only rare. Nothing here was known when the ranking was made.",
+            known,
             [table],
             [
+                picture_of(folder / "scores", "Scores compared", "AUROC of the planted faults; 0.5 is chance."),
                 picture_of(
-                    folder / "scores.png", "Scores compared", "AUROC of the planted faults; 0.5 is chance."
-                ),
-                picture_of(
-                    folder / "ranking.png",
+                    folder / "ranking",
                     "The ranking and the truth",
                     "Red: a planted fault. Blue: rare but valid. The line: as many ranks as there are faults.",
                 ),

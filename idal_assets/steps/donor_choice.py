@@ -23,7 +23,7 @@ from idal_assets.analysis.donor_choice import (
 from idal_assets.analysis.scores import held_by_truth
 from idal_assets.anatomy import Anatomy
 from idal_assets.plots.patients import classifier_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.steps.opinions import load_signs
 from idal_assets.steps.similarity import load_deciding_cells
@@ -32,7 +32,7 @@ from idal_assets.study.making import Task
 CLASSIFIER_FILE = "classifier.json"
 PREDICTIONS_FILE = "predictions.parquet"
 FACTS_FILE = "facts.json"
-PICTURE = "classifier.png"
+PICTURE = "classifier"
 NOT_PLAYED = "The profile asks for no adaptation to patients (adaptation.counts)."
 """What is shown of an artifact that is empty because no case is played as a patient."""
 RIVALS = {
@@ -73,7 +73,7 @@ def make_classifier(task: Task) -> None:
     facts = {"cases": len(names), "donors": len(cohort.donors), **_facts(predicted, regions)}
     (task.folder / FACTS_FILE).write_text(json.dumps(facts, indent=1))
     importance = _importance(classifier, regions)
-    (task.folder / PICTURE).write_bytes(png_bytes(classifier_figure(predicted, regions, importance, anatomy)))
+    save_chart(classifier_figure(predicted, regions, importance, anatomy), task.folder / PICTURE)
 
 
 def true_cells(cells: pd.DataFrame) -> pd.DataFrame:

@@ -66,18 +66,18 @@ def training_section(task: Task) -> ReportSection:
     """Curves of some trainings, and the variants of a case."""
     pictures: list[Picture] = [
         picture_of(
-            task.path("baseline_weights") / "curves.png",
+            task.path("baseline_weights") / "curves",
             "Baseline",
             "Loss and pseudo-Dice over the training patches of each epoch.",
         )
     ]
     worst, best = load_ranking(task.path("case_ranking"))["case_id"].iloc[[0, -1]]
     for donor, place in ((worst, "lowest"), (best, "highest")):
-        curves = task.path("case_model", donor) / "curves.png"
+        curves = task.path("case_model", donor) / "curves"
         pictures.append(picture_of(curves, f"Case model of {donor}", f"The {place} score."))
     pictures.append(
         picture_of(
-            task.path("augmented_case", worst) / "variants.png",
+            task.path("augmented_case", worst) / "variants",
             f"Variants of {worst}",
             f"One case made {task.setting('variants.count')}: mirrored and mildly deformed.",
         )

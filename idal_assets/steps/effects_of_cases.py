@@ -8,8 +8,9 @@ import pandas as pd
 
 from idal_assets.analysis.case_effects import case_effects
 from idal_assets.analysis.reduction import replicate_scalars
+from idal_assets.analysis.words import interval, signed
 from idal_assets.plots.evidence import case_effects as case_effects_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.steps.removal import load_plan
 from idal_assets.steps.retraining import load_evaluations
@@ -17,7 +18,7 @@ from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Outcome, Task
 
 EFFECTS_FILE = "case_effects.parquet"
-PICTURE = "case_effects.png"
+PICTURE = "case_effects"
 
 
 def make_case_effects(task: Task) -> Outcome:
@@ -40,7 +41,7 @@ def make_case_effects(task: Task) -> Outcome:
     )
     table.to_parquet(task.folder / EFFECTS_FILE, index=False)
     if halves:
-        (task.folder / PICTURE).write_bytes(png_bytes(case_effects_figure(table)))
+        save_chart(case_effects_figure(table), task.folder / PICTURE)
     plan_version = task.upstream_version("removal_plan")
     return Outcome(tables={"case_effect": table.assign(plan_version=plan_version, effect_version=task.version)})
 
@@ -77,8 +78,8 @@ def case_effect_sections(task: Task) -> list[ReportSection]:
     named, ranks = _named(table), load_ranking(task.path("case_ranking")).set_index("case_id")["rank"]
     rows = [
         [
-            *(row.case_id, int(ranks[row.case_id]), f"{row.effect:+.4f}"),
-            *(f"{row.low:+.4f} to {row.high:+.4f}", row.verdict),
+            *(row.case_id, int(ranks[row.case_id]), signed(row.effect, 4)),
+            *(interval(row.low, row.high, 4), row.verdict),
         ]
         for row in table.itertuples()
     ]

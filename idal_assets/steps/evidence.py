@@ -19,11 +19,12 @@ from idal_assets.analysis.subgroups import (
     subgroups_of,
     worst_tenth_changes,
 )
+from idal_assets.analysis.words import interval, signed
 from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.inspection import CaseFacts
 from idal_assets.plots.evidence import control_distribution, forest_plot
 from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.removal import RemovalPlan, load_plan
@@ -64,6 +65,19 @@ class Evidence:
     def sentences(self) -> list[str]:
         """What follows, a sentence for each set that removes a donor."""
         return list(self.judged["sentence"])
+
+    @property
+    def full_dice(self) -> float:
+        """Mean Dice of the test cases with all donors."""
+        return float(self.effects.set_index("removal_set").loc[FULL_SET, "mean_dice"])
+
+    def learned(self, least: float) -> bool:
+        """Whether the networks have learned to segment.
+
+        Args:
+            least: Mean Dice of the test cases, with all donors, from which on they have.
+        """
+        return self.full_dice >= least
 
     @property
     def judged(self) -> pd.DataFrame:
@@ -117,7 +131,7 @@ def make_evidence(task: Task) -> Outcome:
         "subgroups": subgroup_figure(found.subgroups),
     }
     for name, figure in figures.items():
-        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / f"{name}")
     versions = {"plan_version": task.upstream_version("removal_plan"), "evidence_version": task.version}
     return Outcome(tables={name: table.assign(**versions) for name, table in tables.items()})
 
@@ -144,6 +158,24 @@ def load_evidence(folder: Path) -> Evidence:
     """Reads what `make_evidence` wrote."""
     effect, control, subgroup, false_volume = (pd.read_parquet(folder / f"{name}.parquet") for name in TABLES)
     return Evidence(effect, control, subgroup, false_volume, json.loads((folder / WARNINGS_FILE).read_text()))
+
+
+def verdict(found: Evidence, learned_dice: float) -> str:
+    """The answer in one sentence, and no more than is shown.
+
+    Args:
+        found: What the retrainings prove.
+        learned_dice: Mean Dice below which nothing was learned.
+    """
+    judged = found.judged
+    gains, harms = (list(judged.loc[judged[claim], "removal_set"]) for claim in ("gain", "harm"))
+    if not found.learned(learned_dice):
+        return f"Nothing follows: the networks have not learned to segment (mean Dice {found.full_dice:.2f})."
+    if gains:
+        return f"Removing donors helps: {', '.join(gains)}."
+    if harms:
+        return f"No removal is shown to help, and {', '.join(harms)} {'does' if len(harms) == 1 else 'do'} harm."
+    return "No removal is shown to help."
 
 
 def show_evidence(task: Task) -> Mapping[str, Any]:
@@ -255,8 +287,8 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
         ],
         [
             [
-                *(row.removal_set, row.removed, row.replicates, f"{row.mean_difference:+.3f}"),
-                *(f"{row.low:+.3f} to {row.high:+.3f}", _signed(row.expected_difference), row.controls),
+                *(row.removal_set, row.removed, row.replicates, signed(row.mean_difference)),
+                *(interval(row.low, row.high), _at_random(row.expected_difference), row.controls),
                 *(row.holm_better_p, row.holm_worse_p, row.seed_p, _worst_tenth(row)),
             ]
             for row in found.judged.itertuples()
@@ -285,13 +317,13 @@ def evidence_section(task: Task, found: Evidence) -> ReportSection:
         "\n\n".join([*sentences, *warnings]),
         [effects, *([volumes] if len(found.false_volumes) else [])],
         [
-            picture_of(folder / "forest.png", "Change of the mean Dice", "With intervals; zero is all donors."),
+            picture_of(folder / "forest", "Change of the mean Dice", "With intervals; zero is all donors."),
             picture_of(
-                folder / "controls.png",
+                folder / "controls",
                 "Against removals at random",
                 "Each dot a random removal of about as many donors.",
             ),
-            picture_of(folder / "subgroups.png", "Who pays", "Mean change in each subgroup of the test cases."),
+            picture_of(folder / "subgroups", "Who pays", "Mean change in each subgroup of the test cases."),
         ],
     )
 
@@ -300,9 +332,9 @@ def _worst_tenth(row: Any) -> str:
     if pd.isna(row.worst_tenth_difference):
         return "not defined"
     few = pd.isna(row.worst_tenth_difference_low)
-    sure = "too few" if few else f"{row.worst_tenth_difference_low:+.3f} to {row.worst_tenth_difference_high:+.3f}"
-    return f"{row.worst_tenth_difference:+.3f} ({row.worst_tenth_cases} cases, {sure})"
+    sure = "too few" if few else interval(row.worst_tenth_difference_low, row.worst_tenth_difference_high)
+    return f"{signed(row.worst_tenth_difference)} ({row.worst_tenth_cases} cases, {sure})"
 
 
-def _signed(change: float) -> str:
-    return "none to compare" if pd.isna(change) else f"{change:+.3f}"
+def _at_random(change: float) -> str:
+    return "none to compare" if pd.isna(change) else signed(change)

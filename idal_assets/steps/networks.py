@@ -20,7 +20,7 @@ from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Weights, train
 from idal_assets.plots.curves import training_curves
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.settings import TrainingSettings
 from idal_assets.store.artifacts import COMPUTE_FILE
 from idal_assets.study.making import Task
@@ -75,7 +75,7 @@ def train_into(
         trained = train(cases, plans, settings, compute, seed, initial, task.track, description, keep_after, pool)
     save_model(task.folder, trained, plans)
     (task.folder / COMPUTE_FILE).write_text(str(compute))
-    (task.folder / "curves.png").write_bytes(png_bytes(training_curves(load_history(task.folder))))
+    save_chart(training_curves(load_history(task.folder)), task.folder / "curves", for_print=False)
 
 
 def fine_tune(task: Task, settings: TrainingSettings, seed: int, description: str, folder: Path) -> None:
@@ -163,6 +163,8 @@ def scores_of(
 def show_training(task: Task) -> Mapping[str, Any]:
     """Losses and pseudo-Dice of a trained model."""
     history = load_history(task.folder)
+    if history.empty:
+        return {"iterations": 0, "trained": "elsewhere"}
     pseudo_dice = history.filter(like="pseudo_dice").dropna(how="all")
     epoch = max(1, len(history) // max(1, len(pseudo_dice)))
     return {

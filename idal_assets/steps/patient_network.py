@@ -333,8 +333,15 @@ def patient_page(folder: Path) -> str:
     facts = [("Patient", said["case_id"]), ("Network", said["mode"])]
     facts += [(name.replace("_", " "), version) for name, version in said["versions"].items()]
     light = LIGHTS[said["light"]]
-    summary = f"{light[0].upper()}{light[1:]}. {_in_words(said)}"
-    return render_report(ReportContent(f"Patient {said['case_id']}", summary, facts, [section]))
+    made_with = ReportSection("Made with", "facts", facts=facts)
+    return render_report(
+        ReportContent(
+            f"Patient {said['case_id']}",
+            f"{light[0].upper()}{light[1:]}.",
+            _in_words(said),
+            [section, made_with],
+        )
+    )
 
 
 def hand_out(folder: Path, target: Path) -> None:

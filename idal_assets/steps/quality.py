@@ -15,7 +15,7 @@ from idal_assets.nnunet.compute import taken
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.plots.quality import label_quality_figure
-from idal_assets.plots.style import png_bytes
+from idal_assets.plots.style import save_chart
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import read_scores
 from idal_assets.steps.networks import (
@@ -73,7 +73,7 @@ def score_labels(task: Task) -> None:
         drawn = draw_folds(cohort.donors, count, seed, cohort.sessions_learned_from)
         labels, scores = _judged(task, dict(zip(names, drawn, strict=True)))
         figure = label_quality_figure(labels, scores, task.cohort.anatomy.composites)
-        (task.folder / "label_quality.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / "label_quality")
     labels.to_parquet(task.folder / LABELS_FILE, index=False)
     scores.to_parquet(task.folder / SCORES_FILE, index=False)
 

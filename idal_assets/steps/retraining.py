@@ -10,18 +10,18 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.reduction import differences_to_full_set, median_change, replicate_scalars
-from idal_assets.analysis.removal_sets import DRAWN, FULL_SET, WORST_CLUSTER
+from idal_assets.analysis.removal_sets import DRAWN, WORST_CLUSTER
 from idal_assets.analysis.scores import MEAN, held_by_truth
 from idal_assets.analysis.statistics import mean_dice
+from idal_assets.analysis.words import signed
 from idal_assets.nnunet.geometry import as_in_file
 from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.training import Weights
-from idal_assets.plots.cases import axial_slice, largest_slice, segmentation_overlays
 from idal_assets.plots.reduction import dice_by_set, difference_map
 from idal_assets.plots.reduction import median_change as median_change_figure
-from idal_assets.plots.style import png_bytes
-from idal_assets.report.html import KEPT, REMOVED, Picture, ReportSection, ReportTable, picture_of
+from idal_assets.plots.style import save_chart
+from idal_assets.report.html import KEPT, REMOVED, ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.settings import TrainingSettings
 from idal_assets.steps.cells import EVALUATION_FILE, find_cells, read_scores, rows_before
@@ -36,9 +36,6 @@ STARTS = {"scratch": "from scratch", "pretraining": "from the baseline, which ha
 """In words, where a retraining starts."""
 
 CHANGE_FILE = "median_change.csv"
-
-OVERLAY_CASES = 6
-"""Test cases whose segmentations are shown: the best, the worst and some between."""
 
 
 # --- models ---
@@ -219,7 +216,7 @@ def make_reduction_report(task: Task) -> Outcome:
         "median_change": median_change_figure(change),
     }
     for name, figure in figures.items():
-        (task.folder / f"{name}.png").write_bytes(png_bytes(figure))
+        save_chart(figure, task.folder / f"{name}")
     rows = evaluation.assign(
         base_set=[plan.sets[name].base for name in evaluation["removal_set"]],
         replicate=[plan.sets[name].replicate for name in evaluation["removal_set"]],
@@ -255,8 +252,8 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
                 row.removed,
                 row.cases_left,
                 float(row.median_dice),
-                f"{row.difference_of_medians:+.4f}",
-                f"{row.median_of_differences:+.4f}",
+                signed(row.difference_of_medians, 4),
+                signed(row.median_of_differences, 4),
             ]
             for row in change.itertuples()
         ],
@@ -270,15 +267,16 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
         [changes, removed],
         [
             picture_of(
-                folder / "median_change.png", "Change of the median", "One dot a removal set; zero is all cases."
+                folder / "median_change", "Change of the median", "Two marks a removal set; zero is all cases."
             ),
             picture_of(
-                folder / "figure_3_6a.png", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
+                folder / "figure_3_6a", "Dice of the test cases", "Thesis figure 3.6a: a dot a retraining."
             ),
             picture_of(
-                folder / "figure_3_6b.png",
+                folder / "figure_3_6b",
                 "Difference to the full set",
-                "Thesis figure 3.6b: red better, white the same, blue worse than with all cases.",
+                "Thesis figure 3.6b, in its colours: red better, white the same, blue worse than with all cases. "
+                "In every other figure red is bad.",
             ),
         ],
     )
@@ -297,31 +295,3 @@ def _removed_cases(plan: RemovalPlan, scores: pd.DataFrame) -> ReportTable:
         rows,
         f"Every other donor is in all sets. {WORST_CLUSTER} comes from the dendrogram, the rest from the ranking.",
     )
-
-
-def overlay_section(task: Task) -> ReportSection:
-    """Segmentations of test cases."""
-    anatomy, folder = task.cohort.anatomy, task.path("reduced_evaluation", FULL_SET)
-    evaluation = load_evaluation(folder, anatomy.scored(task.setting("similarity.scalar")))
-    scalars = evaluation[evaluation["region"] == MEAN].set_index("case_id")["dice"].sort_values()
-    chosen = scalars.iloc[np.unique(np.linspace(0, len(scalars) - 1, OVERLAY_CASES).round().astype(int))]
-    items = [_overlay(task, folder, str(name), float(dice)) for name, dice in chosen.items()]
-    picture = Picture(
-        "Segmentations of test cases",
-        png_bytes(segmentation_overlays(items, task.legend)),
-        "Network trained on all donors; one colour a label.",
-    )
-    return ReportSection("Overlays", "overlays", "", [], [picture])
-
-
-def _overlay(
-    task: Task, folder: Path, name: str, dice: float
-) -> tuple[str, np.ndarray, np.ndarray, np.ndarray, float]:
-    case = task.read_case(task.facts(name))
-    label = case.require_label()
-    predicted = np.asarray(nib.Nifti1Image.from_filename(_segmentation(folder, name)).dataobj)
-    place = largest_slice(label, task.legend)
-    background, truth, segmentation = (
-        axial_slice(volume, place, case.affine) for volume in (case.image[0], label, predicted)
-    )
-    return name, background, truth, segmentation, dice

@@ -15,9 +15,9 @@ from idal_assets.analysis.scores import MEAN, found_regions, scalar_of, without_
 from idal_assets.analysis.settling import settled
 from idal_assets.analysis.similarity import Dendrogram, cluster, deciding_matrix, donor_medians, rank_donors
 from idal_assets.analysis.similarity import dice_matrix as arrange
-from idal_assets.plots.similarity import dendrogram_figure, heat_map, ranking_figure
-from idal_assets.plots.style import png_bytes
-from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.plots.similarity import Marks, dendrogram_figure, heat_map, ranking_figure
+from idal_assets.plots.style import chart, save_chart
+from idal_assets.report.html import MatrixCells, Picture, ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.cells import ROW_FILE, find_cells, read_scores, rows_before
 from idal_assets.steps.settling import load_contest, load_settled_row
@@ -113,11 +113,8 @@ def make_matrix(task: Task) -> Outcome:
 
 def _draw_heat_maps(matrix: pd.DataFrame, cohort: "Cohort", folder: Path) -> None:
     """Draws donors by donors and donors by test cases (thesis figures 3.4a and 3.4b)."""
-    for name, receivers, title in (
-        ("donors", cohort.donors, "Dice of every case model on every donor"),
-        ("tests", cohort.tests, "Dice of every case model on every test case"),
-    ):
-        (folder / f"{name}.png").write_bytes(png_bytes(heat_map(matrix[receivers], title)))
+    for name, receivers in (("donors", cohort.donors), ("tests", cohort.tests)):
+        save_chart(heat_map(matrix[receivers]), folder / name)
 
 
 def _save_deciding_cells(rows: pd.DataFrame, cohort: "Cohort", folder: Path) -> None:
@@ -171,7 +168,7 @@ def make_dendrogram(task: Task) -> None:
     facts = {"cophenetic": found.cophenetic, "leaves": found.leaves, "donors": list(matrix.index)}
     (task.folder / "dendrogram.json").write_text(json.dumps(facts, indent=1))
     figure = dendrogram_figure(found.linkage, matrix, found.cophenetic)
-    (task.folder / "dendrogram.png").write_bytes(png_bytes(figure))
+    save_chart(figure, task.folder / "dendrogram")
 
 
 def load_dendrogram(folder: Path) -> Dendrogram:
@@ -236,7 +233,7 @@ def make_ranking(task: Task) -> Outcome:
     }
     (task.folder / DECISION_FILE).write_text(json.dumps(decision, indent=1))
     worst = set(scores["case_id"].head(max(task.setting("removal.sizes"))))
-    (task.folder / "ranking.png").write_bytes(png_bytes(ranking_figure(scores, worst)))
+    save_chart(ranking_figure(scores, worst), task.folder / "ranking")
     rows = scores.assign(ranking_version=task.version, matrix_version=matrix_version)
     return Outcome(tables={"case_score": rows})
 
@@ -331,9 +328,8 @@ def show_ranking(task: Task) -> Mapping[str, Any]:
 
 def matrix_section(task: Task) -> ReportSection:
     """The Dice matrix and its dendrogram."""
-    cohort = task.cohort
-    matrix = load_matrix(task.path("dice_matrix"))
-    folder = task.path("dice_matrix")
+    cohort, folder = task.cohort, task.path("dice_matrix")
+    matrix = load_matrix(folder)
     validation = f", {len(cohort.validation)} validation cases" if cohort.validation else ""
     return ReportSection(
         "Similarity",
@@ -343,16 +339,45 @@ def matrix_section(task: Task) -> ReportSection:
         [],
         [
             picture_of(
-                folder / "donors.png", "Donors by donors", "Thesis figure 3.4a. The diagonal is training data."
+                folder / "donors",
+                "Dice of every case model on every donor",
+                "Thesis figure 3.4a. The diagonal is training data.",
+                _cells(matrix[cohort.donors]),
             ),
-            picture_of(folder / "tests.png", "Donors by test cases", "Thesis figure 3.4b."),
             picture_of(
-                task.path("dendrogram") / "dendrogram.png",
-                "Dendrogram",
-                f"Thesis figure 3.5: {LINKAGE_NAMES[task.setting('similarity.linkage')]}, and the matrix that "
-                "decided, in its leaf order.",
+                folder / "tests",
+                "Dice of every case model on every test case",
+                "Thesis figure 3.4b.",
+                _cells(matrix[cohort.tests]),
             ),
+            _marked_dendrogram(task),
         ],
+    )
+
+
+def _cells(matrix: pd.DataFrame) -> MatrixCells:
+    """A matrix for the page, which tells the cell that somebody points at."""
+    rounded = matrix.astype(float).round(3).astype(object)
+    values = rounded.where(matrix.notna(), None).to_numpy().tolist()
+    return MatrixCells([str(name) for name in matrix.index], [str(name) for name in matrix.columns], values)
+
+
+def _marked_dendrogram(task: Task) -> Picture:
+    """The dendrogram with what was decided from it."""
+    found, ranking = load_dendrogram(task.path("dendrogram")), load_ranking(task.path("case_ranking"))
+    matrix = _deciding_matrix(task)[task.cohort.donors]
+    removed = list(ranking["case_id"].head(max(task.setting("removal.sizes"))))
+    worst = load_decision(task.path("case_ranking"))["worst_cluster"]
+    marks = Marks(dict(zip(ranking["case_id"], ranking["cluster"], strict=True)), worst, removed)
+    figure = dendrogram_figure(found.linkage, matrix, found.cophenetic, marks)
+    return Picture(
+        "Dendrogram",
+        chart(figure, "svg"),
+        f"Thesis figure 3.5: {LINKAGE_NAMES[task.setting('similarity.linkage')]}, and the matrix that decided, in "
+        "its leaf order. Red: the worst cluster, and the donors that the largest set of the worst removes.",
+        _cells(matrix.loc[found.leaves, found.leaves]),
+        chart(figure, "pdf"),
+        "dendrogram",
     )
 
 
@@ -402,7 +427,7 @@ def ranking_section(task: Task) -> ReportSection:
         f"\n\n{decision_sentences(load_decision(folder))} {reliability_sentence(load_reliability(convergence))}"
         f"\n\n{contradiction_sentences(load_contradictions(folder, task.cohort.anatomy))}",
         [table, rivals],
-        [picture_of(folder / "ranking.png", "Ranking", "Marked: the cases of the largest set.")],
+        [picture_of(folder / "ranking", "Ranking", "Marked: the cases of the largest set.")],
     )
 
 

@@ -57,7 +57,7 @@ TABLES: Mapping[str, TableSchema] = {
         | {"content_hash": "VARCHAR", "layout": "VARCHAR"}
         | {f"shape_{axis}": "INTEGER" for axis in "xyz"}
         | {f"spacing_{axis}": "DOUBLE" for axis in "xyz"}
-        | {"reason": "VARCHAR", "cohort_version": "VARCHAR"},
+        | {"reason": "VARCHAR", "review": "VARCHAR", "cohort_version": "VARCHAR"},
         version=("cohort_version",),
         key=("case_id",),
     ),

@@ -19,6 +19,11 @@ class DataFolder:
         return self.root / "study.json"
 
     @property
+    def reviewed(self) -> Path:
+        """What a person decided of cases, where a command was given it."""
+        return self.root / "reviewed.csv"
+
+    @property
     def database(self) -> Path:
         """The DuckDB file with all tables."""
         return self.root / "idal.duckdb"

@@ -16,6 +16,7 @@ from idal_assets.imaging.truth import CaseTruth, read_truth
 from idal_assets.settings import CohortSettings
 from idal_assets.store.artifacts import content_hash
 from idal_assets.study.patients import patients_of, sessions
+from idal_assets.study.reviews import Review, ensure_known, without_taken_out
 from idal_assets.study.roles import CohortError, RoleName, choose_roles, ensure_enough_donors
 from idal_assets.study.study import NotMadeError
 
@@ -58,6 +59,7 @@ class Cohort(BaseModel):
         channel_names: What the raw folder itself calls the channels, in the order of the anatomy.
         channel_order: Which channel of its files, by number, is each of the anatomy; empty where files are
             named by channel.
+        reviews: What a person decided of cases, whether they still take part or not.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -75,6 +77,7 @@ class Cohort(BaseModel):
     truth: Mapping[str, CaseTruth] = {}
     channel_names: tuple[str, ...] = ()
     channel_order: tuple[int, ...] = ()
+    reviews: Mapping[str, Review] = {}
 
     def _with_role(self, role: RoleName) -> list[str]:
         return [case.case_id for case in self.cases if case.role == role]
@@ -88,6 +91,11 @@ class Cohort(BaseModel):
     def tests(self) -> list[str]:
         """Names of the test cases."""
         return self._with_role("test")
+
+    @property
+    def taken_out(self) -> list[str]:
+        """Names of verified cases that a person took out."""
+        return sorted(case for case, review in self.reviews.items() if review.takes_out and case in self.known)
 
     @property
     def test_patients(self) -> int:
@@ -178,6 +186,7 @@ def choose_cohort(
     anatomy: Anatomy,
     removal_sizes: Sequence[int],
     folds: int = 0,
+    reviews: Mapping[str, Review] | None = None,
 ) -> Cohort:
     """Gives the verified cases their roles.
 
@@ -187,13 +196,14 @@ def choose_cohort(
         anatomy: The folder's anatomy, with what the profile says of it.
         removal_sizes: How many donors the removal sets take away.
         folds: Parts that the donors are to be divided into.
+        reviews: What a person decided of cases.
 
     Returns:
         The cohort.
 
     Raises:
-        CohortError: Cases are refused and the profile does not go on without them, too few are left, or one image
-            has two roles under two names.
+        CohortError: Cases are refused and the profile does not go on without them, too few are left, a decision is
+            on a case that there is not, or one image has two roles under two names.
         CaseError: The raw folder has a truth that cannot be read.
     """
     refused = {case: tuple(str(problem) for problem in found) for case, found in report.refused.items()}
@@ -204,7 +214,9 @@ def choose_cohort(
         reasons = [*of_folder, *(line for lines in refused.values() for line in lines)]
         raise CohortError(_refusal(report, reasons), refused)
     patients = patients_of_folder(report, settings.patient_pattern)
-    roles = choose_roles(sorted(report.facts), settings, report.raw_dir, patients)
+    reviews = reviews or {}
+    ensure_known(reviews, {*report.facts, *refused}, str(report.raw_dir))
+    roles = without_taken_out(choose_roles(sorted(report.facts), settings, report.raw_dir, patients), reviews)
     ensure_enough_donors(roles, patients, settings, removal_sizes, folds, report.raw_dir)
     _ensure_twins_together(report, roles)
     return Cohort(
@@ -214,7 +226,11 @@ def choose_cohort(
         cases=tuple(
             CohortCase(case_id=case, role=roles[case], facts=report.facts[case]) for case in sorted(roles)
         ),
-        left_over=tuple(case for case in sorted(report.facts) if case not in roles),
+        left_over=tuple(
+            case
+            for case in sorted(report.facts)
+            if case not in roles and not (case in reviews and reviews[case].takes_out)
+        ),
         refused=refused,
         known=report.facts,
         patients={case: patients[case] for case in sorted(roles)},
@@ -223,6 +239,7 @@ def choose_cohort(
         truth=read_truth(report.raw_dir),
         channel_names=report.anatomy.channels,
         channel_order=report.channel_order,
+        reviews=reviews,
     )
 
 

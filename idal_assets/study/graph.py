@@ -29,24 +29,29 @@ from idal_assets.study.selectors import (
     for_training,
     in_own_dimensions,
     kept_cases,
-    of_baseline_cases,
     of_baseline_cases_in_2d,
     of_baseline_cases_in_3d,
     of_candidates,
+    of_cases,
+    of_cases_that_train_the_baseline,
     of_confirmations,
     of_deciding_cases,
     of_donors,
     of_donors_and_tests,
     of_folds,
-    of_full_set,
+    of_full_set_for_tests,
     of_learning_cases,
     of_one_training,
+    of_own_donor,
+    of_own_fold,
+    of_own_receiver,
     of_patients,
     of_receivers,
     of_removal_sets,
     of_repeated_receivers,
     of_repeats_for_tests,
     of_tests,
+    of_the_cohort,
     outside_fold,
     own_configuration,
     own_content,
@@ -58,9 +63,9 @@ from idal_assets.study.selectors import (
     where_played,
     whole,
     with_confirming_replicate,
+    with_given_weights,
     with_replicate,
     without_full_share,
-    without_patients,
 )
 from idal_assets.study.study import Study
 
@@ -69,6 +74,12 @@ RAW_FOLDER = "raw folder"
 
 PATIENTS_FOLDER = "patients folder"
 """The source of the list of patients, which is no asset either."""
+
+GROUPS = (
+    *("cohort", "prepare", "baseline", "donors", "quality", "similarity", "reduction", "evidence"),
+    *("validation", "patients", "report"),
+)
+"""Groups of assets in the order of the experiment."""
 
 SOURCES = frozenset({RAW_FOLDER, PATIENTS_FOLDER})
 """What all is made from in the end; it changes without anybody making anything."""
@@ -229,7 +240,7 @@ _NODES = (
         f"{STEPS}.cohort:make_cohort",
         {RAW_FOLDER: folder_signature},
         settings=("anatomy", "cohort", "out_of_fold.folds", "removal.sizes", *SCORED),
-        settings_of_key=without_patients,
+        settings_of_key=of_the_cohort,
         shows=f"{STEPS}.cohort:show_cohort",
         shown_with=FORECAST,
         kinds=("nifti", "duckdb"),
@@ -357,10 +368,15 @@ _NODES = (
     Node(
         "baseline_weights",
         "baseline",
-        "The 2D nnU-Net that all case models start from, trained on the donors or on the pretraining cases.",
+        "The 2D nnU-Net that all case models start from: trained on donors or on pretraining cases, or given.",
         f"{STEPS}.baseline:train_baseline",
-        {"nnunet_plans": whole, "baseline_comparison": best_candidate, "case_slices": of_baseline_cases},
+        {
+            "nnunet_plans": whole,
+            "baseline_comparison": best_candidate,
+            "case_slices": of_cases_that_train_the_baseline,
+        },
         settings=("baseline", "candidates.best_becomes_baseline", "seed", "compute.precision"),
+        settings_of_key=with_given_weights,
         learned_from=("case_slices",),
         shows=f"{STEPS}.networks:show_training",
         kinds=("pytorch",),
@@ -948,14 +964,36 @@ _NODES = (
         accelerated=True,
     ),
     Node(
+        "case_view",
+        "report",
+        "What networks see in one case, beside its label: outlines on two slices, Dice and volumes, for the card "
+        "that the report has of it.",
+        f"{STEPS}.views:view_case",
+        {
+            "cohort": parts("anatomy"),
+            "raw_case": same_key,
+            "case_slices": same_key,
+            "baseline_weights": whole,
+            "case_model": of_own_donor,
+            "fold_model": of_own_fold,
+            "case_opinions": WherePlayed(of_own_receiver),
+            "reduced_evaluation": of_full_set_for_tests,
+        },
+        partition="case",
+        settings=("inference.tile_step", "compute.precision"),
+        shows=f"{STEPS}.views:show_view",
+        kinds=("pytorch", "nifti"),
+        accelerated=True,
+    ),
+    Node(
         "experiment_report",
         "report",
-        "One self-contained HTML page: what follows, evidence, reductions, ranking, matrices, curves, overlays, "
-        "cost and cohort.",
+        "The answer, and what it rests on: one HTML page with a card of each case beside it, charts and tables to "
+        "take away, and a paragraph on the methods.",
         f"{STEPS}.report:make_report",
         {
             "cohort": whole,
-            "raw_case": of_tests,
+            "case_view": of_cases,
             "baseline_comparison": whole,
             "baseline_weights": whole,
             "augmented_case": of_donors,
@@ -964,7 +1002,6 @@ _NODES = (
             "dendrogram": whole,
             "case_ranking": whole,
             "removal_plan": whole,
-            "reduced_evaluation": of_full_set,
             "reduction_report": whole,
             "evidence": whole,
             "case_effect": whole,
@@ -978,8 +1015,8 @@ _NODES = (
         },
         settings=(
             *("name", "description", "seed", "candidates.best_becomes_baseline", "variants.count"),
-            "reduced.start",
-            *("similarity.mode", *SCORED, "similarity.linkage"),
+            *("reduced.start", "report", "removal.sizes"),
+            *("similarity.mode", "similarity.absent_share", *SCORED, "similarity.linkage"),
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),
@@ -1002,6 +1039,34 @@ def keys_of(asset: str, versions: str | Mapping[str, str], key: str | None) -> l
     if isinstance(versions, Mapping):
         return [*versions]
     return [key if GRAPH[asset].partition else None]
+
+
+def drawn_edges(asset: str) -> list[str]:
+    """Upstream assets of which a picture of the graph need show the edge: those that no other edge implies.
+
+    Where both have partitions, an edge stays: it says which ones, and others do not.
+    """
+    node = GRAPH[asset]
+    direct = [name for name in node.made_from if name in GRAPH]
+    implied = {
+        name
+        for name in direct
+        if node.partition is None or GRAPH[name].partition is None
+        if any(name in _surely_above(other) for other in direct if other != name)
+    }
+    return [name for name in direct if name not in implied]
+
+
+NEVER_EMPTY = (None, "case", "donor", "removal_set")
+"""Partitions of which there are always some; what leads through others may lead through nothing."""
+
+
+def _surely_above(asset: str) -> frozenset[str]:
+    """Everything that an asset waits for, whatever the profile leaves out."""
+    if GRAPH[asset].partition not in NEVER_EMPTY:
+        return frozenset()
+    direct = [name for name in GRAPH[asset].made_from if name in GRAPH]
+    return frozenset(direct).union(*(_surely_above(name) for name in direct))
 
 
 def upstream_of(asset: str) -> frozenset[str]:

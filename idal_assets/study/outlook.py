@@ -13,6 +13,7 @@ from typing import Any
 
 from idal_assets.analysis.reach import forecast
 from idal_assets.analysis.removal_sets import removal_sets
+from idal_assets.analysis.words import human_time
 from idal_assets.imaging.phantom import plan_cases, write_phantom
 from idal_assets.imaging.readers import scan_raw_folder
 from idal_assets.nnunet.pace import Pace, measure
@@ -330,7 +331,7 @@ class Ahead:
         artifacts = sum(line.artifacts for line in self.lines)
         shared = f" for each of {self.workers} workers" if self.workers > 1 else ""
         return [
-            f"{artifacts} artifacts at most, about {in_time(self.seconds)}{shared} and {self.bytes / 1e9:.1f} GB. "
+            f"{artifacts} artifacts at most, about {human_time(self.seconds)}{shared}, {self.bytes / 1e9:.1f} GB. "
             f"Here ({self.pace.where}) an iteration takes {self.pace.iteration:.2g} s and a case is segmented in "
             f"{self.pace.segment:.2g} s.",
             *self.unmeasured,
@@ -385,15 +386,6 @@ def look_ahead(study: Study, workers: int) -> Ahead:
     if in_3d:
         unmeasured.append(f"The time of {', '.join(in_3d)} is not known, since only 2D is measured.")
     return Ahead(outlook(study, numbers, pace), workers, pace, said, unmeasured)
-
-
-def in_time(seconds: float) -> str:
-    """A time in words, as exactly as an estimate is."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 @contextmanager

@@ -8,6 +8,7 @@ for each of its edges; a `Task` hands out what its selectors chose, and nothing 
 import json
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -171,6 +172,33 @@ def of_donors_and_tests(study: Study, asset: str, key: str | None) -> Versions:
     return _of(study, asset, [*study.cohort.donors, *study.cohort.tests])
 
 
+def of_cases(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all cases that take part."""
+    return _of(study, asset, [case.case_id for case in study.cohort.cases])
+
+
+def of_own_donor(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the same case, where it is a donor."""
+    return _of(study, asset, [case for case in study.cohort.donors if case == key])
+
+
+def of_own_fold(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the fold that holds this case; none where there are no folds."""
+    if not study.profile.out_of_fold.folds:
+        return {}
+    return _of(study, asset, [fold for fold, inside in study.folds.items() if key in inside])
+
+
+def of_own_receiver(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the same case, where every model segments it."""
+    return _of(study, asset, [case for case in study.cohort.receivers if case == key])
+
+
+def of_full_set_for_tests(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifact of the set that removes nothing, for a test case; none for another case."""
+    return of_full_set(study, asset, key) if key in study.cohort.tests else {}
+
+
 def outside_fold(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of the donors that are not in this fold."""
     inside = study.folds[str(key)]
@@ -301,6 +329,11 @@ def own_configuration(study: Study, asset: str, key: str | None) -> Versions:
     return planned.get(configuration, "not planned")
 
 
+def of_cases_that_train_the_baseline(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of the cases that train the baseline; none where a trained network is given."""
+    return {} if study.profile.baseline.weights else of_baseline_cases(study, asset, key)
+
+
 def best_candidate(study: Study, asset: str, key: str | None) -> Versions:
     """Only the name of the best 2D candidate, where it becomes the baseline; else nothing of the comparison."""
     if not study.profile.candidates.best_becomes_baseline:
@@ -406,12 +439,28 @@ def where_played(study: Study, key: str | None, settings: Settings) -> Settings:
     return settings if study.profile.adaptation.counts else {}
 
 
-def without_patients(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of the asset without where the patients are, from whom nothing of the study is made."""
-    return {
-        **settings,
-        "cohort": {name: value for name, value in settings["cohort"].items() if name != "patients"},
-    }
+def of_the_cohort(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset without where the patients are, from whom nothing of the study is made.
+
+    What was decided of cases counts, and not the name of the file that says it.
+    """
+    from idal_assets.study.reviews import read_reviews
+
+    named = {"patients", "reviewed"}
+    cohort = {name: value for name, value in settings["cohort"].items() if name not in named}
+    if file := study.reviewed_file:
+        cohort["reviewed"] = {case: review.model_dump() for case, review in read_reviews(file).items()}
+    return {**settings, "cohort": cohort}
+
+
+def with_given_weights(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset; of a network that is given its content counts, and not where it lies."""
+    baseline = {name: value for name, value in settings["baseline"].items() if name != "weights"}
+    if given := study.profile.baseline.weights:
+        from idal_assets.nnunet.given_folder import given_version
+
+        baseline["weights"] = given_version(Path(given))
+    return {**settings, "baseline": baseline}
 
 
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:

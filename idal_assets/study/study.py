@@ -79,6 +79,14 @@ class Study:
         return folder.resolve() if folder else None
 
     @property
+    def reviewed_file(self) -> Path | None:
+        """The file with what a person decided of cases; None where there is none."""
+        named = self.profile.cohort.reviewed
+        if named:
+            return Path(named)
+        return self.folder.reviewed if self.folder.reviewed.is_file() else None
+
+    @property
     def patient_paths(self) -> tuple[Path, ...]:
         """Folders and files in which patients are looked for, all of them within `patients_folder`."""
         return (self.patients_folder,) if self.patients_folder else ()
