@@ -38,7 +38,7 @@ def dice_rows(count, value=0.5, first="a", version=None):
 
 
 def score_rows(*cases, version=None):
-    filled = {"VARCHAR": "m", "DOUBLE": 0.5, "INTEGER": 1}
+    filled = {"BOOLEAN": True, "VARCHAR": "m", "DOUBLE": 0.5, "INTEGER": 1}
     columns = {name: filled[kind] for name, kind in TABLES["case_score"].columns.items()}
     table = pd.DataFrame({**columns, "case_id": list(cases)}, columns=list(columns))
     return table.assign(rank=range(1, len(cases) + 1), ranking_version=version or "".join(cases))

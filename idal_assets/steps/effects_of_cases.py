@@ -92,8 +92,9 @@ def case_effect_sections(task: Task) -> list[ReportSection]:
         "What each donor does to the test cases",
         ["case", "rank", "effect", "interval", "verdict"],
         rows,
-        "Each interval stands for itself: of many cases without any effect a few leave zero out by chance. Test "
-        "cases are taken as they are.",
+        "Each interval stands for itself: of many cases without any effect a few leave zero out by chance, so a "
+        "verdict goes by a p that is corrected for all of them (Benjamini and Hochberg). Test cases are taken as "
+        "they are.",
     )
     picture = picture_of(folder / PICTURE, "Effect of each donor", "With intervals; the most harmful first.")
     return [ReportSection("Which cases help", "case-effects", text, [effects], [picture])]

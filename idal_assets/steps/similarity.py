@@ -220,6 +220,7 @@ def make_ranking(task: Task) -> Outcome:
     scores = scores.merge(_rivals(task, regions), on="case_id", how="left")
     scores.to_parquet(task.folder / RANKING_FILE, index=False)
     decision = {
+        "settled": contested,
         "worst_cluster": found.members,
         "reason": found.reason,
         "deficit": found.deficit,
@@ -470,5 +471,14 @@ def decision_sentences(decision: Mapping[str, Any]) -> str:
         f"are drawn anew {decision['resamples']} times, {clusters}rankings correlate by "
         f"{decision['rank_correlation']:.2f} on average (Spearman); 1 is the same. Half of the score is not drawn "
         "anew, so that pure noise has some 0.8 here: it says what depends on the receivers, not what would come "
-        "out of other trainings."
+        f"out of other trainings.{_settled_sentence(decision['settled'])}"
+    )
+
+
+def _settled_sentence(contested: Sequence[str]) -> str:
+    if not contested:
+        return ""
+    return (
+        f" Trainings stopped early; {', '.join(contested)}, whose places were open, were trained to the end and "
+        "share out by that the places that they had."
     )
