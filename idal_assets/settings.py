@@ -324,6 +324,11 @@ class ScheduleSettings(Section):
         return self.epochs * self.iterations_per_epoch
 
 
+def shortened_length(iterations: int, share: float) -> int:
+    """Iterations of a training that stops after a share of them."""
+    return max(1, round(share * iterations))
+
+
 class TrainingSettings(ScheduleSettings):
     """One training of fixed length.
 
@@ -337,9 +342,8 @@ class TrainingSettings(ScheduleSettings):
         """The same training of a share of its length, to whose end the learning rate falls; all of it for 1."""
         if share == 1:
             return self
-        return self.model_copy(
-            update={"epochs": 1, "iterations_per_epoch": max(1, round(share * self.iterations))}
-        )
+        length = {"epochs": 1, "iterations_per_epoch": shortened_length(self.iterations, share)}
+        return self.model_copy(update=length)
 
 
 class BaselineSettings(TrainingSettings):

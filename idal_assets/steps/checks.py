@@ -19,6 +19,7 @@ from idal_assets.imaging.inspection import CaseFacts, are_there, inspect_case
 from idal_assets.imaging.problems import CaseProblems
 from idal_assets.imaging.raw_folder import CaseFiles
 from idal_assets.imaging.readers import find_case
+from idal_assets.settings import shortened_length
 from idal_assets.study.cohort import read_facts
 from idal_assets.study.making import Finding
 from idal_assets.study.study import NotMadeError, Study
@@ -220,7 +221,9 @@ def _iterations_asked(study: Study, asset: str, key: str | None) -> int:
     """What the artifact was made with, which may not be what the profile says now."""
     settings = study.provenance(asset, key).inputs.settings
     section = next(values for values in settings.values() if isinstance(values, dict) and "epochs" in values)
-    return section["epochs"] * section["iterations_per_epoch"]
+    return shortened_length(
+        section["epochs"] * section["iterations_per_epoch"], settings.get("early_stop.share", 1)
+    )
 
 
 def _weight_problems(weights: "Mapping[str, Tensor]") -> list[str]:

@@ -14,7 +14,7 @@ from idal_assets.nnunet.model_folder import earlier_model
 from idal_assets.plots.cost import convergence as convergence_figure
 from idal_assets.plots.style import save_chart
 from idal_assets.seeds import derived_seed
-from idal_assets.settings import CaseModelSettings
+from idal_assets.settings import shortened_length
 from idal_assets.steps.cells import ROW_FILE
 from idal_assets.steps.networks import fine_tune, segment_and_score
 from idal_assets.steps.similarity import load_ranking
@@ -43,8 +43,10 @@ def score_early_models(task: Task) -> None:
     receivers = task.keys("case_slices")
     # what the model was made with, which may not be what the profile says now
     made_with = task.upstream("case_model", donor).inputs.settings
-    training = CaseModelSettings(**made_with["case_model"]).shortened(made_with.get("early_stop.share", 1))
-    early = early_iterations(training.iterations, made_with["convergence.shares"])
+    training = made_with["case_model"]
+    whole = training["epochs"] * training["iterations_per_epoch"]
+    trained = shortened_length(whole, made_with.get("early_stop.share", 1))
+    early = early_iterations(trained, made_with["convergence.shares"])
     tables = [pd.DataFrame(columns=EARLY_COLUMNS)]
     for share, done in early.items():
         model = earlier_model(task.path("case_model", donor), done)
