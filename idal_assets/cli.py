@@ -136,8 +136,9 @@ def run(
         raise CaseError(f"There is no folder {raw}; give the folder that holds your cases")
     if patients is not None and not patients.is_dir():
         raise CaseError(f"There is no folder {patients}; give the folder that holds the images of your patients")
-    opened = Study.open(data_dir, profile, raw, patients=patients)
-    study = opened.with_settings({"cluster": cluster_settings(workers, cluster)})
+    study = Study.open(data_dir, profile, raw, patients=patients)
+    if where := cluster_settings(workers, cluster):
+        study = study.with_settings({"cluster": where})
     if dry_run:
         _print_due(study)
         return

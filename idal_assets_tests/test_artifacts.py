@@ -10,8 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from idal_assets.store import artifacts
 from idal_assets.store.artifacts import Inputs, build, content_hash, read_provenance, write_atomically
+from idal_assets.store.processes import host_mark
 
 pytestmark = pytest.mark.unit
 
@@ -136,14 +139,60 @@ def test_failed_work_leaves_the_old_artifact_as_it_was(place):
     assert place.build(fail, code="1") == (before, False)
 
 
-def test_leftovers_of_a_killed_process_do_not_get_into_the_artifact(place):
-    leftover = place.root / "unfinished" / "asset--key"
+@pytest.mark.parametrize("mark", ["", f".{host_mark()}.{2**22 + 1}", f".{host_mark()}.{2**22 + 1}.outdated"])
+def test_leftovers_of_a_killed_process_do_not_get_into_the_artifact(place, mark):
+    leftover = place.root / "unfinished" / f"asset--key{mark}"
     leftover.mkdir(parents=True)
     (leftover / "half.txt").write_text("half")
     (leftover / "provenance.json").write_text("{}")
     place.build(writing("whole"))
     assert place.content() == {"result.txt": "whole"}
     assert not leftover.exists()
+
+
+def test_drafts_of_others_are_left_alone(place):
+    # of a process that lives, of another host, and of another partition whose name begins alike
+    others = [f"asset--key.{host_mark()}.{os.getppid()}", "asset--key.00000000.1", "asset--key.2.00000000.1"]
+    for name in others:
+        (place.root / "unfinished" / name).mkdir(parents=True)
+    place.build(writing("whole"))
+    assert sorted(path.name for path in (place.root / "unfinished").iterdir()) == sorted(others)
+
+
+def test_who_comes_second_on_a_disk_without_locks_takes_what_is_there(place, monkeypatch):
+    def no_locks(lock):
+        raise NotImplementedError
+
+    def be_late(folder):
+        assert place.build(writing("first"))[1]
+        (folder / "result.txt").write_text("second")
+
+    marks = iter(["host.1", "host.2"])
+    monkeypatch.setattr(artifacts, "process_mark", lambda: next(marks))
+    monkeypatch.setattr(FileLock, "acquire", no_locks)
+    record, made_now = place.build(be_late)
+    assert not made_now
+    assert record == read_provenance(place.folder)
+    assert place.content() == {"result.txt": "first"}
+    assert list((place.root / "unfinished").iterdir()) == []
+
+
+def test_who_comes_second_with_other_inputs_replaces_what_is_there(place, monkeypatch):
+    real = Path.rename
+
+    def be_late(draft, target):
+        # between the moment when the old one stepped aside and the new one takes its place
+        if target == place.folder and draft.name.startswith("asset--key.") and not quicker:
+            quicker.append(real(other.folder, place.folder))
+        return real(draft, target)
+
+    quicker: list[Path] = []
+    other = Place(place.root / "other")
+    other.build(writing("another"), code="3")
+    monkeypatch.setattr(Path, "rename", be_late)
+    assert place.build(writing("last"), code="2")[1]
+    assert quicker
+    assert place.content() == {"result.txt": "last"}
 
 
 def test_a_process_killed_between_the_two_renames_costs_only_a_rerun(place):

@@ -10,7 +10,7 @@ import logging
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -143,7 +143,6 @@ class Shown:
 class _Worker:
     name: str
     has_card: bool
-    mark: str
 
 
 class DaskCrew:
@@ -286,17 +285,24 @@ class DaskCrew:
         from idal_assets.orchestration.worker import CARD, differences, identity, versions_here
 
         new = [address for address in arrived if address not in self._refused]
-        found = self._client.run(identity, workers=new, on_error="ignore") if new else {}
+        found = self._client.run(identity, workers=new, on_error="return") if new else {}
         for address, who in found.items():
-            name = f"worker {who.process} on {who.host}"
-            wrong = differences(versions_here(), who.versions)
-            if wrong:
-                self._refused[address] = f"{name} is refused: {', '.join(wrong)}. Install the same there"
-                self._say(self._refused[address])
-                self._client.retire_workers([address], close_workers=True)
+            if isinstance(who, OSError):
+                # it left in this moment
                 continue
-            self.marks.add(who.mark)
-            self._workers[address] = _Worker(name, bool(arrived[address]["resources"].get(CARD)), who.mark)
+            if isinstance(who, Exception):
+                self._refuse(address, f"the worker at {address}", [f"it cannot load idal-assets ({who})"])
+            elif wrong := differences(versions_here(), who.versions):
+                self._refuse(address, f"worker {who.process} on {who.host}", wrong)
+            else:
+                has_card = bool(arrived[address]["resources"].get(CARD))
+                self._workers[address] = _Worker(f"worker {who.process} on {who.host}", has_card)
+                self.marks.add(who.mark)
+
+    def _refuse(self, address: str, name: str, reasons: Collection[str]) -> None:
+        self._refused[address] = f"{name} is refused: {', '.join(reasons)}. Install the same there"
+        self._say(self._refused[address])
+        self._client.retire_workers([address], close_workers=True)
 
     def _ensure_somebody(self) -> None:
         now = time.monotonic()
@@ -396,6 +402,9 @@ def _slurm(settings: ClusterSettings, study: Study, security: Any) -> Iterator[C
         async def target(self) -> int:
             return found.wanted
 
+    # what they say of a job that was refused is said here
+    for name in ("asyncio", "tornado.application"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     given = dict(settings.slurm)
     options = {
         "job_cls": Job,
