@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from idal_assets.analysis.words import human_time
 from idal_assets.plots.cost import cost_by_asset
 from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, picture_of
