@@ -97,8 +97,6 @@ def test_a_card_says_what_was_measured_elsewhere(finished_run: FinishedRun) -> N
     assert_same(dice_of(study.path("case_view", donor), FOLD), out_of_fold[donor])
     evaluation = pd.read_parquet(study.path("reduced_evaluation", "all") / EVALUATION_FILE)
     evaluation = evaluation.set_index(["case_id", "region"])["dice"]
-        "dice"
-    ]
     assert_same(dice_of(study.path("case_view", test), FULL), evaluation[test])
 
 
