@@ -1,6 +1,7 @@
 """The profile: one experiment's settings, read from YAML, put together and validated."""
 
 from collections.abc import Mapping
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,10 @@ PROFILE_FOLDER = Path(__file__).parent / "profiles"
 
 TRAINED_LIKE = {"out_of_fold": "baseline", "confirmation": "baseline", "adaptation": "case_model"}
 """Sections whose training is that of another section where a profile does not say."""
+
+
+LONGEST_VALUE = 60
+"""Characters of a value that an error shows."""
 
 
 class ProfileError(ValueError):
@@ -232,7 +237,25 @@ def _explain(what: str, error: ValidationError) -> str:
     for problem in error.errors():
         key = ".".join(str(part) for part in problem["loc"]) or "the profile"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"  {key}: unknown key")
+            lines.append(f"  {key}: unknown key{_meant(problem['loc'])}")
+        elif problem["type"] == "missing":
+            lines.append(f"  {key}: must be given")
         else:
-            lines.append(f"  {key}: {problem['msg']} (found {problem['input']!r})")
+            lines.append(f"  {key}: {problem['msg']} (found {_short(problem['input'])})")
     return "\n".join(lines)
+
+
+def _meant(place: tuple[int | str, ...]) -> str:
+    """What a key was probably meant to be, in words; nothing where none is like it."""
+    section: Any = Profile
+    for part in place[:-1]:
+        field = section.model_fields.get(str(part)) if hasattr(section, "model_fields") else None
+        section = field.annotation if field else None
+    close = get_close_matches(str(place[-1]), getattr(section, "model_fields", ()), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
+
+
+def _short(found: Any) -> str:
+    """A value as far as it helps to find it."""
+    said = repr(found)
+    return said if len(said) <= LONGEST_VALUE else f"{said[:LONGEST_VALUE]}…"

@@ -243,7 +243,16 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
 )
 def test_a_setting_concerns_exactly(made, setting, value, assets):
     expected = set().union(*(every(asset, GRAPH[asset].keys(made)) for asset in assets.split()))
-    assert differences(hashes(made), hashes(with_settings(made, {setting: value}))) == expected
+    other = with_settings(made, {setting: value})
+    assert differences(hashes(made), hashes(other)) == expected | views_of_moved_donors(made, other)
+
+
+def views_of_moved_donors(made, other):
+    """A donor is looked at with the network of its fold."""
+    one, two = (
+        {donor: fold for fold, donors in study.folds.items() for donor in donors} for study in (made, other)
+    )
+    return every("case_view", [donor for donor in DONORS if one.get(donor) != two.get(donor)])
 
 
 def test_other_sizes_concern_what_they_decide_and_add_their_sets(made):
@@ -289,10 +298,11 @@ def test_other_folds_concern_their_models_and_what_gathers_them(made):
     other = with_settings(made, {"out_of_fold.folds": 4})
     concerned = every("cohort") | every("label_quality") | every("cost")
     concerned |= every("fold_model", GRAPH["fold_model"].keys(other))
-    assert differences(hashes(made), hashes(other)) == concerned
+    assert differences(hashes(made), hashes(other)) == concerned | views_of_moved_donors(made, other)
     none = with_settings(made, {"out_of_fold.folds": 0})
     assert GRAPH["fold_model"].keys(none) == []
-    assert differences(hashes(made), hashes(none)) == concerned - every("fold_model", ["fold_3", "fold_4"])
+    without = concerned - every("fold_model", ["fold_3", "fold_4"])
+    assert differences(hashes(made), hashes(none)) == without | every("case_view", DONORS)
     assert hashes(none)["label_quality", None]
 
 
@@ -565,13 +575,14 @@ def test_pretraining_cases_stand_between_the_donors_and_the_baseline(tmp_path):
     pretend_all(study)
     before = hashes(study)
     give_new_version(study, "case_slices", "case_4")
-    assert differences(before, hashes(study)) == every("baseline_weights")
+    assert differences(before, hashes(study)) == every("baseline_weights") | every("case_view", ["case_4"])
     before = hashes(study)
     give_new_version(study, "case_slices", "case_1")
     assert ("baseline_weights", None) not in differences(before, hashes(study))
     before = hashes(study)
     give_new_version(study, "raw_case", "case_4")
-    assert differences(before, hashes(study)) == every("nnunet_plans") | every("case_slices", ["case_4"])
+    own = every("case_slices", ["case_4"]) | every("case_view", ["case_4"])
+    assert differences(before, hashes(study)) == every("nnunet_plans") | own
 
 
 def rows_again(study):
@@ -753,6 +764,8 @@ def test_everything_below_a_change_is_outdated_and_nothing_else(study):
         | {(name, None) for name in below}
         | {(name, key) for name in ("training_set", "reduced_model", "reduced_evaluation") for key in SETS}
         | CONFIRMING
+        # the case itself, and test cases with what the network of all donors says of them
+        | every("case_view", ["case_1", *TESTS])
     )
 
 

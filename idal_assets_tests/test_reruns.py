@@ -48,7 +48,7 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
     made = rerun(world.study)
     retrained = changed_sets(world, versions)
     assert "all" in retrained
-    assert made == after_edited_donor(donor, DONORS, refolded(world, folds(world), donor), retrained)
+    assert made == after_edited_donor(world, donor, DONORS, refolded(world, folds(world), donor), retrained)
     assert cells_computed(world, DONORS) == {**dict.fromkeys(DONORS, 1), donor: len(DONORS + TESTS)}
     assert world.all_current()
 
@@ -56,7 +56,7 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
 def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
     learned_from, donors = folds(world), [*DONORS, NEW]
     world.add_case(NEW, like=DONORS[0])
-    assert rerun(world.study) == after_edited_donor(NEW, donors, refolded(world, learned_from), SETS)
+    assert rerun(world.study) == after_edited_donor(world, NEW, donors, refolded(world, learned_from), SETS)
     assert cells_computed(world, donors) == {**dict.fromkeys(DONORS, 1), NEW: len([*donors, *TESTS])}
     assert world.all_current()
 
@@ -65,6 +65,6 @@ def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
     versions, learned_from, left = training_sets(world), folds(world), DONORS[:3]
     world.remove_case(DONORS[3])
     made = rerun(world.study)
-    assert made == after_removed_case(left, refolded(world, learned_from), changed_sets(world, versions))
+    assert made == after_removed_case(world, left, refolded(world, learned_from), changed_sets(world, versions))
     assert cells_computed(world, left) == dict.fromkeys(left, 0)
     assert world.all_current()

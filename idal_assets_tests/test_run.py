@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from idal_assets.orchestration.metadata import LONG_TABLE, metadata_of
+from idal_assets.orchestration.metadata import LONG_TABLE, MOST_COLUMNS, metadata_of
 from idal_assets.steps.evidence import load_evidence
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import Study
@@ -68,6 +68,29 @@ def test_a_second_run_makes_nothing(finished_run: FinishedRun, tmp_path: Path) -
         assert materializations(instance) == before
 
 
+def test_into_a_file_each_artifact_is_a_line(finished_run: FinishedRun) -> None:
+    study = finished_run.study()
+    lines = finished_run.output.splitlines()
+    for node in GRAPH.values():
+        for key in node.keys(study):
+            name = node.name if key is None else f"{node.name} of {key}"
+            assert [line for line in lines if f"  {name}, " in line], name
+
+
+def test_what_would_be_made_is_told_and_nothing_is_made(finished_run: FinishedRun, tmp_path: Path) -> None:
+    done = idal("run", "--dry-run", "--data-dir", finished_run.data_dir)
+    assert "0 artifacts would be made at most; nothing was made." in done.stdout
+    told = idal("run", "--dry-run", "--profile", "tiny", "--data-dir", tmp_path / "new")
+    assert "what follows once the cases are read; nothing was made." in told.stdout
+    assert not (tmp_path / "new").exists()
+
+
+def test_the_status_of_nothing_says_so(tmp_path: Path) -> None:
+    done = idal("status", "--data-dir", tmp_path / "nothing")
+    assert done.returncode == 1
+    assert "There is no study in" in done.stderr
+
+
 def test_the_outcome_is_printed(finished_run: FinishedRun) -> None:
     worst = tables(finished_run.data_dir)["case_score"].set_index("rank").loc[1, "case_id"]
     for expected in ("worst_1", "worst_cluster", "median Dice", worst, "report.html", "idal.duckdb", "idal ui"):
@@ -94,15 +117,28 @@ def test_the_ui_sees_pictures_tables_and_paths(finished_run: FinishedRun) -> Non
             for name, node in GRAPH.items()
             if node.keys(finished_run.study())
         }
-    pictures = [(name, file.stem) for name in shown for file in Path(shown[name]["path"].value).glob("*.png")]
+    pictures = [
+        (name, file.stem)
+        for name in shown
+        for file in Path(shown[name]["path"].value).iterdir()
+        if file.suffix in (".svg", ".png")
+    ]
     assert {"raw_case", "case_model", "dendrogram", "evidence", "cost"} <= {name for name, _ in pictures}
     for name, picture in pictures:
         # nothing else has taken its name
-        assert shown[name][picture].value.startswith(f"![{picture}](data:image/png;base64,")
+        assert shown[name][picture].value.startswith(f"[![{picture}](/artifacts/{name}/")
+        # longer ones are not shown in place
+        assert len(shown[name][picture].value) < 1000
     for name, rows in tabled.items():
         assert isinstance(shown[name][rows], dg.TableMetadataValue)
         assert shown[name][rows].records
     assert all(Path(metadata["path"].value).is_dir() for metadata in shown.values())
+    wide = [table for one in shown.values() for table in one.values() if isinstance(table, dg.TableMetadataValue)]
+    assert all(len(table.schema.columns) <= MOST_COLUMNS for table in wide)
+    assert [column.name for column in shown["case_ranking"]["scores"].schema.columns][:2] == ["rank", "case_id"]
+    answer = shown["experiment_report"]
+    assert answer["answer"].value.startswith("- Nothing follows: the networks have not learned to segment")
+    assert answer["page"].value == "[report.html](/artifacts/experiment_report/report.html)"
     cohort = finished_run.study().cohort
     size = tuple(shown["dice_matrix"][name].value for name in ("rows", "columns"))
     assert size == (len(cohort.donors), len(cohort.receivers))

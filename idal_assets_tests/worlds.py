@@ -50,7 +50,6 @@ CHANGES: dict[str, Any] = {
 }
 
 MATRIX = ("dice_matrix",)
-VIEWS = ("case_view",)
 DECISION = ("dendrogram", "case_ranking", "convergence", "fault_detection", "removal_plan")
 REPORTS = ("reduction_report", "evidence", "case_effect", "confirmation", "experiment_report")
 COST = ("cost",)
@@ -64,10 +63,10 @@ def once(*assets: str, keys: Sequence[str | None] = (None,)) -> Places:
 
 
 def after_edited_donor(
-    donor: str, donors: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]
+    world: "World", donor: str, donors: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]
 ) -> Places:
     """Also after one has arrived; `refolded` and `retrained` are folds and sets whose training cases changed."""
-    return (
+    return views(world, refolded, donor) | (
         once("raw_case", "case_slices", "augmented_case", "case_model", keys=[donor])
         + once("fold_model", keys=refolded)
         + once("label_quality", "donor_signals")
@@ -75,8 +74,10 @@ def after_edited_donor(
     )
 
 
-def after_removed_case(donors_left: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]) -> Places:
-    return (
+def after_removed_case(
+    world: "World", donors_left: Sequence[str], refolded: Sequence[str], retrained: Sequence[str]
+) -> Places:
+    return views(world, refolded) | (
         once("label_quality", "donor_signals")
         + once("fold_model", keys=refolded)
         + after_other_rows(donors_left, retrained)
@@ -89,8 +90,15 @@ def after_edited_test_case(case: str, donors: Sequence[str]) -> Places:
         + once("raw_case", "case_slices", keys=[case])
         + once("dice_row", keys=donors)
         + once("reduced_evaluation", keys=SETS)
+        + once("case_view", keys=TESTS)
         + once(*MATRIX, "convergence", *REPORTS, *COST)
     )
+
+
+def views(world: "World", refolded: Sequence[str], *edited: str) -> Places:
+    """Donors are looked at with the networks of their folds."""
+    judged = [donor for fold in refolded for donor in world.study.folds[fold]]
+    return Counter(dict.fromkeys((("case_view", case) for case in (*edited, *judged)), 1))
 
 
 def after_other_rows(donors: Sequence[str], retrained: Sequence[str]) -> Places:
@@ -103,6 +111,8 @@ def after_other_distance(retrained: Sequence[str]) -> Places:
         once(*DECISION)
         + once("training_set", keys=SETS)
         + once("reduced_model", "reduced_evaluation", keys=retrained)
+        # test cases are looked at with the network of all donors
+        + once("case_view", keys=TESTS if "all" in retrained else ())
         + once(*REPORTS, *(COST if retrained else ()))
     )
 

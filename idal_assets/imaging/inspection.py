@@ -154,7 +154,7 @@ class FolderReport:
             warnings[warning.case_id].append(warning)
         for case_id in sorted({*self.facts, *refused}):
             if case_id in refused:
-                lines.append(f"{case_id}  REFUSED: {' | '.join(map(str, refused[case_id]))}")
+                lines.append(f"{case_id}  REFUSED: {' | '.join(one.sentence for one in refused[case_id])}")
             else:
                 lines.append(self._ok_line(self.facts[case_id], warnings.get(case_id, [])))
         return lines

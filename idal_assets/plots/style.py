@@ -216,7 +216,7 @@ def chart(figure: Figure, kind: str) -> bytes:
         figure: The figure.
         kind: `svg` or `pdf`.
     """
-    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "idal", "pdf.fonttype": 42}
+    fixed: Any = {"svg.fonttype": "none", "svg.hashsalt": "idal"}
     date = {"svg": "Date", "pdf": "CreationDate"}[kind]
     buffer = io.BytesIO()
     with rc_context(fixed):

@@ -3,6 +3,9 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from markupsafe import escape
+
+from idal_assets.plots.style import data_uri
 from idal_assets.report.html import Cell, ReportTable
 
 
@@ -128,3 +131,44 @@ def strip(name: str, value: float, everyone: Sequence[float], unit: str) -> Stri
     places = [round((one - low) / span, 3) for one in everyone]
     rank = f"{below} of {len(everyone)} cases have less"
     return Strip(name, f"{value:.3g} {unit}", round((value - low) / span, 3), places, rank)
+
+
+SHEET_WIDTH = 220
+"""Width of a case on a sheet of several, in pixels."""
+
+
+def sheet(cards: Sequence[CaseCard]) -> bytes:
+    """The first slices of some cases side by side, each with its label and with what speaks against it, as SVG.
+
+    Args:
+        cards: Their cards, each with a slice whose last panels are the label and the differences.
+    """
+    shown = [(card, card.slices[0]) for card in cards if card.slices]
+    height = max((SHEET_WIDTH * one.height / one.columns for _, one in shown), default=0)
+    parts = []
+    for place, (card, one) in enumerate(shown):
+        scale = SHEET_WIDTH / one.columns
+        first = len(one.channels)
+        for row, panel in enumerate((one.panels[first], one.panels[-1])):
+            x, y = place * (SHEET_WIDTH + 8), 18 + row * (height + 8)
+            layers = "".join(_drawn(layer) for layer in panel.layers)
+            picture = data_uri(one.channels[panel.channel])
+            parts.append(
+                f'<g transform="translate({x} {y:.1f}) scale({scale:.3f})"><image width="{one.columns}" '
+                f'height="{one.height}" preserveAspectRatio="none" href="{picture}"/>'
+                f'<g transform="scale(1 {one.aspect})">{layers}</g></g>'
+            )
+        parts.append(f'<text x="{place * (SHEET_WIDTH + 8)}" y="13">{escape(card.case_id)}</text>')
+    width, tall = max(1, len(shown)) * (SHEET_WIDTH + 8), 2 * height + 34
+    size = f'width="{width}" height="{tall:.0f}" viewBox="0 0 {width} {tall:.0f}"'
+    head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
+    return f"{head}{''.join(parts)}</svg>".encode()
+
+
+def _drawn(layer: Layer) -> str:
+    area = f'fill="{layer.colour}" fill-opacity="0.55" fill-rule="evenodd"'
+    filled = area if layer.kind == "area" else 'fill="none"'
+    return (
+        f'<path d="{layer.path}" {filled} stroke="{layer.colour}" stroke-width="1.5" '
+        'vector-effect="non-scaling-stroke"/>'
+    )

@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from idal_assets.anatomy import Anatomy
-from idal_assets.report.cards import CaseCard
+from idal_assets.report.cards import CaseCard, sheet
 from idal_assets.report.files import take_away
 from idal_assets.report.html import ReportContent, ReportSection, render_case, render_report
 from idal_assets.steps.adaptation_evidence import adaptation_sections
@@ -28,6 +28,9 @@ from idal_assets.store.artifacts import COMPUTE_FILE
 from idal_assets.study.making import Task
 
 REPORT_FILE = "report.html"
+SHEET_FILE = "worst_donors.svg"
+SHOWN_AT_ONCE = 4
+"""Worst donors whose slices are shown side by side."""
 MODE_NAMES = {
     "robust": "robust: regions that both cases have, and what removal does to validation cases",
     "thesis": "thesis: all regions, donors alone",
@@ -48,6 +51,7 @@ def make_report(task: Task) -> None:
         (task.folder / CARD_FOLDER / f"{card.case_id}.html").write_text(
             render_case(card, within), encoding="utf-8"
         )
+    (task.folder / SHEET_FILE).write_bytes(sheet(cards[:SHOWN_AT_ONCE]))
     content = take_away(_content(task, cards, pages), task.folder)
     (task.folder / METHODS_FILE).write_text(methods(task), encoding="utf-8")
     (task.folder / REPORT_FILE).write_text(render_report(content), encoding="utf-8")
@@ -74,9 +78,8 @@ def worst_cases(task: Task, ranking: pd.DataFrame) -> pd.DataFrame:
         {
             "rank": worst["rank"],
             "case_id": worst["case_id"],
-            "score": worst["score"],
-            "label_contradicted": worst["contradiction"],
             "lost_by": lost,
+            "label_contradicted": worst["contradiction"],
         }
     )
 
