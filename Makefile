@@ -5,7 +5,7 @@ BIN = $(VENV)/bin
 .PHONY: demo test test-all smoke lint docs ui
 
 demo: $(VENV)/installed
-	$(BIN)/idal run --profile demo --data-dir data
+	$(BIN)/idal run --profile demo --data-dir data --workers 2
 
 PYTEST = $(BIN)/python -m pytest --numprocesses auto --dist loadfile
 

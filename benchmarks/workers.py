@@ -31,7 +31,7 @@ from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import Study
 
 PARTS = {
-    "case models and rows": ("augmented_case", "case_model", "dice_row", "early_row", "fold_model"),
+    "case models and rows": ("augmented_case", "case_model", "dice_row", "early_row", "settled_row", "fold_model"),
     "retrainings": ("training_set", "reduced_model", "reduced_evaluation"),
 }
 ITERATIONS = 60

@@ -233,7 +233,7 @@ def test_ranking_marks_faults_and_rare_cases_by_colour_and_words():
     figure = detection.ranking_with_truth(scores, truth)
     (axes,) = figure.axes
     assert figure.get_suptitle() == "1 of 2 planted faults among the 2 worst"
-    assert tick_labels(axes.yaxis)[:2] == ["case_001  1", "case_002  2"]
+    assert tick_labels(axes.yaxis)[:2] == ["case_001\u20021", "case_002\u20022"]
     assert axes.get_ylim()[0] > axes.get_ylim()[1]
     dots = axes.collections[0]
     np.testing.assert_allclose(dots.get_offsets()[:, 0], np.arange(1, 11) / 10 - 0.5)
@@ -259,7 +259,7 @@ def test_large_ranking_counts_the_cases_that_it_leaves_out():
     scores, truth = ranked(100, {2: "heavy_noise", 60: "label_shifted"}, rare=(61, 100))
     (axes,) = detection.ranking_with_truth(scores, truth).axes
     places = dict(zip(tick_labels(axes.yaxis), axes.get_yticks(), strict=True))
-    assert [places[f"case_{rank:03d}  {rank}"] for rank in (1, 30, 60, 61, 100)] == [0, 29, 31, 32, 34]
+    assert [places[f"case_{rank:03d}\u2002{rank}"] for rank in (1, 30, 60, 61, 100)] == [0, 29, 31, 32, 34]
     assert (places["29 others"], places["38 others"]) == (30, 33)
     assert len(places) == 35
     scores, truth = ranked(31)

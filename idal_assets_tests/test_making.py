@@ -14,7 +14,7 @@ import pytest
 from idal_assets import steps
 from idal_assets.analysis.adaptation import Gain
 from idal_assets.imaging.phantom import write_phantom
-from idal_assets.orchestration.assets import artifact_definitions, build_assets
+from idal_assets.orchestration.assets import artifact_definitions, build_assets, group_of
 from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
 from idal_assets.profile import load_profile
 from idal_assets.progress import silently
@@ -271,7 +271,7 @@ def test_an_asset_of_one_row_and_one_function_is_made_like_any_other(with_toy: S
 def test_an_asset_of_one_row_and_one_function_is_a_dagster_asset(with_toy: Study) -> None:
     (toy,) = (asset for asset in build_assets(with_toy.profile) if asset.key == dg.AssetKey("toy"))
     (spec,) = toy.specs
-    assert (spec.group_name, spec.description) == (TOY.group, TOY.says)
+    assert (spec.group_name, spec.description) == (group_of(TOY), TOY.says)
     assert {dependency.asset_key.to_user_string() for dependency in spec.deps} == {"raw_case"}
     resource = StudyResource(data_dir=str(with_toy.folder.root), profile="tiny", raw=str(with_toy.raw))
     case = with_toy.cohort.donors[0]

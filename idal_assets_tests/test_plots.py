@@ -330,7 +330,7 @@ def test_large_ranking_keeps_a_marked_case_of_any_rank():
     _, right = similarity.ranking_figure(scores, {late}).axes
     labels = tick_labels(right.yaxis)
     assert len(labels) == 31
-    assert labels[-1] == f"{late}  90"
+    assert labels[-1] == f"{late}\u200290"
 
 
 def test_dice_by_set_keeps_the_reference_first_and_sorts_by_it():

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -75,6 +76,19 @@ def test_into_a_file_each_artifact_is_a_line(finished_run: FinishedRun) -> None:
         for key in node.keys(study):
             name = node.name if key is None else f"{node.name} of {key}"
             assert [line for line in lines if f"  {name}, " in line], name
+
+
+def test_ctrl_c_says_how_far_it_came_and_the_same_command_goes_on(tmp_path: Path) -> None:
+    command = [*IDAL, "run", "--profile", "tiny", "--data-dir", str(tmp_path / "data")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as started:
+        assert started.stdout is not None
+        while not (line := started.stdout.readline()).startswith("2/"):
+            assert line, "it ended by itself"
+        started.send_signal(signal.SIGINT)
+        said, errors = started.communicate()
+    assert started.returncode == 130, said + errors
+    assert re.search(r"Stopped at \d+ of \d+; the same command goes on\.", errors)
+    assert "Traceback" not in errors
 
 
 def test_what_would_be_made_is_told_and_nothing_is_made(finished_run: FinishedRun, tmp_path: Path) -> None:

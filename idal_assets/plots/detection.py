@@ -159,7 +159,7 @@ def _write_notes(axes: Axes, shown: pd.DataFrame, rows: NDArray[np.int_]) -> Non
 
 def _label_ranks(axes: Axes, shown: pd.DataFrame, rows: NDArray[np.int_], gaps: Mapping[int, int]) -> None:
     names = short_labels([str(x) for x in shown["case_id"]])
-    labels = [f"{name}  {rank}" for name, rank in zip(names, shown["rank"], strict=True)]
+    labels = [f"{name}\u2002{rank}" for name, rank in zip(names, shown["rank"], strict=True)]
     axes.set_yticks([*rows, *gaps], [*labels, *(f"{n} other{'s' * (n != 1)}" for n in gaps.values())], fontsize=8)
     for tick in axes.get_yticklabels()[len(rows) :]:
         tick.set_color(MUTED)

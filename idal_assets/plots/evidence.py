@@ -17,6 +17,7 @@ from idal_assets.plots.style import (
     BAR_WIDTH,
     BETTER,
     DIFFERENCE_COLOURS,
+    GAP,
     GRID,
     INK,
     MUTED,
@@ -102,7 +103,7 @@ def case_effects(effects: pd.DataFrame) -> Figure:
     rows = np.arange(len(effects))
     axes.hlines(rows, effects["low"], effects["high"], color=colours, linewidth=2, zorder=2)
     axes.scatter(effects["effect"], rows, s=26, color=colours, edgecolor="white", zorder=3)
-    _change_axis(axes, effects[["effect", "low", "high"]], "← harms      mean Dice with the case      helps →")
+    _change_axis(axes, effects[["effect", "low", "high"]], f"← harms{GAP}mean Dice with the case{GAP}helps →")
     return figure
 
 
@@ -141,7 +142,7 @@ def _set_labels(effects: pd.DataFrame) -> list[str]:
 
 
 def _change_axis(
-    axes: Axes, changes: pd.DataFrame, label: str = "← worse      change of the mean Dice      better →"
+    axes: Axes, changes: pd.DataFrame, label: str = f"← worse{GAP}change of the mean Dice{GAP}better →"
 ) -> None:
     """Put zero in the middle of the x axis and say which side is better."""
     reach = max(1.1 * changes.astype(float).abs().fillna(0).max(axis=None), 0.005)

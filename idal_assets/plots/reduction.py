@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from idal_assets.plots.style import (
     ACCENT,
     BAR_WIDTH,
+    GAP,
     GRID,
     INK,
     MARKERS,
@@ -151,7 +152,7 @@ def median_change(table: pd.DataFrame) -> Figure:
     reach = max(1.15 * np.nanmax(np.abs(changes), initial=0.0), 0.005)
     axes.set_xlim(-reach, reach)
     axes.set_ylim(len(table) - 0.5, -0.5)
-    axes.set_xlabel("← worse        change of the median Dice, new minus old        better →")
+    axes.set_xlabel(f"← worse{GAP}change of the median Dice, new minus old{GAP}better →")
     axes.grid(axis="x", color=GRID, linewidth=0.8)
     tidy(axes)
     axes.set_yticks(

@@ -285,7 +285,7 @@ def _draw_means(axes: Axes, ranked: pd.DataFrame, marked: pd.Series) -> None:
 def _draw_scores(axes: Axes, shown: pd.DataFrame, marked: pd.Series, inches: float) -> None:
     colours = np.where(marked, ALERT, ACCENT)
     names = short_labels(_names(shown["case_id"]))
-    labels = [f"{name}  {rank}" for name, rank in zip(names, shown["rank"], strict=True)]
+    labels = [f"{name}\u2002{rank}" for name, rank in zip(names, shown["rank"], strict=True)]
     rows = range(len(shown))
     axes.barh(rows, shown["score"], color=colours, alpha=0.85, height=0.72)
     axes.axvline(0, color=MUTED, linewidth=0.8)

@@ -6,6 +6,7 @@ Nothing here knows what a figure is about.
 import base64
 import io
 import math
+import re
 import textwrap
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,6 +65,11 @@ CELLS = "cells"
 LABELLED_TICKS = 40
 ANNOTATED_CELLS = 12
 LABEL_CHARACTERS = 24
+
+NEGATIVE_ZERO = re.compile(r"-(?=[0.]+$)")
+
+GAP = "\u2003\u2003"
+"""Between the parts of a label; of several blanks an SVG keeps one."""
 
 
 def new_figure(width: float, height: float, title: str = "") -> Figure:
@@ -168,8 +174,8 @@ def _write_cells(axes: Axes, values: NDArray[np.float64], picture: AxesImage, nu
         axes.text(
             column,
             row,
-            # adding zero makes a plus of the minus before a rounded zero
-            format(round(value, 3) + 0.0 if abs(value) >= 0.005 else 0.0, number).replace("-", "−"),
+            # without a minus before a rounded zero
+            NEGATIVE_ZERO.sub("+", format(value, number)).replace("-", "−"),
             ha="center",
             va="center",
             fontsize=7.5,

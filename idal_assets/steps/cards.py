@@ -122,7 +122,8 @@ def case_cards(task: Task) -> Iterator[CaseCard]:
 def first_cards(task: Task, cards: Sequence[CaseCard], worst_cluster: Sequence[str]) -> list[CaseCard]:
     """The cards that the report shows itself: the worst donors and the worst cluster."""
     shown = task.setting("report").cards
-    chosen = {card.case_id for card in cards[:shown]} | set(worst_cluster[:shown])
+    donors = [card.case_id for card in cards if task.cohort.roles[card.case_id] == "donor"]
+    chosen = {*donors[:shown], *worst_cluster[:shown]}
     return [card for card in cards if card.case_id in chosen]
 
 

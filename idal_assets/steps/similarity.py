@@ -417,7 +417,7 @@ def ranking_section(task: Task) -> ReportSection:
         "What cheaper methods say of the donors",
         ["case", *(name.replace("_", " ") for name in RIVAL_COLUMNS)],
         load_ranking(folder)[["case_id", *RIVAL_COLUMNS]].to_numpy(object).tolist(),
-        "`held`: without the regions that a case does not have. The baseline has learned from these cases, unless "
+        "Held: without the regions that a case does not have. The baseline has learned from these cases, unless "
         "others trained it. Low is doubtful, but for the loss. None of this has a part in the ranking.",
     )
     return ReportSection(
