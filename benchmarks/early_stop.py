@@ -1,0 +1,206 @@
+"""What trainings that stop early save, and how often they decide the same.
+
+On each phantom, or on a folder of real cases, the case models are trained to the end by two seeds and, by the
+first of them, for a share of the length with the open places settled. Same worst set: the donors that the
+profile's largest set removes. The full run with the other seed is the ceiling: what another draw of the same
+trainings would have decided.
+
+    python benchmarks/early_stop.py --phantoms 10 --jobs 2 --out runs.jsonl
+    python benchmarks/early_stop.py --raw FOLDER --profile thesis_small
+"""
+
+import argparse
+import json
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from measuring import CONSOLE, print_table, side_by_side
+from planted_faults import QUICK
+from scipy.stats import spearmanr
+from workload import write_profile
+
+from idal_assets.analysis.settling import chances_of_removal, open_places, settled
+from idal_assets.analysis.similarity import deciding_matrix, rank_donors
+from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.model_folder import load_weights
+from idal_assets.nnunet.plans import Plans
+from idal_assets.nnunet.prediction import Predictor
+from idal_assets.nnunet.slices import SlicesOnDisk
+from idal_assets.nnunet.training import train
+from idal_assets.profile import load_profile
+from idal_assets.seeds import derived_seed, stream
+from idal_assets.settings import EarlyStopSettings
+from idal_assets.steps.networks import scores_of
+from idal_assets.study.making import make, make_all
+from idal_assets.study.study import Study
+
+SEVERITIES = (1.0, 0.6, 0.35)
+CASES: Mapping[str, Mapping[str, Any]] = {
+    "phantom": {**QUICK["phantom"], "test_cases": 5},
+    "cohort": {
+        **{"donor_cases": ["phantom_train_*"], "pretraining_cases": [], "pretraining": 0},
+        **{"test_cases": ["phantom_test_01"], "validation_cases": ["phantom_test_0[2345]"]},
+    },
+    "baseline": QUICK["baseline"],
+    "variants": QUICK["variants"],
+    "reduced": {"start": "scratch"},
+    "compute": {"threads": 1},
+}
+"""What differs from the profile: a cohort of its own of small volumes. Case models keep their length."""
+
+
+class Matrices:
+    """Matrices of a study by trainings of any length and seed.
+
+    Args:
+        study: A study, of which the baseline and the variants of the donors are made.
+    """
+
+    def __init__(self, study: Study) -> None:
+        make_all(study, "baseline_weights")
+        for donor in study.cohort.donors:
+            make(study, "augmented_case", donor)
+        self.study, self.cohort = study, study.cohort
+        self._weights = load_weights(study.path("baseline_weights"))
+        self._plans = Plans.load(study.path("baseline_weights"))
+        self._compute = Compute.choose(study.profile.compute)
+        profile = study.profile
+        self._predictor = Predictor(self._weights, self._plans, profile.inference, profile.compute, self._compute)
+        folders = {name: study.path("case_slices", name) for name in self.cohort.deciding}
+        self._receivers = SlicesOnDisk(folders, profile.compute.slices_memory_gb)
+
+    def cells(self, donors: Collection[str], share: float, seed: int) -> pd.DataFrame:
+        """Cells of some donors' rows, trained for a share of the length."""
+        return pd.concat([rows for donor in donors for rows in self._row(donor, share, seed)], ignore_index=True)
+
+    def matrix(self, cells: pd.DataFrame) -> pd.DataFrame:
+        """Donors by donors, as the profile decides."""
+        settings, anatomy = self.study.profile.similarity, self.cohort.anatomy
+        donors, regions = self.cohort.donors, anatomy.scored(settings.scalar)
+        return deciding_matrix(cells, donors, self.cohort.deciding, settings, regions)[donors]
+
+    def _row(self, donor: str, share: float, seed: int) -> Iterator[pd.DataFrame]:
+        places = [place for place in sorted(self.study.path("augmented_case", donor).iterdir()) if place.is_dir()]
+        variants = SlicesOnDisk({place.name: place for place in places}, 1)
+        training = self.study.profile.case_model.shortened(share)
+        drawn = derived_seed(self.study.profile.seed, "case_model", seed)
+        trained = train(variants, self._plans, training, self._compute, drawn, initial=self._weights)
+        self._predictor.take(trained.weights)
+        for case, predicted in self._predictor.segment(self._receivers, self.cohort.deciding):
+            scores = scores_of(case, predicted, self._plans, self.cohort.anatomy)
+            yield scores.assign(donor=donor, receiver=case.case_id)
+
+
+def run_once(profile: Path, raw: Path | None, folder: Path) -> dict[str, Any]:
+    """Trains all case models three ways on one dataset.
+
+    Returns:
+        `iterations` (share of those of full trainings), `contested` (donors trained to the end), and by size of
+        the set `same` (the early decision is that of the full run), `ceiling` (that of the other seed is) and the
+        `spearman` of both rankings with that of the full run.
+    """
+    study = Study.open(folder / "data", profile, raw)
+    made, early = Matrices(study), study.profile.early_stop
+    donors, sizes = made.cohort.donors, study.profile.removal.sizes
+    full, other = (rank_donors(made.matrix(made.cells(donors, 1, seed))) for seed in (1, 2))
+    cells = made.cells(donors, early.share, 1)
+    matrix = made.matrix(cells)
+    chances = chances_of_removal(matrix, sizes, early.resamples, stream(study.profile.seed, "contest"))
+    contested = open_places(chances, early)
+    ranking = rank_donors(matrix)
+    if contested:
+        others = cells[~cells["donor"].isin(contested)]
+        completed = made.matrix(pd.concat([others, made.cells(contested, 1, 1)]))
+        means = rank_donors(completed).set_index("case_id")["donor_mean"]
+        ranking = settled(ranking, contested, means)
+    length = study.profile.case_model
+    spent = len(donors) * length.shortened(early.share).iterations + len(contested) * length.iterations
+    return {
+        "iterations": spent / (len(donors) * length.iterations),
+        "contested": len(contested),
+        "same": {str(size): _worst(ranking, size) == _worst(full, size) for size in sizes},
+        "ceiling": {str(size): _worst(other, size) == _worst(full, size) for size in sizes},
+        "spearman": _agreement(ranking, full),
+        "spearman_ceiling": _agreement(other, full),
+    }
+
+
+def _worst(ranking: pd.DataFrame, size: int) -> set[str]:
+    return set(ranking["case_id"].head(size))
+
+
+def _agreement(one: pd.DataFrame, other: pd.DataFrame) -> float:
+    ranks = [ranking.set_index("case_id")["rank"].sort_index() for ranking in (one, other)]
+    return float(spearmanr(*ranks).statistic)
+
+
+def _write_profile(base: str, early: EarlyStopSettings, seed: int, path: Path, phantom: bool) -> None:
+    changes = {name: dict(values) for name, values in (CASES if phantom else {}).items()}
+    if phantom:
+        changes["phantom"] |= {"seed": seed, "severity": SEVERITIES[seed % len(SEVERITIES)]}
+    changes["early_stop"] = early.model_dump()
+    write_profile(path, base, changes, seed=seed)
+
+
+def report(runs: list[dict[str, Any]]) -> None:
+    """Prints what was saved and how often the decision is the same."""
+    sizes = list(runs[0]["same"])
+    rows = [
+        [
+            f"set of {size}",
+            f"{sum(run['same'][size] for run in runs)} of {len(runs)}",
+            f"{sum(run['ceiling'][size] for run in runs)} of {len(runs)}",
+        ]
+        for size in sizes
+    ]
+    correlations = [f"{np.mean([run[name] for run in runs]):.3f}" for name in ("spearman", "spearman_ceiling")]
+    print_table(
+        "The same as the full run", ("", "stopped early", "other seed"), [*rows, ["Spearman, mean", *correlations]]
+    )
+    share = np.mean([run["iterations"] for run in runs])
+    same = sum(run["same"][sizes[-1]] for run in runs)
+    CONSOLE.print(f"early stop: {share:.0%} of the iterations, same worst set in {same} of {len(runs)}")
+
+
+def main() -> None:
+    """Runs what the command line asks for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--profile", default="demo", help="profile whose case models are trained")
+    parser.add_argument("--raw", type=Path, help="folder with real cases; without it phantoms")
+    parser.add_argument("--phantoms", type=int, default=10, help="how many; or seeds on real cases")
+    parser.add_argument("--share", type=float, default=0.15, help="of the iterations, that all donors are trained")
+    parser.add_argument("--contested", type=float, default=0.1, help="share of the donors trained to the end")
+    parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")
+    parser.add_argument("--out", type=Path, help="file for the results, one line a phantom; it is gone on with")
+    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.one:
+        base, raw, seed, share, contested, folder = given.one
+        profile = Path(folder) / "profile.yaml"
+        early = EarlyStopSettings(share=float(share), contested=float(contested))
+        _write_profile(base, early, int(seed), profile, phantom=not raw)
+        print(json.dumps({"seed": int(seed), **run_once(profile, Path(raw) if raw else None, Path(folder))}))
+        return
+    load_profile(given.profile)
+    there = given.out and given.out.exists()
+    runs = [json.loads(line) for line in given.out.read_text().splitlines()] if there else []
+    done = {run["seed"] for run in runs}
+    works = [
+        (given.profile, given.raw or "", seed, given.share, given.contested)
+        for seed in range(given.phantoms)
+        if seed not in done
+    ]
+    for run in side_by_side(Path(__file__).name, works, given.jobs):
+        runs.append(run)
+        CONSOLE.print(f"seed {run['seed']}: {run['iterations']:.0%} of the iterations, same {run['same']}")
+        if given.out:
+            with given.out.open("a") as file:
+                file.write(json.dumps(run) + "\n")
+    report(runs)
+
+
+if __name__ == "__main__":
+    main()
