@@ -568,6 +568,12 @@ def _alone(study: Study) -> Iterator[None]:
     except Timeout:
         CONSOLE.print(f"Another `idal run` works in {study.folder.root}; this one waits for it.", soft_wrap=True)
         lock.acquire()
+    except NotImplementedError:
+        CONSOLE.print(
+            f"{study.folder.root} is on a disk without locks; start no second run in it.", soft_wrap=True
+        )
+        yield
+        return
     try:
         yield
     finally:

@@ -25,7 +25,7 @@ class Pretenders:
     """Workers who finish in the order in which they began, and pretend to make what they were handed."""
 
     def __init__(self, study: Study, workers: int, fails: Callable[[str, str | None], bool]) -> None:
-        self._study, self._workers, self._fails = study, workers, fails
+        self.study, self.fails, self._workers = study, fails, workers
         self._chains: deque[Chain] = deque()
         self.handed: list[Chain] = []
         self.together: set[frozenset[str]] = set()
@@ -51,21 +51,21 @@ class Pretenders:
             return []
         chain, outcomes = self._chains.popleft(), []
         for asset in chain.assets:
-            outcomes.append(self._make(asset, chain.key))
+            outcomes.append(self.make(asset, chain.key))
             if outcomes[-1].failure:
                 break
         return [Report(chain, outcomes)]
 
-    def _make(self, asset: str, key: str | None) -> Outcome:
-        if self._fails(asset, key):
+    def make(self, asset: str, key: str | None) -> Outcome:
+        if self.fails(asset, key):
             return Outcome(asset, failure=Failure(f"{named(asset, key)} failed.\nbad data"))
         node = GRAPH[asset]
-        for place in sources(node.inputs(self._study, key), key):
-            assert self._study.provenance(*place)
+        for place in sources(node.inputs(self.study, key), key):
+            assert self.study.provenance(*place)
         if node.names_partitions:
-            record, made_now = make(self._study, asset, key)
+            record, made_now = make(self.study, asset, key)
         else:
-            record, made_now = pretend(self._study, asset, key), True
+            record, made_now = pretend(self.study, asset, key), True
         self.made.append((asset, key))
         return Outcome(asset, record, made_now)
 

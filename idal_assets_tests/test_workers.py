@@ -3,28 +3,36 @@
 import json
 import stat
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import dagster as dg
 import pytest
+from rich.progress import Progress as Bars
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
 
-from idal_assets.orchestration import cluster, worker  # noqa: E402
+from idal_assets.orchestration import cluster, runner, worker  # noqa: E402
 from idal_assets.orchestration.cluster import ClusterError, Shown  # noqa: E402
+from idal_assets.orchestration.instance import open_instance, recorded_versions  # noqa: E402
 from idal_assets.orchestration.reports import Outcome  # noqa: E402
+from idal_assets.orchestration.runner import Runner, StepFailedError  # noqa: E402
 from idal_assets.profile import ProfileError, cluster_settings  # noqa: E402
+from idal_assets.progress import silently  # noqa: E402
 from idal_assets.settings import ClusterSettings, ComputeSettings  # noqa: E402
 from idal_assets.steps import cohort as cohort_steps  # noqa: E402
+from idal_assets.store.database import read_table  # noqa: E402
 from idal_assets.store.layout import DataFolder  # noqa: E402
 from idal_assets.study import passing  # noqa: E402
 from idal_assets.study.graph import GRAPH, SOURCES, Node  # noqa: E402
-from idal_assets.study.making import make  # noqa: E402
+from idal_assets.study.making import judge, make, make_files  # noqa: E402
 from idal_assets.study.order import Chain  # noqa: E402
 from idal_assets.study.study import Study  # noqa: E402
-from idal_assets_tests.studies import copied, make_study  # noqa: E402
+from idal_assets_tests.studies import copied, make_study, with_settings  # noqa: E402
+from idal_assets_tests.test_order import Pretenders  # noqa: E402
 
 pytestmark = pytest.mark.unit
 
@@ -135,6 +143,37 @@ def test_a_worker_with_other_versions_makes_nothing(monkeypatch: pytest.MonkeyPa
     said = worker.differences({"torch": "2.9", "Python": "3.11"}, {"torch": "2.8", "Python": "3.11"})
     assert said == ["torch is 2.8 instead of 2.9"]
     assert not worker.differences(worker.versions_here(), worker.identity().versions)
+
+
+class Inside(Pretenders):
+    """Workers in this process, who make what they are handed."""
+
+    def make(self, asset: str, key: str | None) -> Outcome:
+        if self.fails(asset, key):
+            return super().make(asset, key)
+        record, made_now = make_files(self.study, asset, key)
+        return Outcome(asset, record, made_now, judge(self.study, asset, key) if GRAPH[asset].check else None)
+
+
+def test_what_workers_report_is_recorded_as_if_it_were_made_here(
+    monkeypatch: pytest.MonkeyPatch, study: Study
+) -> None:
+    wanted = ("cohort", "raw_case")
+    study = with_settings(study, {"cluster.engine": "local"})
+    bad, *others = study.cohort.donors
+    crew = Inside(study, 2, lambda asset, key: (asset, key) == ("raw_case", bad))
+    monkeypatch.setattr(runner, "gathered", lambda *given: nullcontext(crew))
+    with open_instance(study.folder, only_records=True) as instance:
+        with pytest.raises(StepFailedError, match=rf"raw_case of {bad} failed.\nbad data"):
+            Runner(study, instance, Bars(disable=True), silently).run(wanted)
+        recorded = recorded_versions(instance, GRAPH["raw_case"])
+        assert recorded == {case: study.version("raw_case", case) for case in {*others, *study.cohort.tests}}
+        (failed,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
+        assert failed.tags["dagster/partition"] == bad
+        assert len(read_table(study.folder.database, "cohort")) == len(study.cohort.cases)
+        crew = Inside(study, 2, lambda asset, key: False)
+        again = Runner(study, instance, Bars(disable=True), silently).run(wanted)
+        assert (again.made, again.kept) == ({"raw_case": 1}, len(study.cohort.cases))
 
 
 def test_progress_is_shown_of_each_worker_until_it_is_gone() -> None:
