@@ -105,11 +105,17 @@ def trained(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory)
     plans = Plans.load(finished_run.study().path("nnunet_plans"))
     (folder / "fold_0").mkdir(parents=True)
     plans.save(folder)
+    # the trainer looks at what kind of files it will read
+    preprocessed = folder / plans.values["dataset_name"] / "nnUNetPlans_2d"
+    preprocessed.mkdir(parents=True)
+    for name in ("a.b2nd", "a_seg.b2nd"):
+        (preprocessed / name).touch()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNet_preprocessed", str(folder))
-        patch.setattr("nnunetv2.training.nnUNetTrainer.nnUNetTrainer.nnUNet_results", str(folder))
+        for name in ("nnUNet_preprocessed", "nnUNet_results"):
+            patch.setenv(name, str(folder))
         patch.setenv("nnUNet_compile", "f")
-        trainer = nnUNetTrainer(plans.values, "2d", 0, plans.dataset, torch.device("cpu"))
+        values = {**plans.values, "continue_training": False}
+        trainer = nnUNetTrainer(values, "2d", 0, plans.dataset, torch.device("cpu"))
         trainer.initialize()
         trainer._best_ema = np.float64(0.5)
         trainer.save_checkpoint(str(folder / "fold_0" / "checkpoint_final.pth"))

@@ -95,7 +95,7 @@ def test_what_would_be_made_is_told_and_nothing_is_made(finished_run: FinishedRu
     done = idal("run", "--dry-run", "--data-dir", finished_run.data_dir)
     assert "0 artifacts would be made at most; nothing was made." in done.stdout
     told = idal("run", "--dry-run", "--profile", "tiny", "--data-dir", tmp_path / "new")
-    assert "what follows once the cases are read; nothing was made." in told.stdout
+    assert "which nobody has read yet; nothing was made." in told.stdout
     assert not (tmp_path / "new").exists()
 
 
