@@ -778,7 +778,8 @@ class ClusterSettings(Section):
             `tls_client_key`. Connections that are not encrypted are refused unless `require_encryption` is false.
         slurm: What dask-jobqueue's `SLURMCluster` is given: `queue`, `cores`, `memory`, `walltime`, `interface`,
             `job_extra_directives` and all others.
-        interface: Network interface on which `wait` listens, such as `ib0`; null takes that of the default route.
+        interface: Network interface on which a run that waits and its workers listen, such as `ib0`; null takes
+            that of the default route for the run, and all for the workers.
         dashboard: Whether Dask's dashboard is offered, on loopback; it needs the package bokeh.
         latency_seconds: How long the files of another host may take to be seen here.
     """

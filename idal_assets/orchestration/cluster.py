@@ -371,12 +371,11 @@ def _waiting(settings: ClusterSettings, study: Study, security: Any) -> Iterator
     if settings.interface:
         options["interface"] = settings.interface
     note = study.folder.cluster / SCHEDULER_FILE
-    with SpecCluster(
-        {}, {"cls": Scheduler, "options": options}, security=security, silence_logs=logging.ERROR
-    ) as it:
-        write_atomically(note, json.dumps({"address": it.scheduler_address}))
+    scheduler = {"cls": Scheduler, "options": options}
+    with SpecCluster({}, scheduler, security=security, silence_logs=logging.ERROR) as cluster:
+        write_atomically(note, json.dumps({"address": cluster.scheduler_address, "interface": settings.interface}))
         try:
-            yield Cluster(it, f"submit `idal worker --data-dir {study.folder.root}`")
+            yield Cluster(cluster, f"submit `idal worker --data-dir {study.folder.root}`")
         finally:
             note.unlink(missing_ok=True)
 
@@ -564,5 +563,6 @@ def work(folder: DataFolder, seconds: float) -> None:
     tls = [
         part for name, value in security.items() if value for part in (f"--tls-{name.replace('_', '-')}", value)
     ]
-    address = json.loads(note.read_text())["address"]
-    serve([address, *tls, "--death-timeout", str(SECONDS_TO_REACH_THE_SCHEDULER)])
+    told = json.loads(note.read_text())
+    place = ["--interface", told["interface"]] if told["interface"] else []
+    serve([told["address"], *tls, *place, "--death-timeout", str(SECONDS_TO_REACH_THE_SCHEDULER)])
