@@ -49,7 +49,14 @@ CONTRACT = {
     "baseline": {"baseline_candidate": "candidate", "baseline_comparison": None, "baseline_weights": None},
     "donors": {"augmented_case": "donor", "case_model": "donor"},
     "quality": {"fold_model": "fold", "label_quality": None, "donor_signals": None},
-    "similarity": {"dice_row": "donor", "dice_matrix": None, "dendrogram": None, "case_ranking": None},
+    "similarity": {
+        "dice_row": "donor",
+        "dice_matrix": None,
+        "contest": None,
+        "settled_row": "donor",
+        "dendrogram": None,
+        "case_ranking": None,
+    },
     "reduction": {
         "removal_plan": None,
         "training_set": "removal_set",

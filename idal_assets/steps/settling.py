@@ -27,10 +27,10 @@ def hold_contest(task: Task) -> None:
     """
     from idal_assets.steps.similarity import load_deciding_cells
 
-    cohort, settings, sizes = task.cohort, task.setting("early_stop"), task.setting("removal.sizes")
     contested: list[str] = []
-    chances = pd.DataFrame(index=pd.Index(cohort.donors, name="case_id"))
-    if settings.share < 1:
+    chances = pd.DataFrame({"case_id": pd.Series(dtype=str)}).set_index("case_id")
+    if task.inputs.settings:
+        cohort, settings, sizes = task.cohort, task.setting("early_stop"), task.setting("removal.sizes")
         cells = load_deciding_cells(task.path("dice_matrix"))
         regions = cohort.anatomy.scored(task.setting("similarity.scalar"))
         matrix = deciding_matrix(cells, cohort.donors, cohort.deciding, task.setting("similarity"), regions)
@@ -38,9 +38,8 @@ def hold_contest(task: Task) -> None:
         chances = chances_of_removal(matrix[cohort.donors], sizes, settings.resamples, random)
         contested = open_places(chances, settings)
     (task.folder / CONTEST_FILE).write_text(json.dumps({"contested": contested}, indent=1))
-    chances.rename(columns=str).rename_axis("case_id").reset_index().to_parquet(
-        task.folder / CHANCES_FILE, index=False
-    )
+    table = chances.rename(columns=str).rename_axis("case_id").reset_index()
+    table.to_parquet(task.folder / CHANCES_FILE, index=False)
 
 
 def load_contest(folder: Path) -> list[str]:

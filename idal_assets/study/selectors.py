@@ -105,6 +105,14 @@ class PartsWherePlayed(Parts):
         return super().__call__(study, asset, key) if study.profile.adaptation.counts else {}
 
 
+class PartsWhereStopped(Parts):
+    """Only some of what the cohort says, and nothing of it where the case models are trained to the end."""
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """Hash of these parts, where trainings stop early."""
+        return super().__call__(study, asset, key) if _stops_early(study) else {}
+
+
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
     """Only this case's content in the cohort, so that another case can come or go without a rerun."""
     return study.cohort.case(str(key)).facts.content_hash
@@ -291,6 +299,25 @@ def for_training(study: Study, asset: str, key: str | None) -> Versions:
 # --- donors whose place is open ---
 
 
+def _stops_early(study: Study) -> bool:
+    return study.profile.early_stop.share < 1
+
+
+@dataclass(frozen=True)
+class WhereStopped:
+    """What another selector chooses, and nothing where the case models are trained to the end.
+
+    Attributes:
+        select: The other selector.
+    """
+
+    select: Selector
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """What the other one chooses, where trainings stop early."""
+        return self.select(study, asset, key) if _stops_early(study) else {}
+
+
 def own_place(study: Study, asset: str, key: str | None) -> Versions:
     """Whether the place of this donor is open; a change that concerns others is none."""
     return "open" if _is_open(study, asset, key) else "settled"
@@ -461,6 +488,16 @@ def with_given_weights(study: Study, key: str | None, settings: Settings) -> Set
 
         baseline["weights"] = given_version(Path(given))
     return {**settings, "baseline": baseline}
+
+
+def where_stopped(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of the asset, and none where the case models are trained to the end."""
+    return settings if _stops_early(study) else {}
+
+
+def of_open_places(study: Study, key: str | None, settings: Settings) -> Settings:
+    """Those of a donor whose place is open, and none of one whose place is settled."""
+    return of_one_training(study, key, settings) if _is_open(study, "contest", key) else {}
 
 
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
