@@ -50,10 +50,12 @@ def test_thesis_has_the_numbers_of_the_thesis():
         "ce",
         "dice_ce",
     ]
-    assert thesis.candidates.training("2d_dice_ce") == thesis.baseline
+    of_baseline = thesis.baseline.model_dump(exclude={"weights"})
+    assert thesis.candidates.training("2d_dice_ce").model_dump() == of_baseline
     assert thesis.candidates.best_becomes_baseline
-    assert thesis.out_of_fold.training == thesis.confirmation.training == thesis.baseline
-    assert thesis.reduced.model_dump(exclude={"start"}) == thesis.baseline.model_dump()
+    assert thesis.out_of_fold.training == thesis.confirmation.training
+    assert thesis.confirmation.training.model_dump() == of_baseline
+    assert thesis.reduced.model_dump(exclude={"start"}) == of_baseline
     assert thesis.reduced.start == "scratch"
     assert (thesis.removal.sizes, thesis.removal.order) == ((5, 7, 9), "leaves")
     assert thesis.variants.count == 5
@@ -94,11 +96,11 @@ def test_small_profiles_remove_no_more_than_six_cases_allow(name):
     ("values", "message"),
     [
         ({"coohrt": {}}, "coohrt: unknown key"),
-        ({"cohort": {"donorz": 3}}, "cohort.donorz: unknown key"),
+        ({"cohort": {"donorz": 3}}, "cohort.donorz: unknown key; did you mean donors"),
         ({"baseline": {"epochs": 1, "optimiser": "sgd"}}, "baseline.optimiser: unknown key"),
         ({"baseline": {"epochs": 0}}, "baseline.epochs: .*greater than or equal to 1 .*found 0"),
         ({"baseline": {"epochs": 2.5}}, "baseline.epochs: .*integer.*found 2.5"),
-        ({"baseline": {}}, "baseline.epochs: Field required"),
+        ({"baseline": {}}, "baseline.epochs: must be given"),
         ({"removal": {"sizes": [5, "many"]}}, "removal.sizes.1: .*found 'many'"),
         ({"removal": {"sizes": [7, 5]}}, r"removal.sizes: .*rise strictly, not \[7, 5\]"),
         ({"removal": {"sizes": [5, 5]}}, "removal.sizes: .*rise strictly"),
@@ -183,10 +185,11 @@ def test_an_own_file_gets_its_name_and_the_defaults(tmp_path):
     assert profile.raw.as_posix() == "/somewhere/cases"
     assert profile.baseline.learning_rate == 0.001
     assert profile.baseline.iterations == 21
-    assert profile.confirmation.training == profile.baseline
+    of_baseline = profile.baseline.model_dump(exclude={"weights"})
+    assert profile.confirmation.training.model_dump() == of_baseline
     assert profile.case_model.iterations == 21
     assert profile.reduced.iterations == 21
-    assert profile.out_of_fold.training == profile.baseline
+    assert profile.out_of_fold.training.model_dump() == of_baseline
     assert profile.out_of_fold.names == ["fold_1", "fold_2", "fold_3", "fold_4", "fold_5"]
     assert profile.removal.sizes == (5, 7, 9)
     assert profile.cohort.minimum_donors == 4
