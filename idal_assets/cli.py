@@ -301,7 +301,7 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
     from idal_assets.study.currency import all_states, other_training_cases
 
     study = Study.open(data_dir, profile)
-    if not study.folder.study_file.is_file():
+    if profile is None and not study.folder.study_file.is_file():
         raise NotMadeError(
             f"There is no study in {study.folder.root}; `idal run` starts one, --data-dir names another"
         )
