@@ -121,7 +121,10 @@ def test_the_commands_of_the_readme_work_in_their_order(finished_run: FinishedRu
 @pytest.mark.parametrize("text", examples("yaml"))
 def test_a_piece_of_a_profile_is_valid(text: str) -> None:
     said = yaml.safe_load(text)
-    with_changes(load_profile("thesis"), said)
+    if "storage" in said:
+        return  # a piece of Dagster's own configuration, which a live test uses
+    # a file for --cluster holds the settings of that section
+    with_changes(load_profile("thesis"), {"cluster": said} if "engine" in said else said)
 
 
 @pytest.mark.graph

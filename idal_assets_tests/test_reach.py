@@ -64,7 +64,10 @@ def test_the_cost_is_that_of_the_profile(name):
     retrainings = len(removal_sets(profile.removal, profile.controls))
     assert f"{retrainings} retrainings {retrainings * profile.reduced.iterations:,}" in said
     models = 20 * profile.case_model.seeds
-    assert f"{models} case models {models * profile.case_model.iterations:,}" in said
+    length = profile.case_model.shortened(profile.early_stop.share).iterations
+    assert f"{models} case models {models * length:,}" in said
+    to_the_end = profile.early_stop.most_contested(20)
+    assert (f"{to_the_end} case models to the end" in said) == (profile.early_stop.share < 1)
     total = int(said.split(" trainings of ")[1].split(" iterations")[0].replace(",", ""))
     listed = [int(part.split()[-1].rstrip(".").replace(",", "")) for part in said.split(": ")[1].split(", ")]
     assert total == sum(listed)

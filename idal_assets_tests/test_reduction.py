@@ -356,7 +356,15 @@ def write_signals(study, folder):
 
 def decide(study):
     """Everything from the matrix to the training sets."""
-    for asset in ("dice_matrix", "dendrogram", "case_ranking", "removal_plan", "training_set"):
+    for asset in (
+        "dice_matrix",
+        "contest",
+        "settled_row",
+        "dendrogram",
+        "case_ranking",
+        "removal_plan",
+        "training_set",
+    ):
         for key in GRAPH[asset].keys(study):
             make(study, asset, key)
 

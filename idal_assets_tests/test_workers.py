@@ -163,7 +163,7 @@ def test_what_workers_report_is_recorded_as_if_it_were_made_here(
     bad, *others = study.cohort.donors
     crew = Inside(study, 2, lambda asset, key: (asset, key) == ("raw_case", bad))
     monkeypatch.setattr(runner, "gathered", lambda *given: nullcontext(crew))
-    with open_instance(study.folder, only_records=True) as instance:
+    with open_instance(study.folder, shows_output=True) as instance:
         with pytest.raises(StepFailedError, match=rf"raw_case of {bad} failed.\nbad data"):
             Runner(study, instance, Bars(disable=True), silently).run(wanted)
         recorded = recorded_versions(instance, GRAPH["raw_case"])

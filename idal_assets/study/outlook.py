@@ -39,6 +39,9 @@ RIVALS = 5
 BUSY = 0.5
 """Below this share of the processor's time for itself, a measurement says more of other processes."""
 
+VIEWS = 3
+"""Networks that a case is looked at with: the baseline, its own model, that of its fold or of all donors."""
+
 GRADIENT = 3
 """Passes that a loss with its gradient takes: one forwards, and backwards twice as long."""
 
@@ -234,6 +237,7 @@ WORK: Mapping[str, Callable[[Numbers], Work]] = {
     "settled_row": _settled_row,
     "fold_model": lambda of: Work(iterations=of.profile.out_of_fold.training.iterations, networks=1),
     "label_quality": lambda of: Work(segmented=of.donors if of.profile.out_of_fold.folds else 0),
+    "case_view": lambda of: Work(read=1, segmented=VIEWS),
     "donor_signals": lambda of: Work(segmented=of.donors * (1 + 2 * GRADIENT)),
     "reduced_model": lambda of: Work(iterations=of.profile.reduced.iterations, networks=1),
     "reduced_evaluation": _evaluation,
