@@ -118,7 +118,8 @@ def _type_in_words(part: Mapping[str, Any]) -> str:
             return f"{len(part['prefixItems'])} × {_type_in_words(part['prefixItems'][0])}"
         return f"list of: {_type_in_words(part['items'])}"
     if kind == "object":
-        return f"by name: {_type_in_words(part['additionalProperties'])}"
+        of_each = part.get("additionalProperties", True)
+        return "values by name" if of_each is True else f"by name: {_type_in_words(of_each)}"
     name = {"integer": "whole number", "number": "number", "string": "text", "boolean": "true or false"}
     said = [f"{word} {part[limit]:g}" for limit, word in LIMITS.items() if limit in part]
     return ", ".join([name.get(str(kind), str(kind)), *([" and ".join(said)] if said else [])])
