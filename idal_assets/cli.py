@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import signal
 import sys
 import webbrowser
 from collections.abc import Callable, Iterator
@@ -169,6 +170,10 @@ def _until_stopped(runner: "Runner") -> "Made":
     """Runs, and says how far it came where somebody stops it."""
     from dagster import DagsterExecutionInterruptedError
 
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # started in the background of a script; Dagster takes SIGTERM for the Ctrl-C that is ignored there
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.default_int_handler)
     try:
         return runner.run()
     except (KeyboardInterrupt, DagsterExecutionInterruptedError):

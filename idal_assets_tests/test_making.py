@@ -129,7 +129,7 @@ def test_an_early_row_reads_the_weights_of_the_model_that_there_is(
     study, _ = made
     study = copied_run(study, tmp_path)
     donor = study.cohort.donors[0]
-    longer = study.with_settings({"case_model": {"iterations_per_epoch": 8}, "convergence": {"shares": [0.25]}})
+    longer = study.with_settings({"case_model": {"iterations_per_epoch": 16}, "convergence": {"shares": [0.25]}})
     make(longer, "case_model", donor)
     segmented_with = []
 

@@ -18,6 +18,7 @@ from idal_assets_tests.worlds import (
     changed_sets,
     finished_world,
     folds,
+    once,
     refolded,
     rerun,
     training_sets,
@@ -56,7 +57,8 @@ def test_an_edited_donor_reruns_its_chain_and_what_fans_in(world: World) -> None
 def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
     learned_from, donors = folds(world), [*DONORS, NEW]
     world.add_case(NEW, like=DONORS[0])
-    assert rerun(world.study) == after_edited_donor(world, NEW, donors, refolded(world, learned_from), SETS)
+    expected = after_edited_donor(world, NEW, donors, refolded(world, learned_from), SETS)
+    assert rerun(world.study) == expected + once("settled_row", keys=[NEW])
     assert cells_computed(world, donors) == {**dict.fromkeys(DONORS, 1), NEW: len([*donors, *TESTS])}
     assert world.all_current()
 

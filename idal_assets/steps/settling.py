@@ -67,7 +67,7 @@ def train_to_the_end(task: Task) -> None:
 
     names = task.keys("case_slices")
     tables = [pd.DataFrame(columns=SETTLED_COLUMNS)]
-    if names:
+    if task.key in load_contest(task.path("contest")):
         seed = derived_seed(task.setting("seed"), "case_model")
         with tempfile.TemporaryDirectory(dir=task.folder) as place:
             fine_tune(task, task.setting("case_model"), seed, f"train {task.key} to the end", Path(place))
@@ -86,4 +86,5 @@ def load_settled_row(folder: Path) -> pd.DataFrame:
 def show_settled_row(task: Task) -> Mapping[str, Any]:
     """Mean Dice after the full training, by region."""
     rows = load_settled_row(task.folder)
-    return {"mean_dice": rows.groupby("region", sort=False)["dice"].mean().reset_index()} if len(rows) else {}
+    means = rows.groupby("region", sort=False)["dice"].mean().reset_index()
+    return {"trained_to_the_end": len(rows) > 0, **({"mean_dice": means} if len(rows) else {})}

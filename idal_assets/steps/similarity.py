@@ -75,7 +75,8 @@ def score_case_model(task: Task) -> None:
 def show_row(task: Task) -> Mapping[str, Any]:
     """The cells of the row."""
     anatomy = task.cohort.anatomy
-    rows = read_scores(task.folder / ROW_FILE, anatomy.scored(task.setting("similarity.scalar")))
+    averaged = anatomy.scored(task.setting("similarity.scalar"))
+    rows = read_scores(task.folder / ROW_FILE, averaged)
     scalars = rows[rows["region"] == MEAN].set_index("receiver")["dice"]
     by_receiver = rows.pivot(index=["receiver", "receiver_version"], columns="region", values="dice")
     return {
@@ -83,7 +84,7 @@ def show_row(task: Task) -> Mapping[str, Any]:
         "cells": len(scalars),
         "mean_dice_of_others": float(scalars.drop(task.key).mean()),
         "dice_of_itself": float(scalars[task.key]),
-        "cells_by_receiver": by_receiver.reset_index()[["receiver", MEAN, *anatomy.regions, "receiver_version"]],
+        "cells_by_receiver": by_receiver.reset_index()[["receiver", MEAN, *averaged, "receiver_version"]],
     }
 
 

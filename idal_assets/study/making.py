@@ -251,6 +251,7 @@ class Task:
     @property
     def trained_share(self) -> float:
         """Share of its length that a case model is trained for."""
+        self.reads.add("early_stop.share")
         return self._inputs.settings.get("early_stop.share", 1)
 
     @property

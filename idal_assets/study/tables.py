@@ -80,7 +80,13 @@ def without_tables(study: Study) -> list[Artifact]:
 
 def _gives_tables(study: Study, asset: str, key: str | None) -> bool:
     folder = study.path(asset, key)
-    return _has_tables(study, asset, key) and not find_damage(folder) and read_provenance(folder) is not None
+    # the report has a folder of this name with tables to take away
+    return (
+        bool(GRAPH[asset].tables)
+        and _has_tables(study, asset, key)
+        and not find_damage(folder)
+        and read_provenance(folder) is not None
+    )
 
 
 def _has_tables(study: Study, asset: str, key: str | None) -> bool:
