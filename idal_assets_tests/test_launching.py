@@ -232,7 +232,7 @@ def test_what_trains_or_segments_takes_the_pool_and_nothing_else_does() -> None:
         *("baseline_candidate", "baseline_weights", "case_model", "fold_model", "reduced_model"),
         *("dice_row", "label_quality", "reduced_evaluation", "early_row", "donor_signals", "repeated_row"),
         *("confirmed_model", "confirmed_evaluation", "case_opinions", "played_case"),
-        *("patient_opinions", "adapted_model", "patient_segmentation"),
+        *("patient_opinions", "adapted_model", "patient_segmentation", "settled_row", "case_view"),
     }
 
 
