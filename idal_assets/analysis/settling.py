@@ -9,9 +9,8 @@ from collections.abc import Collection, Sequence
 
 import numpy as np
 import pandas as pd
-from numpy.typing import NDArray
 
-from idal_assets.analysis.similarity import score_of, without_diagonal
+from idal_assets.analysis.similarity import mean_of_defined, score_of, without_diagonal
 from idal_assets.settings import EarlyStopSettings
 
 
@@ -33,20 +32,13 @@ def chances_of_removal(
     """
     values = without_diagonal(matrix)
     count = len(values)
-    defined = ~np.isnan(values)
-    filled = np.where(defined, values, 0.0)
     weights = random.multinomial(count, np.full(count, 1 / count), size=resamples).astype(float)
     scores = np.array(
-        [score_of(_mean(filled, defined, drawn), _mean(filled.T, defined.T, drawn)) for drawn in weights]
+        [score_of(mean_of_defined(values, drawn), mean_of_defined(values.T, drawn)) for drawn in weights]
     )
     places = scores.argsort(axis=1, kind="stable").argsort(axis=1)
     shares = {size: (places < size).mean(axis=0) for size in sizes}
     return pd.DataFrame(shares, index=matrix.index)
-
-
-def _mean(filled: NDArray[np.float64], defined: NDArray[np.bool_], weights: NDArray[np.float64]) -> NDArray:
-    weight = defined @ weights
-    return np.divide(filled @ weights, weight, out=np.full(len(filled), np.nan), where=weight > 0)
 
 
 def open_places(chances: pd.DataFrame, settings: EarlyStopSettings) -> list[str]:
@@ -80,7 +72,7 @@ def settled(ranking: pd.DataFrame, contested: Collection[str], full_means: pd.Se
     own = ranking[ranking["case_id"].isin(contested)]
     if own.empty:
         return ranking
-    # as far as rows of full length differ from each other, in the units of all donors' rows
+    # z-scores of the rows as in `rank_donors`, so that a longer training moves a score as its row does
     spread = ranking["donor_mean"].std(ddof=0) or 1.0
     shift = own["case_id"].map(full_means) - own["donor_mean"]
     score = own["score"] + shift / spread
