@@ -65,6 +65,50 @@ def patients_signature(study: Study, asset: str, key: str | None) -> Versions:
     return signatures[0] if len(signatures) == 1 else content_hash(signatures)
 
 
+# --- where something holds ---
+
+Condition = Callable[[Study, str | None], bool]
+"""Whether something holds in a study, for a partition."""
+
+
+def has_patients(study: Study, key: str | None) -> bool:
+    """Whether somebody named a folder of patients."""
+    return study.patients_folder is not None
+
+
+def plays_cases(study: Study, key: str | None) -> bool:
+    """Whether the profile has cases played as patients."""
+    return bool(study.profile.adaptation.counts)
+
+
+def stops_early(study: Study, key: str | None) -> bool:
+    """Whether the trainings of the case models stop early."""
+    return study.profile.early_stop.share < 1
+
+
+def place_is_open(study: Study, key: str | None) -> bool:
+    """Whether the place of a donor is open after trainings that stopped early."""
+    study.version("contest")
+    return key in json.loads((study.intact("contest") / CONTEST_FILE).read_text())["contested"]
+
+
+@dataclass(frozen=True)
+class Where:
+    """What another selector chooses, and nothing where a condition does not hold.
+
+    Attributes:
+        holds: The condition.
+        select: The other selector.
+    """
+
+    holds: Condition
+    select: Selector
+
+    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
+        """What the other one chooses, where the condition holds."""
+        return self.select(study, asset, key) if self.holds(study, key) else {}
+
+
 # --- parts of the cohort ---
 
 
@@ -89,28 +133,19 @@ def parts(*names: str) -> Parts:
     return Parts(names)
 
 
-class PartsForPatients(Parts):
-    """Only some of what the cohort says, and nothing of it where there are no patients."""
+@dataclass(frozen=True)
+class PartsWhere(Parts):
+    """Only some of what the cohort says, and nothing of it where a condition does not hold.
+
+    Attributes:
+        holds: The condition.
+    """
+
+    holds: Condition
 
     def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """Hash of these parts, where somebody named a folder of patients."""
-        return super().__call__(study, asset, key) if study.patients_folder else {}
-
-
-class PartsWherePlayed(Parts):
-    """Only some of what the cohort says, and nothing of it where no case is played as a patient."""
-
-    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """Hash of these parts, where the profile has cases played."""
-        return super().__call__(study, asset, key) if study.profile.adaptation.counts else {}
-
-
-class PartsWhereStopped(Parts):
-    """Only some of what the cohort says, and nothing of it where the case models are trained to the end."""
-
-    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """Hash of these parts, where trainings stop early."""
-        return super().__call__(study, asset, key) if _stops_early(study) else {}
+        """Hash of these parts, where the condition holds."""
+        return super().__call__(study, asset, key) if self.holds(study, key) else {}
 
 
 def own_content(study: Study, asset: str, key: str | None) -> Versions:
@@ -252,21 +287,6 @@ def of_full_set(study: Study, asset: str, key: str | None) -> Versions:
 # --- artifacts of cases that are played as patients ---
 
 
-@dataclass(frozen=True)
-class WherePlayed:
-    """What another selector chooses, and nothing where no case is played as a patient.
-
-    Attributes:
-        select: The other selector.
-    """
-
-    select: Selector
-
-    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """What the other one chooses, where the profile has cases played."""
-        return self.select(study, asset, key) if study.profile.adaptation.counts else {}
-
-
 def for_played_tests(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of all donors for a test case that is played; none for another case."""
     return of_donors(study, asset, key) if key in study.cohort.tests else {}
@@ -299,48 +319,9 @@ def for_training(study: Study, asset: str, key: str | None) -> Versions:
 # --- donors whose place is open ---
 
 
-def _stops_early(study: Study) -> bool:
-    return study.profile.early_stop.share < 1
-
-
-@dataclass(frozen=True)
-class WhereStopped:
-    """What another selector chooses, and nothing where the case models are trained to the end.
-
-    Attributes:
-        select: The other selector.
-    """
-
-    select: Selector
-
-    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """What the other one chooses, where trainings stop early."""
-        return self.select(study, asset, key) if _stops_early(study) else {}
-
-
 def own_place(study: Study, asset: str, key: str | None) -> Versions:
     """Whether the place of this donor is open; a change that concerns others is none."""
-    return "open" if _is_open(study, asset, key) else "settled"
-
-
-@dataclass(frozen=True)
-class WhereOpen:
-    """What another selector chooses for a donor whose place is open, and nothing for one whose place is settled.
-
-    Attributes:
-        select: The other selector.
-    """
-
-    select: Selector
-
-    def __call__(self, study: Study, asset: str, key: str | None) -> Versions:
-        """What the other one chooses, where the place is open."""
-        return self.select(study, asset, key) if _is_open(study, "contest", key) else {}
-
-
-def _is_open(study: Study, contest: str, donor: str | None) -> bool:
-    study.version(contest)
-    return donor in json.loads((study.intact(contest) / CONTEST_FILE).read_text())["contested"]
+    return "open" if place_is_open(study, key) else "settled"
 
 
 # --- something of one artifact ---
@@ -461,9 +442,21 @@ def with_confirming_replicate(study: Study, key: str | None, settings: Settings)
     return {**settings, "replicate": study.confirmations[str(key)].replicate}
 
 
-def where_played(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of the asset, and none where no case is played as a patient."""
-    return settings if study.profile.adaptation.counts else {}
+@dataclass(frozen=True)
+class SettingsWhere:
+    """Those of the asset that another function chooses, and none where a condition does not hold.
+
+    Attributes:
+        holds: The condition.
+        choose: The other function.
+    """
+
+    holds: Condition
+    choose: Callable[[Study, str | None, Settings], Settings] = all_settings
+
+    def __call__(self, study: Study, key: str | None, settings: Settings) -> Settings:
+        """What the other one chooses, where the condition holds."""
+        return self.choose(study, key, settings) if self.holds(study, key) else {}
 
 
 def of_the_cohort(study: Study, key: str | None, settings: Settings) -> Settings:
@@ -488,16 +481,6 @@ def with_given_weights(study: Study, key: str | None, settings: Settings) -> Set
 
         baseline["weights"] = given_version(Path(given))
     return {**settings, "baseline": baseline}
-
-
-def where_stopped(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of the asset, and none where the case models are trained to the end."""
-    return settings if _stops_early(study) else {}
-
-
-def of_open_places(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of a donor whose place is open, and none of one whose place is settled."""
-    return of_one_training(study, key, settings) if _is_open(study, "contest", key) else {}
 
 
 def of_one_training(study: Study, key: str | None, settings: Settings) -> Settings:
