@@ -47,6 +47,7 @@ QUICK: Mapping[str, Mapping[str, Any]] = {
     "case_model": {**FROM_SCRATCH, "iterations_per_epoch": 12, "learning_rate": 3e-3},
     # of the few iterations that all folds have together, two can make networks that segment
     "out_of_fold": {"folds": 2, "training": FROM_SCRATCH},
+    "early_stop": {"share": 1},
     "variants": {"count": 2},
     "convergence": {"shares": []},
     "inference": {"surface_distances": False},

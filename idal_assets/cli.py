@@ -168,15 +168,12 @@ def run(
 
 def _until_stopped(runner: "Runner") -> "Made":
     """Runs, and says how far it came where somebody stops it."""
-    from dagster import DagsterExecutionInterruptedError
-
-    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
-        # started in the background of a script; Dagster takes SIGTERM for the Ctrl-C that is ignored there
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, signal.default_int_handler)
+    # in the background of a script Ctrl-C is ignored, and SIGTERM ends a process without a word
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     try:
         return runner.run()
-    except (KeyboardInterrupt, DagsterExecutionInterruptedError):
+    except KeyboardInterrupt:
         done, of_all = runner.progress
         click.echo(f"Stopped at {done} of {of_all}; the same command goes on.", err=True)
         sys.exit(EXIT_STOPPED)

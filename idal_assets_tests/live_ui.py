@@ -18,7 +18,7 @@ import yaml
 
 from idal_assets_tests.conftest import IDAL
 
-REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "idal_assets.definitions"}
+REPOSITORY = {"repositoryName": "__repository__", "repositoryLocationName": "idal_assets"}
 QUICK_DAEMON = """
 import sys
 if any("dagster._daemon" in word for word in sys.orig_argv):

@@ -14,8 +14,9 @@ import pytest
 from idal_assets import steps
 from idal_assets.analysis.adaptation import Gain
 from idal_assets.imaging.phantom import write_phantom
-from idal_assets.orchestration.assets import artifact_definitions, build_assets, group_of
-from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
+from idal_assets.orchestration.assets import build_assets, group_of
+from idal_assets.orchestration.definitions import build_definitions
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.profile import load_profile
 from idal_assets.progress import silently
 from idal_assets.steps import checks, convergence
@@ -278,7 +279,7 @@ def test_an_asset_of_one_row_and_one_function_is_a_dagster_asset(with_toy: Study
     with dg.DagsterInstance.ephemeral() as instance:
         instance.add_dynamic_partitions("case", [case])
         done = (
-            artifact_definitions(resource, StepProgress(silently), Maker())
+            build_definitions(resource, StepProgress(silently))
             .resolve_implicit_global_asset_job_def()
             .execute_in_process(
                 instance=instance,

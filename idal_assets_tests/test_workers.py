@@ -18,7 +18,7 @@ distributed = pytest.importorskip("distributed", reason="the extra `cluster` is 
 from idal_assets.orchestration import cluster, runner, worker  # noqa: E402
 from idal_assets.orchestration.cluster import ClusterError, Shown  # noqa: E402
 from idal_assets.orchestration.instance import open_instance, recorded_versions  # noqa: E402
-from idal_assets.orchestration.reports import Outcome  # noqa: E402
+from idal_assets.orchestration.reports import Outcome, attempt  # noqa: E402
 from idal_assets.orchestration.runner import Runner, StepFailedError  # noqa: E402
 from idal_assets.profile import ProfileError, cluster_settings  # noqa: E402
 from idal_assets.progress import silently  # noqa: E402
@@ -28,7 +28,7 @@ from idal_assets.store.database import read_table  # noqa: E402
 from idal_assets.store.layout import DataFolder  # noqa: E402
 from idal_assets.study import passing  # noqa: E402
 from idal_assets.study.graph import GRAPH, SOURCES, Node  # noqa: E402
-from idal_assets.study.making import judge, make, make_files  # noqa: E402
+from idal_assets.study.making import make  # noqa: E402
 from idal_assets.study.order import Chain  # noqa: E402
 from idal_assets.study.study import Study  # noqa: E402
 from idal_assets_tests.studies import copied, make_study, with_settings  # noqa: E402
@@ -151,8 +151,7 @@ class Inside(Pretenders):
     def make(self, asset: str, key: str | None) -> Outcome:
         if self.fails(asset, key):
             return super().make(asset, key)
-        record, made_now = make_files(self.study, asset, key)
-        return Outcome(asset, record, made_now, judge(self.study, asset, key) if GRAPH[asset].check else None)
+        return attempt(self.study, asset, key, silently)
 
 
 def test_what_workers_report_is_recorded_as_if_it_were_made_here(
@@ -169,7 +168,7 @@ def test_what_workers_report_is_recorded_as_if_it_were_made_here(
         recorded = recorded_versions(instance, GRAPH["raw_case"])
         assert recorded == {case: study.version("raw_case", case) for case in {*others, *study.cohort.tests}}
         (failed,) = instance.get_runs(dg.RunsFilter(statuses=[dg.DagsterRunStatus.FAILURE]))
-        assert failed.tags["dagster/partition"] == bad
+        assert failed.job_name == "full_experiment"
         assert len(read_table(study.folder.database, "cohort")) == len(study.cohort.cases)
         crew = Inside(study, 2, lambda asset, key: False)
         again = Runner(study, instance, Bars(disable=True), silently).run(wanted)

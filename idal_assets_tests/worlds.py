@@ -18,7 +18,7 @@ from idal_assets.imaging.phantom import write_phantom
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import AUTOMATIC_TAG, open_instance
 from idal_assets.orchestration.resources import StepProgress, StudyResource
-from idal_assets.orchestration.runner import QUIET, Runner
+from idal_assets.orchestration.runner import Runner
 from idal_assets.profile import PROFILE_FOLDER
 from idal_assets.progress import silently
 from idal_assets.settings import PhantomSettings
@@ -34,6 +34,7 @@ TESTS = ("phantom_test_01", "phantom_test_02")
 SETS = ("all", "worst_1", "worst_cluster")
 NEW = "phantom_train_99"
 Places = Counter[tuple[str, str | None]]
+QUIET = {"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}}
 
 LITTLE = {"epochs": 1, "iterations_per_epoch": 2, "optimizer": "adam", "learning_rate": 0.003}
 CHANGES: dict[str, Any] = {

@@ -1,6 +1,6 @@
 """The Dagster assets: one for each row of the graph, all made here in one loop.
 
-An asset asks a `Maker` for its artifact and shows what came of it. What it is made from, its partitions, settings,
+An asset makes its artifact and shows what came of it. What it is made from, its partitions, settings,
 check and words are those of its row.
 """
 
@@ -9,16 +9,16 @@ from contextlib import contextmanager
 
 import dagster as dg
 
-from idal_assets.orchestration.checks import build_checks, tell_anew
+from idal_assets.orchestration.checks import tell_anew
 from idal_assets.orchestration.instance import AUTOMATIC_TAG
 from idal_assets.orchestration.launchpad import config_schema, given_settings
 from idal_assets.orchestration.metadata import as_metadata, metadata_of
 from idal_assets.orchestration.partitions import dependency, partitions_def, register_partitions
-from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 from idal_assets.orchestration.retries import tried_again
 from idal_assets.profile import Profile
 from idal_assets.study.graph import GRAPH, GROUPS, Node, drawn_edges
-from idal_assets.study.making import shown
+from idal_assets.study.making import make, shown
 
 ACCELERATOR = "accelerator"
 """Pool of the card, or of the cores where there is none: whatever trains or segments takes a place in it."""
@@ -27,16 +27,6 @@ ACCELERATOR = "accelerator"
 def build_assets(profile: Profile) -> list[dg.AssetsDefinition]:
     """All assets of the graph, whose launchpads show the settings of a profile."""
     return [_asset(node, profile) for node in GRAPH.values()]
-
-
-def artifact_definitions(study: StudyResource, progress: StepProgress, maker: Maker) -> dg.Definitions:
-    """Assets and checks alone, for whoever makes artifacts; the code location adds what starts that by itself."""
-    return dg.Definitions(
-        assets=build_assets(study.open().profile),
-        asset_checks=build_checks(),
-        resources={"study": study, "progress": progress, "maker": maker},
-        executor=dg.in_process_executor,
-    )
 
 
 def group_of(node: Node) -> str:
@@ -61,13 +51,12 @@ def _asset(node: Node, profile: Profile) -> dg.AssetsDefinition:
         context: dg.AssetExecutionContext,
         study: StudyResource,
         progress: dg.ResourceParam[StepProgress],
-        maker: dg.ResourceParam[Maker],
     ) -> dg.MaterializeResult:
         opened = study.open().with_settings(given_settings(context.run.run_config, node))
         key = context.partition_key if node.partition else None
         by_itself = AUTOMATIC_TAG in context.run.tags
         with tried_again(), _explained(context):
-            record, made_now = maker.make(opened, node.name, key, progress.of(context.log.info), by_itself)
+            record, made_now = make(opened, node.name, key, progress.of(context.log.info), by_itself)
         if node.names_partitions:
             register_partitions(opened, context.instance)
         tell_anew(opened, context.instance, node.name)

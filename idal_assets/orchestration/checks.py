@@ -14,10 +14,10 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from idal_assets.orchestration.partitions import partitions_def
-from idal_assets.orchestration.resources import Maker, StudyResource
+from idal_assets.orchestration.resources import StudyResource
 from idal_assets.orchestration.retries import tried_again
 from idal_assets.study.graph import GRAPH, Check, Node
-from idal_assets.study.making import Finding, look
+from idal_assets.study.making import Finding, judge, look
 from idal_assets.study.study import NotMadeError, Study
 
 
@@ -27,13 +27,11 @@ def build_checks() -> list[dg.AssetChecksDefinition]:
 
 
 def _definition(node: Node, check: Check) -> dg.AssetChecksDefinition:
-    def judge(
-        context: dg.AssetCheckExecutionContext, study: StudyResource, maker: dg.ResourceParam[Maker]
-    ) -> dg.AssetCheckResult:
+    def checked(context: dg.AssetCheckExecutionContext, study: StudyResource) -> dg.AssetCheckResult:
         key = context.op_execution_context.partition_key if node.partition else None
         with tried_again():
-            finding = maker.judge(study.open(), node.name, key)
-        return dg.AssetCheckResult(**_outcome(finding))
+            finding = judge(study.open(), node.name, key)
+        return dg.AssetCheckResult(**outcome_of(finding))
 
     with warnings.catch_warnings():
         # Dagster still calls the partitions of a check a preview; a new minor release is taken only after a test.
@@ -44,10 +42,11 @@ def _definition(node: Node, check: Check) -> dg.AssetChecksDefinition:
             description=check.says,
             blocking=True,
             partitions_def=partitions_def(node),
-        )(judge)
+        )(checked)
 
 
-def _outcome(finding: Finding) -> dict[str, Any]:
+def outcome_of(finding: Finding) -> dict[str, Any]:
+    """What was found, as Dagster says whether a check passed."""
     said = finding.problems or finding.warnings
     return {
         "passed": not said,
@@ -86,6 +85,6 @@ def _tell(study: Study, instance: dg.DagsterInstance, asset: str, check: Check) 
             asset_key=dg.AssetKey(asset),
             check_name=check.name,
             target_materialization_data=target,
-            **_outcome(finding),
+            **outcome_of(finding),
         )
     )

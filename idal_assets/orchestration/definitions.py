@@ -13,7 +13,7 @@ from idal_assets.orchestration.automation import (
 )
 from idal_assets.orchestration.checks import build_checks
 from idal_assets.orchestration.jobs import ALL_JOBS
-from idal_assets.orchestration.resources import Maker, StepProgress, StudyResource
+from idal_assets.orchestration.resources import StepProgress, StudyResource
 
 
 def build_definitions(study: StudyResource | None = None, progress: StepProgress | None = None) -> dg.Definitions:
@@ -35,7 +35,7 @@ def build_definitions(study: StudyResource | None = None, progress: StepProgress
         jobs=[*ALL_JOBS, look_at_raw_folder, look_at_patients],
         sensors=[raw_folder_sensor(study, settings), conditions_sensor(settings)],
         schedules=[nightly_schedule(study, settings)],
-        resources={"study": study, "progress": progress or StepProgress(), "maker": Maker()},
+        resources={"study": study, "progress": progress or StepProgress()},
         # A process for each step would load PyTorch each time and compete for cores and card.
         executor=dg.in_process_executor,
     )

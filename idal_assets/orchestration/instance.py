@@ -61,6 +61,9 @@ TERMINAL: Mapping[str, Any] = {
 }
 """What differs from the configuration where a process keeps its output."""
 
+DEFINITIONS, LOCATION = "idal_assets.definitions", "idal_assets"
+"""Module of the code location, and its name in the UI."""
+
 PROCESS_TAG = "idal/process"
 AUTOMATIC_TAG = "idal/automatic"
 """On runs that no person asked for artifact by artifact."""
@@ -167,7 +170,7 @@ def close_abandoned_runs(instance: dg.DagsterInstance) -> int:
     )
     abandoned = [run for run in running if _is_abandoned(instance, run)]
     for run in abandoned:
-        report = instance.report_run_failed if run.remote_job_origin else instance.report_run_canceled
+        report = instance.report_run_canceled if _is_ours(run) else instance.report_run_failed
         report(run, message="The process of this run was killed")
     _free_forgotten_places(instance)
     return len(abandoned)
@@ -190,8 +193,13 @@ def process_of(instance: dg.DagsterInstance, run: dg.DagsterRun) -> int | None:
 
 
 def _is_abandoned(instance: dg.DagsterInstance, run: dg.DagsterRun) -> bool:
-    if run.remote_job_origin:
+    if not _is_ours(run):
         process = process_of(instance, run)
         return process is not None and not is_alive(process)
-    host, _, number = run.tags.get(PROCESS_TAG, "").rpartition(":")
+    host, _, number = run.tags[PROCESS_TAG].rpartition(":")
     return host == socket.gethostname() and not is_alive(int(number))
+
+
+def _is_ours(run: dg.DagsterRun) -> bool:
+    """Whether it is a run of `idal run`; one that the UI launched again from it only has its tags."""
+    return PROCESS_TAG in run.tags and run.parent_run_id is None

@@ -3,7 +3,7 @@
 A Dagster job of assets has partitions of one kind; the experiment has cases, candidates, donors, folds and removal
 sets. So a job here does what `idal run` does, for its part of the graph: it makes what is missing or outdated,
 partition by partition or with the workers of the profile, and leaves alone what is current. What it makes is
-recorded like any other materialization.
+recorded in its run. `idal run` itself is shown as a run of the first job.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,6 @@ from rich.progress import Progress as Bars
 
 from idal_assets.orchestration.instance import close_abandoned_runs
 from idal_assets.orchestration.resources import StepProgress, StudyResource
-from idal_assets.orchestration.runner import Runner
 from idal_assets.study.graph import GRAPH, upstream_of
 
 COST_TAG = "idal/cost"
@@ -67,10 +66,12 @@ PURPOSES: Mapping[str, Purpose] = {
 def _job(name: str, purpose: Purpose) -> dg.JobDefinition:
     @dg.op(name=f"make_{name}", description=purpose.description)
     def make(context: dg.OpExecutionContext, study: StudyResource) -> None:
+        from idal_assets.orchestration.runner import Runner
+
         close_abandoned_runs(context.instance)
         log = context.log.info
-        runner = Runner(study.open(), context.instance, Bars(disable=True), StepProgress().of(log), write=log)
-        made = runner.run(purpose.assets)
+        track, bars = StepProgress().of(log), Bars(disable=True)
+        made = Runner(study.open(), context.instance, bars, track, write=log, run=context.run).run(purpose.assets)
         context.log.info(f"{sum(made.made.values())} artifacts made, {made.kept} were current")
         context.add_output_metadata({"made": made.made, "were_current": made.kept})
 

@@ -1,4 +1,4 @@
-"""What the assets are handed: the study, who makes the files, and a way to show progress."""
+"""What the assets are handed: the study, and a way to show progress."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -8,8 +8,6 @@ import dagster as dg
 from pydantic import Field
 
 from idal_assets.progress import Track, log_lines
-from idal_assets.store.artifacts import Provenance
-from idal_assets.study.making import Finding, judge, make
 from idal_assets.study.study import Study
 
 
@@ -49,17 +47,3 @@ class StepProgress:
     def of(self, log: Callable[[str], Any]) -> Track:
         """How the step whose log is given shows its progress."""
         return self._track or log_lines(log)
-
-
-class Maker:
-    """Makes artifacts and has them checked, in this process."""
-
-    def make(
-        self, study: Study, asset: str, key: str | None, track: Track, by_itself: bool
-    ) -> tuple[Provenance, bool]:
-        """As `making.make`."""
-        return make(study, asset, key, track, by_itself)
-
-    def judge(self, study: Study, asset: str, key: str | None) -> Finding:
-        """As `making.judge`."""
-        return judge(study, asset, key)

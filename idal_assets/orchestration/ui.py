@@ -19,10 +19,15 @@ import yaml
 from dagster._cli.proxy_server_manager import ProxyServerManager
 from dagster._core.workspace.load_target import ModuleTarget
 
-from idal_assets.orchestration.instance import close_abandoned_runs, mend_instance, open_instance
+from idal_assets.orchestration.instance import (
+    DEFINITIONS,
+    LOCATION,
+    close_abandoned_runs,
+    mend_instance,
+    open_instance,
+)
 from idal_assets.store.layout import DataFolder
 
-DEFINITIONS = "idal_assets.definitions"
 LOOPBACK = "127.0.0.1"
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_TO_END = 30
@@ -57,7 +62,7 @@ def serve(folder: DataFolder, port: int, ready: Callable[[str], None] = print) -
         instance = started.enter_context(open_instance(folder))
         close_abandoned_runs(instance)
         code = started.enter_context(
-            ProxyServerManager(instance, ModuleTarget(DEFINITIONS, None, None, None), "warning")
+            ProxyServerManager(instance, ModuleTarget(DEFINITIONS, None, None, LOCATION), "warning")
         )
         place = started.enter_context(TemporaryDirectory())
         workspace = Path(place) / "workspace.yaml"

@@ -4,7 +4,6 @@ A worker writes files into the data folder and nothing else. It knows neither Da
 may be on another host; whoever gave it the chain records what it made.
 """
 
-import logging
 import os
 import socket
 import sys
@@ -12,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version as installed_version
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -20,14 +19,12 @@ from typing import Any, TypeVar, cast
 from distributed import Reschedule, WorkerPlugin, get_worker
 
 import idal_assets
-from idal_assets.orchestration.reports import Failure, Outcome, failure_of
+from idal_assets.orchestration.reports import Outcome, attempt
 from idal_assets.progress import Track
 from idal_assets.store.artifacts import content_hash, software_versions
 from idal_assets.store.files import sha256_of
 from idal_assets.store.processes import process_mark
-from idal_assets.study import passing
 from idal_assets.study.graph import GRAPH, SOURCES
-from idal_assets.study.making import judge, make_files
 from idal_assets.study.order import Chain
 from idal_assets.study.study import NotMadeError, Study, named
 
@@ -43,8 +40,6 @@ CARD = "GPU"
 SECONDS_BETWEEN_WORDS = 1.0
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_REACH_THE_SCHEDULER = 60
-
-LOGGER = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -117,34 +112,11 @@ def make_chain(chain: Chain) -> list[Outcome]:
     outcomes: list[Outcome] = []
     for place, asset in enumerate(chain.assets):
         track = said_by(worker, named(asset, chain.key))
-        outcomes.append(_made(equipment, chain, place, track))
+        ready = partial(_wait_until_seen, equipment, chain, place)
+        outcomes.append(attempt(equipment.study, asset, chain.key, track, ready))
         if outcomes[-1].failure:
             break
     return outcomes
-
-
-def _made(equipment: Equipment, chain: Chain, place: int, track: Track) -> Outcome:
-    asset = chain.assets[place]
-    for attempt in range(passing.MAX_RETRIES + 1):
-        try:
-            _wait_until_seen(equipment, chain, place)
-            return _make(equipment.study, asset, chain.key, track)
-        except Exception as error:
-            if attempt == passing.MAX_RETRIES or not passing.may_pass(error):
-                return Outcome(asset, failure=failure_of(error, asset, chain.key))
-            LOGGER.warning("%s is tried again: %s", named(asset, chain.key), error)
-            time.sleep(passing.SECONDS_TO_WAIT)
-    raise AssertionError
-
-
-def _make(study: Study, asset: str, key: str | None, track: Track) -> Outcome:
-    record, made_now = make_files(study, asset, key, track, by_itself=True)
-    check = GRAPH[asset].check
-    finding = judge(study, asset, key) if check else None
-    if check and finding and finding.problems:
-        message = f"{named(asset, key)} did not pass its check {check.name}.\n{'; '.join(finding.problems)}"
-        return Outcome(asset, record, made_now, finding, Failure(message))
-    return Outcome(asset, record, made_now, finding)
 
 
 def _wait_until_seen(equipment: Equipment, chain: Chain, place: int) -> None:
