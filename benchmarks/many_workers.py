@@ -1,9 +1,9 @@
 """From how many workers on the coordinator is the limit, and whether its memory stays flat.
 
 The whole graph of hundreds of donors, with workers that only sleep, in a time of its own: the clock of the
-simulation goes on by what the real coordinator computes, by what recording takes, and by the sleep of workers
-while there is nothing else to do. Artifacts are folders with nothing but a record. Dask's own work, about a
-millisecond a chain, is left out.
+simulation goes on by what the real coordinator computes, by what it takes to record in Dagster, and by the sleep
+of workers while there is nothing else to do. Artifacts are folders with nothing but a record. Dask's own work,
+about a millisecond a chain, is left out.
 
     python benchmarks/many_workers.py --donors 484 --workers 8 64 256
 """
@@ -23,20 +23,25 @@ from measuring import CONSOLE, print_table
 from workload import write_profile
 
 from idal_assets.orchestration.coordinator import Coordinator
+from idal_assets.orchestration.instance import open_instance
+from idal_assets.orchestration.recorder import Recorder
 from idal_assets.orchestration.reports import Outcome, Report
 from idal_assets.store.artifacts import build
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import make, prepare
 from idal_assets.study.order import Chain
-from idal_assets.study.selectors import CHOICE_FILE, COMPARISON_FILE, CONFIGURATIONS_FILE, KEPT_FILE
+from idal_assets.study.selectors import (
+    CHOICE_FILE,
+    COMPARISON_FILE,
+    CONFIGURATIONS_FILE,
+    CONTEST_FILE,
+    KEPT_FILE,
+)
 from idal_assets.study.study import Study
 
 TESTS = 100
 LONG, SHORT = 300.0, 10.0
 """Seconds that a training or segmentation sleeps, and anything else."""
-
-RECORDING = 0.3
-"""Seconds of processor time that one run in Dagster's books takes, whatever the number of its artifacts."""
 
 
 class Sleepers:
@@ -96,6 +101,7 @@ class Sleepers:
         if node.names_partitions:
             return Outcome(asset, *make(study, asset, key))
         files = {
+            "contest": (CONTEST_FILE, {"contested": []}),
             "nnunet_plans": (CONFIGURATIONS_FILE, {"2d": "2d-1", "3d_fullres": "3d-1"}),
             "baseline_comparison": (COMPARISON_FILE, {"candidates": ["2d_ce"], "best_2d": "2d_ce"}),
             "training_set": (KEPT_FILE, study.cohort.donors),
@@ -113,10 +119,10 @@ class Sleepers:
 
 
 class Forgetful:
-    """Books in which nothing stands yet, and whose writing takes as long as Dagster's."""
+    """Books in which nothing stands yet; what is written there is written to Dagster."""
 
-    def __init__(self, crew: Sleepers) -> None:
-        self._crew = crew
+    def __init__(self, crew: Sleepers, recorder: Recorder) -> None:
+        self._crew, self._recorder = crew, recorder
         self.artifacts = 0
         self.memory: list[float] = []
 
@@ -128,8 +134,11 @@ class Forgetful:
         """Nothing is passed over."""
 
     def write(self, report: Report) -> None:
-        """Takes its time."""
-        self._crew.charge(RECORDING)
+        """Takes its time, that of the disk too."""
+        began = time.perf_counter()
+        for outcome in report.outcomes:
+            self._recorder.write(outcome, report.chain.key)
+        self._crew.charge(time.perf_counter() - began)
         self.artifacts += len(report.outcomes)
         self.memory.append(_memory_gb())
 
@@ -137,17 +146,18 @@ class Forgetful:
 def simulate(study: Study, workers: int) -> dict[str, Any]:
     """Runs the graph and says how much each side was at work."""
     crew = Sleepers(study, workers)
-    books = Forgetful(crew)
 
     @contextmanager
     def gather() -> Iterator[Sleepers]:
         yield crew
 
-    Coordinator(study, GRAPH, gather, books, lambda line: None).run()
+    with open_instance(study.folder) as instance, Recorder(study, instance) as recorder:
+        books = Forgetful(crew, recorder)
+        Coordinator(study, GRAPH, gather, books, lambda line: None).run()
     quarter = len(books.memory) // 4
     return {
         "artifacts": books.artifacts,
-        "runs": len(books.memory),
+        "chains": len(books.memory),
         "hours": crew.now / 3600,
         "at_work": crew.slept / (workers * crew.now),
         "coordinator": crew.coordinated / crew.now,
@@ -201,7 +211,7 @@ def main() -> None:
         "memory at a quarter, at the end",
     )
     any_one = next(iter(found.values()))
-    print_table(f"{any_one['artifacts']} artifacts in {any_one['runs']} runs of Dagster", columns, rows)
+    print_table(f"{any_one['artifacts']} artifacts in {any_one['chains']} chains", columns, rows)
     CONSOLE.print(f"The coordinator is the limit from {any_one['most_workers']:.0f} workers on.")
 
 
