@@ -6,7 +6,7 @@ import torch
 
 from idal_assets.analysis.scores import confusion, score_table
 from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR
-from idal_assets.nnunet.compute import Compute
+from idal_assets.nnunet.compute import Compute, multiplies_bfloat16
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import SlicesOnDisk
@@ -14,7 +14,13 @@ from idal_assets.nnunet.training import Weights, train
 from idal_assets.settings import ComputeSettings, InferenceSettings, PlansSettings
 from idal_assets_tests.small_models import FP32, phantom_files, plan, read_cases, slices_on_disk, training
 
-pytestmark = pytest.mark.graph
+pytestmark = [
+    pytest.mark.graph,
+    pytest.mark.skipif(
+        not multiplies_bfloat16("cpu"),
+        reason="bfloat16 is emulated here, which takes minutes and no profile does",
+    ),
+]
 
 MIXED = Compute(torch.device("cpu"), torch.bfloat16, FP32.threads)
 CASES = 4
