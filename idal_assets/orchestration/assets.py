@@ -19,6 +19,7 @@ from idal_assets.orchestration.retries import tried_again
 from idal_assets.profile import Profile
 from idal_assets.study.graph import GRAPH, GROUPS, Node, drawn_edges
 from idal_assets.study.making import make, shown
+from idal_assets.study.study import named
 
 ACCELERATOR = "accelerator"
 """Pool of the card, or of the cores where there is none: whatever trains or segments takes a place in it."""
@@ -57,6 +58,8 @@ def _asset(node: Node, profile: Profile) -> dg.AssetsDefinition:
         by_itself = AUTOMATIC_TAG in context.run.tags
         with tried_again(), _explained(context):
             record, made_now = make(opened, node.name, key, progress.of(context.log.info), by_itself)
+        if not made_now:
+            context.log.info(f"{named(node.name, key)} is current and stays; to have it made anew, delete its folder")
         if node.names_partitions:
             register_partitions(opened, context.instance)
         tell_anew(opened, context.instance, node.name)
