@@ -59,7 +59,7 @@ def _asset(node: Node, profile: Profile) -> dg.AssetsDefinition:
         with tried_again(), _explained(context):
             record, made_now = make(opened, node.name, key, progress.of(context.log.info), by_itself)
         if not made_now:
-            context.log.info(f"{named(node.name, key)} is current and stays; to have it made anew, delete its folder")
+            context.log.info(f"{named(node.name, key)} is current; delete its folder to have it made anew")
         if node.names_partitions:
             register_partitions(opened, context.instance)
         tell_anew(opened, context.instance, node.name)

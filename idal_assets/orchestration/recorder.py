@@ -174,7 +174,7 @@ class Recorder:
         self._recorded(asset)[key] = record.version
 
     def _tags_of_sources(self, asset: str, key: str | None) -> Mapping[str, str]:
-        """Versions of its sources as Dagster writes them: from these the UI tells whether an artifact is outdated."""
+        """Versions of its sources as Dagster writes them: they tell the UI whether an artifact is outdated."""
         newest = self._instance.event_log_storage.get_maximum_record_id()
         tags = {}
         for source in drawn_edges(asset):
