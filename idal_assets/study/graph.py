@@ -647,7 +647,7 @@ _NODES = (
         shows=f"{STEPS}.evidence:show_evidence",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("effect", "control", "subgroup", "false_volume"),
-        code="2",
+        code="3",
     ),
     Node(
         "case_effect",
