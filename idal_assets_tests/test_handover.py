@@ -86,19 +86,28 @@ def nnunet(program: str, *options: str, raw: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def preprocessed(exported: Path) -> Path:
+def exported_whole(finished_run: FinishedRun, exported: Path) -> Path:
+    """The cases that the study itself plans for: without some of them nnU-Net may plan another network."""
+    target = exported.parent / "Dataset502_Whole"
+    done = idal("export", "all", target, "--data-dir", finished_run.data_dir)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def preprocessed(exported_whole: Path) -> Path:
     """What nnU-Net's own command plans and preprocesses of the exported dataset."""
     program = (
         "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry\n"
         "plan_and_preprocess_entry()"
     )
-    options = ["-d", "501", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
-    nnunet(program, *options, raw=exported.parent)
-    return exported.parent.parent / "preprocessed" / exported.name
+    options = ["-d", "502", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
+    nnunet(program, *options, raw=exported_whole.parent)
+    return exported_whole.parent.parent / "preprocessed" / exported_whole.name
 
 
-def test_nnunet_plans_and_preprocesses_what_was_exported(exported: Path, preprocessed: Path) -> None:
-    training = {path.name.removesuffix(".nii.gz") for path in (exported / "labelsTr").iterdir()}
+def test_nnunet_plans_and_preprocesses_what_was_exported(exported_whole: Path, preprocessed: Path) -> None:
+    training = {path.name.removesuffix(".nii.gz") for path in (exported_whole / "labelsTr").iterdir()}
     assert {path.stem for path in (preprocessed / "nnUNetPlans_2d").glob("*.pkl")} == training
 
 
@@ -179,11 +188,12 @@ run_training_entry()
 
 
 @pytest.fixture(scope="module")
-def trained_by_command(exported: Path, preprocessed: Path) -> Path:
+def trained_by_command(exported_whole: Path, preprocessed: Path) -> Path:
     """nnU-Net's folder of a training on the exported dataset, split as the export says."""
-    shutil.copy(exported / SPLITS_FILE, preprocessed)
-    nnunet(SHORT_TRAINING, "501", "2d", "0", "-tr", "ShortTrainer", "-device", "cpu", raw=exported.parent)
-    return exported.parent.parent / "results" / exported.name / "ShortTrainer__nnUNetPlans__2d"
+    raw = exported_whole.parent
+    shutil.copy(exported_whole / SPLITS_FILE, preprocessed)
+    nnunet(SHORT_TRAINING, "502", "2d", "0", "-tr", "ShortTrainer", "-device", "cpu", raw=raw)
+    return raw.parent / "results" / exported_whole.name / "ShortTrainer__nnUNetPlans__2d"
 
 
 def test_a_network_that_nnunets_command_trained_is_the_baseline(

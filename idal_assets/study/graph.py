@@ -64,6 +64,7 @@ from idal_assets.study.selectors import (
     same_key,
     stops_early,
     whole,
+    whole_with_reviews,
     with_confirming_replicate,
     with_given_weights,
     with_replicate,
@@ -998,7 +999,7 @@ _NODES = (
         "take away, and a paragraph on the methods.",
         f"{STEPS}.report:make_report",
         {
-            "cohort": whole,
+            "cohort": whole_with_reviews,
             "case_view": of_cases,
             "baseline_comparison": whole,
             "baseline_weights": whole,
