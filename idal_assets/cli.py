@@ -140,14 +140,16 @@ def run(
     study = Study.open(data_dir, profile, raw, patients=patients)
     if where := cluster_settings(workers, cluster):
         study = study.with_settings({"cluster": where})
+    if reviewed is not None:
+        _ensure_reviews(study, reviewed)
     if dry_run:
-        _print_due(study)
+        _print_due(study.with_settings({"cohort": {"reviewed": str(reviewed)}}) if reviewed else study)
         return
     if not _is_writable(study):
         _show_unless_due(study)
         return
     if reviewed is not None:
-        _take_reviews(study, reviewed)
+        _keep_reviews(study, reviewed)
     _remember(study)
     with _alone(study):
         if aside := mend_instance(study.folder):
@@ -193,9 +195,10 @@ def _counted(artifacts: int) -> str:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
 def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: int, as_json: bool) -> None:
-    """Says what a run would make, how long that takes here and on how much disk, and what it could show.
+    """Says what a run would make and how long that takes here.
 
-    Trains and segments a few cases for some seconds to know the pace of this machine; nothing is kept.
+    Also on how much disk, and what it could show. Trains and segments a few cases for some seconds to know the
+    pace of this machine; nothing is kept.
     """
     from idal_assets.analysis.words import human_time
     from idal_assets.study.outlook import look_ahead
@@ -218,9 +221,10 @@ def plan(profile: str | None, raw: Path | None, data_dir: Path | None, workers: 
 @click.option("--patience", default=600, show_default=True, help="Seconds to wait for a run to begin.")
 @_plainly
 def worker(data_dir: Path | None, patience: int) -> None:
-    """Works for `idal run --cluster wait` on the same data folder, on this or another host, until that ends.
+    """Works for `idal run --cluster wait` until that ends.
 
-    Submit it as a job of any batch system, as often as there are cards.
+    On the same data folder, on this or another host. Submit it as a job of any batch system, as often as there are
+    cards.
     """
     from idal_assets.orchestration.cluster import work
 
@@ -240,10 +244,10 @@ def worker(data_dir: Path | None, patience: int) -> None:
 )
 @_plainly
 def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | None, out: Path) -> None:
-    """Segment PATIENTS, folders or files without labels, with the networks of a study.
+    """Segments PATIENTS with the networks of a study.
 
-    Each gets a network of the donors that suit, or the baseline where no gain can be foreseen, and says how good
-    the segmentation probably is.
+    PATIENTS are folders or files without labels. Each gets a network of the donors that suit, or the baseline
+    where no gain can be foreseen, and says how good the segmentation probably is.
     """
     from idal_assets.progress import bar, terminal_bars
     from idal_assets.steps.patient_network import hand_out, light_in_words
@@ -274,10 +278,11 @@ def segment(patients: tuple[Path, ...], data_dir: Path | None, profile: str | No
 @profile_option
 @_plainly
 def export(removal_set: str, folder: Path, data_dir: Path | None, profile: str | None) -> None:
-    """Writes an nnU-Net dataset DIR without the cases that SET removes, such as worst_4.
+    """Writes an nnU-Net dataset without the cases that SET removes.
 
-    DIR is named as nnU-Net wants it, such as Dataset501_Clean. Files are linked where nnU-Net can take them as
-    they are. splits_final.json keeps patients together, and excluded_cases.csv has the reasons.
+    SET is a removal set such as worst_4. DIR is named as nnU-Net wants it, such as Dataset501_Clean. Files are
+    linked where nnU-Net can take them as they are. splits_final.json keeps patients together, and
+    excluded_cases.csv has the reasons.
     """
     from idal_assets.progress import bar, terminal_bars
     from idal_assets.steps.export import export_dataset, in_words
@@ -299,7 +304,7 @@ def export(removal_set: str, folder: Path, data_dir: Path | None, profile: str |
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
 def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
-    """Says for each asset how many partitions are current, outdated and missing."""
+    """Says how much of each asset is current, outdated and missing."""
     from idal_assets.study.currency import all_states, other_training_cases
 
     study = Study.open(data_dir, profile)
@@ -333,9 +338,10 @@ def status(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 @click.option("--json", "as_json", is_flag=True, help="As JSON, for a script.")
 @_plainly
 def verify(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
-    """Reads every file of every artifact and the database, and lists what is damaged, one line each.
+    """Reads every file of a study and lists what is damaged.
 
-    Changes nothing: the next run makes again what is listed here. What is missing altogether, status says.
+    Every artifact and the database, one line each. Changes nothing: the next run makes again what is listed
+    here. What is missing altogether, status says.
     """
     from idal_assets.progress import bar, silently, terminal_bars
     from idal_assets.study.soundness import damaged_artifacts, damaged_database, without_hashes
@@ -373,10 +379,10 @@ def verify(data_dir: Path | None, profile: str | None, as_json: bool) -> None:
 def check(
     raw_dir: Path | None, patients: Path | None, data_dir: Path | None, profile: str | None, as_json: bool
 ) -> None:
-    """Reads a folder of raw cases and lists every problem, one line a case, then the warnings by kind.
+    """Reads a folder of raw cases and lists every problem.
 
-    Of the profile only cohort.patient_pattern matters, which says of what patient each case is; with patients and
-    RAW_DIR, only anatomy.
+    One line a case, then the warnings by kind. Of the profile only cohort.patient_pattern matters, which says
+    of what patient each case is; with patients and RAW_DIR, only anatomy.
     """
     if patients is not None:
         _check_patients(patients, raw_dir, data_dir, profile, as_json)
@@ -437,10 +443,10 @@ def _check_patients(
 @data_option
 @_plainly
 def download(dataset: str, profile: str | None, data_dir: Path | None) -> None:
-    """Downloads MSD Task01_BrainTumour into the data folder, for the runs after it.
+    """Downloads MSD Task01_BrainTumour into the data folder.
 
-    Only the labelled cases that the profile needs are extracted. A transfer that broke off goes on where it was.
-    Where nothing says which profile, it is thesis.
+    Runs after it take it from there. Only the labelled cases that the profile needs are extracted. A transfer
+    that broke off goes on where it was. Where nothing says which profile, it is thesis.
     """
     from idal_assets.progress import bar, terminal_bars
     from idal_assets.steps.download import download_brain_tumour
@@ -467,7 +473,10 @@ def download(dataset: str, profile: str | None, data_dir: Path | None) -> None:
 @profile_option
 @_plainly
 def phantom(out_dir: Path, profile: str | None) -> None:
-    """Writes the procedural dataset of a profile as an MSD folder, with truth.json beside it."""
+    """Writes the phantom of a profile as an MSD folder.
+
+    What is planted in it is in truth.json beside it.
+    """
     from idal_assets.imaging.phantom import write_phantom
     from idal_assets.profile import load_profile
     from idal_assets.progress import bar, terminal_bars
@@ -483,9 +492,10 @@ def phantom(out_dir: Path, profile: str | None) -> None:
 @main.command()
 @_plainly
 def schema() -> None:
-    """Prints the JSON schema of profiles, by which an editor completes and checks one.
+    """Prints the JSON schema of profiles, for editors.
 
-    The first line of a profile tells the editor where it is: "# yaml-language-server: $schema=idal.schema.json".
+    An editor completes and checks a profile by it. The first line of a profile tells the editor where it is: "#
+    yaml-language-server: $schema=idal.schema.json".
     """
     from idal_assets.profile import profile_schema
 
@@ -497,7 +507,10 @@ def schema() -> None:
 @click.option("--port", default=3000, show_default=True, help="Port on 127.0.0.1.")
 @_plainly
 def ui(data_dir: Path | None, port: int) -> None:
-    """Opens the Dagster UI on a data folder, on this machine only, at the answer where there is one."""
+    """Opens the Dagster UI on a data folder.
+
+    On this machine only, at the answer where there is one.
+    """
     from idal_assets.orchestration.ui import serve
 
     study = Study.open(data_dir)
@@ -518,15 +531,20 @@ def _has_screen() -> bool:
     return sys.stdout.isatty() and (by_itself or bool({"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys()))
 
 
-def _take_reviews(study: Study, file: Path) -> None:
-    """Keeps the decisions of a person in the data folder, where the next commands and the UI find them."""
-    from idal_assets.store.artifacts import write_atomically
+def _ensure_reviews(study: Study, file: Path) -> None:
+    """Refuses decisions that cannot be read, and those beside which the profile names others."""
     from idal_assets.study.reviews import read_reviews
     from idal_assets.study.roles import CohortError
 
     if named := study.profile.cohort.reviewed:
         raise CohortError(f"the profile names {named} as cohort.reviewed; change that file, or leave it out there")
     read_reviews(file)
+
+
+def _keep_reviews(study: Study, file: Path) -> None:
+    """Keeps the decisions of a person in the data folder, where the next commands and the UI find them."""
+    from idal_assets.store.artifacts import write_atomically
+
     write_atomically(study.folder.reviewed, file.read_bytes())
 
 

@@ -111,6 +111,12 @@ def test_status_of_an_empty_data_folder_says_what_is_missing(tmp_path: Path) -> 
     assert counts["reduced_model"]["missing"] == 10
 
 
+def test_help_says_what_each_command_does_in_a_whole_sentence() -> None:
+    code, output = call("--help")
+    assert code == 0
+    assert "..." not in output.partition("Commands:")[2]
+
+
 def test_schema_prints_what_an_editor_reads() -> None:
     code, output = call("schema")
     assert code == 0

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -16,10 +17,12 @@ from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.nnunet.given import given_weights
 from idal_assets.nnunet.given_folder import GivenNetworkError
+from idal_assets.nnunet.model_folder import load_weights
 from idal_assets.nnunet.plans import Plans
 from idal_assets.steps.export import EXCLUDED_FILE, SPLITS_FILE, export_dataset
 from idal_assets.steps.removal import load_plan
 from idal_assets.steps.similarity import load_ranking
+from idal_assets.study.making import make
 from idal_assets.study.reviews import Review
 from idal_assets_tests.conftest import FinishedRun, idal
 
@@ -28,7 +31,7 @@ pytestmark = pytest.mark.graph
 
 @pytest.fixture(scope="module")
 def exported(finished_run: FinishedRun, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    target = tmp_path_factory.mktemp("nnUNet_raw") / "Dataset501_Clean"
+    target = tmp_path_factory.mktemp("nnunet") / "raw" / "Dataset501_Clean"
     done = idal("export", "worst_2", target, "--data-dir", finished_run.data_dir)
     assert done.returncode == 0, done.stderr
     assert "nnUNetv2_plan_and_preprocess -d 501" in done.stdout
@@ -58,25 +61,54 @@ def test_an_export_holds_all_but_what_the_set_removes(exported: Path, finished_r
     np.testing.assert_array_equal(again.label, before.label)
 
 
-def test_nnunet_plans_and_preprocesses_what_was_exported(exported: Path, tmp_path: Path) -> None:
+def nnunet(program: str, *options: str, raw: Path) -> None:
+    """A command of nnU-Net with its folders beside that of the raw datasets.
+
+    Args:
+        program: What its script does.
+        options: The words after its name.
+        raw: Folder of the raw datasets.
+    """
     places = {
-        "nnUNet_raw": exported.parent,
-        "nnUNet_preprocessed": tmp_path / "preprocessed",
-        "nnUNet_results": tmp_path / "results",
+        "nnUNet_raw": raw,
+        "nnUNet_preprocessed": raw.parent / "preprocessed",
+        "nnUNet_results": raw.parent / "results",
     }
-    entry = "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry"
-    options = ["-d", "501", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
+    few = {"nnUNet_def_n_proc": "1", "nnUNet_n_proc_DA": "1", "nnUNet_compile": "f"}
     done = subprocess.run(
-        [sys.executable, "-c", f"{entry}; plan_and_preprocess_entry()", *options],
-        env={**os.environ, **{name: str(path) for name, path in places.items()}},
+        [sys.executable, "-c", program, *options],
+        env={**os.environ, **few, **{name: str(path) for name, path in places.items()}},
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    made = tmp_path / "preprocessed" / exported.name / "nnUNetPlans_2d"
-    training = {path.name.removesuffix(".nii.gz") for path in (exported / "labelsTr").iterdir()}
-    assert {path.stem for path in made.glob("*.pkl")} == training
+
+
+@pytest.fixture(scope="module")
+def exported_whole(finished_run: FinishedRun, exported: Path) -> Path:
+    """The cases that the study itself plans for: without some of them nnU-Net may plan another network."""
+    target = exported.parent / "Dataset502_Whole"
+    done = idal("export", "all", target, "--data-dir", finished_run.data_dir)
+    assert done.returncode == 0, done.stderr
+    return target
+
+
+@pytest.fixture(scope="module")
+def preprocessed(exported_whole: Path) -> Path:
+    """What nnU-Net's own command plans and preprocesses of the exported dataset."""
+    program = (
+        "from nnunetv2.experiment_planning.plan_and_preprocess_entrypoints import plan_and_preprocess_entry\n"
+        "plan_and_preprocess_entry()"
+    )
+    options = ["-d", "502", "-c", "2d", "-np", "1", "-npfp", "1", "--verify_dataset_integrity"]
+    nnunet(program, *options, raw=exported_whole.parent)
+    return exported_whole.parent.parent / "preprocessed" / exported_whole.name
+
+
+def test_nnunet_plans_and_preprocesses_what_was_exported(exported_whole: Path, preprocessed: Path) -> None:
+    training = {path.name.removesuffix(".nii.gz") for path in (exported_whole / "labelsTr").iterdir()}
+    assert {path.stem for path in (preprocessed / "nnUNetPlans_2d").glob("*.pkl")} == training
 
 
 def test_a_reviewed_case_is_left_out_with_its_reason(finished_run: FinishedRun, tmp_path: Path) -> None:
@@ -138,3 +170,46 @@ def test_a_network_of_other_plans_is_refused_by_what_differs(trained: Path, fini
         given_weights(trained, Plans(other, plans.dataset))
     with pytest.raises(GivenNetworkError, match=r"holds no checkpoint_final\.pth; give the folder"):
         given_weights(trained.parent, plans)
+
+
+SHORT_TRAINING = """
+from nnunetv2.run.run_training import run_training_entry
+from nnunetv2.training.nnUNetTrainer import nnUNetTrainer as trainers
+
+class ShortTrainer(trainers.nnUNetTrainer):
+    def initialize(self):
+        self.num_epochs, self.num_iterations_per_epoch, self.num_val_iterations_per_epoch = 1, 2, 1
+        super().initialize()
+
+trainers.ShortTrainer = ShortTrainer
+run_training_entry()
+"""
+"""What `nnUNetv2_train` calls, with a trainer that it finds by name; the shortest of its own makes 250 batches."""
+
+
+@pytest.fixture(scope="module")
+def trained_by_command(exported_whole: Path, preprocessed: Path) -> Path:
+    """nnU-Net's folder of a training on the exported dataset, split as the export says."""
+    raw = exported_whole.parent
+    shutil.copy(exported_whole / SPLITS_FILE, preprocessed)
+    nnunet(SHORT_TRAINING, "502", "2d", "0", "-tr", "ShortTrainer", "-device", "cpu", raw=raw)
+    return raw.parent / "results" / exported_whole.name / "ShortTrainer__nnUNetPlans__2d"
+
+
+def test_a_network_that_nnunets_command_trained_is_the_baseline(
+    trained_by_command: Path, finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    # as nnU-Net plans where nobody says otherwise
+    planned = {"memory_gb": 8.0, "base_features": 32, "batch_size": 2}
+    changes = {"plans": planned, "baseline": {"weights": str(trained_by_command)}}
+    study = finished_run.copied_to(tmp_path).study().with_settings(changes)
+    donor = study.cohort.donors[0]
+    make(study, "nnunet_plans")
+    make(study, "baseline_weights")
+    for asset in ("case_slices", "augmented_case", "case_model"):
+        make(study, asset, donor)
+    kept = torch.load(trained_by_command / "fold_0" / "checkpoint_final.pth", weights_only=False)
+    baseline, own = (load_weights(study.path(*place)) for place in (("baseline_weights",), ("case_model", donor)))
+    assert all(torch.equal(values, kept["network_weights"][name]) for name, values in baseline.items())
+    assert own.keys() == baseline.keys()
+    assert any(not torch.equal(own[name], baseline[name]) for name in own)

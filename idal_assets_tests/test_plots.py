@@ -172,6 +172,18 @@ def test_curves_skip_what_was_not_measured():
     assert list(right.lines[0].get_xdata()) == list(range(0, 100, 10))
 
 
+def test_a_curve_of_few_values_is_one_line_over_whole_iterations():
+    history = pd.DataFrame({"iteration": range(1, 6), "loss": 1.0, "pseudo_dice_WT": [np.nan] * 4 + [0.5]})
+    figure = curves.training_curves(history)
+    figure.draw_without_rendering()
+    left, right = figure.axes
+    assert len(left.lines) == 1
+    for axes in (left, right):
+        shown = [tick for tick in axes.get_xticks() if axes.get_xlim()[0] <= tick <= axes.get_xlim()[1]]
+        assert shown
+        assert all(tick == int(tick) for tick in shown)
+
+
 def test_smoothed_loss_is_quieter_and_unshifted():
     noise = np.random.default_rng(0).normal(size=1000)
     history = pd.DataFrame({"iteration": range(1000), "loss": 5 + noise})

@@ -156,6 +156,11 @@ def test_a_column_with_words_is_not_numeric():
     assert page.cells == [("", "mixed"), ("", "flag"), ("", "1.500"), ("", "yes"), ("", "many"), ("", "no")]
 
 
+def test_shares_are_numeric_and_what_is_never_known_is_not():
+    page = table_page(["share", "never"], [["46%", None], ["5%", None]])
+    assert page.cells[:4] == [("number", "share"), ("", "never"), ("number", "46%"), ("", "–")]
+
+
 def test_kept_and_removed_cells_are_marked():
     page = table_page(["case", "worst 5"], [["a", REMOVED], ["b", KEPT]])
     assert ("removed", "removed") in page.cells

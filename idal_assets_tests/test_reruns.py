@@ -64,6 +64,16 @@ def test_a_new_case_runs_its_chain_and_what_fans_in(world: World) -> None:
     assert world.all_current()
 
 
+def test_a_case_whose_label_is_decided_wrong_leaves_as_if_it_were_removed(world: World) -> None:
+    versions, learned_from = training_sets(world), folds(world)
+    world.study.folder.reviewed.write_text(f"case_id,decision\n{DONORS[3]},label wrong\n")
+    made = rerun(world.study)
+    assert world.study.cohort.taken_out == [DONORS[3]]
+    left = DONORS[:3]
+    assert made == after_removed_case(world, left, refolded(world, learned_from), changed_sets(world, versions))
+    assert world.all_current()
+
+
 def test_a_removed_case_trains_no_other_case_model(world: World) -> None:
     versions, learned_from, left = training_sets(world), folds(world), DONORS[:3]
     world.remove_case(DONORS[3])

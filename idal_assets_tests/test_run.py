@@ -99,6 +99,44 @@ def test_what_would_be_made_is_told_and_nothing_is_made(finished_run: FinishedRu
     assert not (tmp_path / "new").exists()
 
 
+def reviewed(folder: Path, *rows: str) -> Path:
+    """What the report's form saves."""
+    file = folder / "reviewed.csv"
+    file.write_text("\n".join(("case_id,decision,note", *rows, "")))
+    return file
+
+
+def test_what_a_decision_would_make_anew_is_told_and_the_decision_not_kept(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    study = finished_run.study()
+    file = reviewed(tmp_path, f"{study.cohort.donors[0]},label wrong,shifted")
+    told = idal("run", "--dry-run", "--reviewed", file, "--data-dir", finished_run.data_dir)
+    assert told.returncode == 0, told.stderr
+    assert re.search(r"^│ cohort +│ 0 +│ 1 +│$", told.stdout, re.MULTILINE), told.stdout
+    assert "nothing was made." in told.stdout
+    assert not study.folder.reviewed.exists()
+    wrong = reviewed(tmp_path, f"{study.cohort.donors[0]},ugly,")
+    refused = idal("run", "--reviewed", wrong, "--data-dir", finished_run.data_dir)
+    assert refused.returncode == 1
+    assert "'ugly' of" in refused.stderr
+    assert not study.folder.reviewed.exists()
+
+
+def test_a_decision_that_takes_nobody_out_stands_on_the_card_and_trains_nothing(
+    finished_run: FinishedRun, tmp_path: Path
+) -> None:
+    copied = finished_run.copied_to(tmp_path)
+    worst = tables(copied.data_dir)["case_score"].set_index("rank").loc[1, "case_id"]
+    file = reviewed(tmp_path, f"{worst},rare but valid,a cystic tumour")
+    done = idal("run", "--reviewed", file, "--data-dir", copied.data_dir)
+    assert done.returncode == 0, done.stderr
+    assert_same_numbers(copied.data_dir, finished_run.data_dir)
+    assert "2 artifacts made" in done.stdout
+    card = (copied.study().path("experiment_report") / "cases" / f"{worst}.html").read_text()
+    assert "decided: rare but valid (a cystic tumour)" in card
+
+
 def test_the_status_of_nothing_says_so(tmp_path: Path) -> None:
     done = idal("status", "--data-dir", tmp_path / "nothing")
     assert done.returncode == 1

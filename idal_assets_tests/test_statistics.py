@@ -620,9 +620,9 @@ def described(**changes):
 
 
 WHAT = "removing 7 cases (worst_7) changes the mean Dice of 40 test patients by "
-AROUND = WHAT + "+0.012 (95 % interval -0.003 to 0.027), "
+AROUND = WHAT + "+0.012 (95 % interval -0.003 to +0.027), "
 ABOVE = {"mean_difference": 0.031, "low": 0.0101, "high": 0.052}
-ABOVE_TEXT = WHAT + "+0.031 (95 % interval 0.010 to 0.052), "
+ABOVE_TEXT = WHAT + "+0.031 (95 % interval +0.010 to +0.052), "
 BELOW = {"mean_difference": -0.031, "low": -0.052, "high": -0.0101}
 BELOW_TEXT = WHAT + "-0.031 (95 % interval -0.052 to -0.010), "
 RANDOM = "than removing as many at random (-0.004), "
@@ -685,7 +685,7 @@ def test_a_sentence_tells_where_one_training_leaves_the_seed_out():
 
 
 def test_a_sentence_has_no_negative_zero():
-    assert "by +0.000 (95 % interval -0.003 to 0.000)" in described(mean_difference=-1e-5, high=-1e-5)
+    assert "by +0.000 (95 % interval -0.003 to +0.000)" in described(mean_difference=-1e-5, high=-1e-5)
 
 
 def test_sentences_follow_the_claims():

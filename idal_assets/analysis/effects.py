@@ -39,6 +39,7 @@ from idal_assets.analysis.statistics import (
     smallest_random_p,
     wilcoxon_p,
 )
+from idal_assets.analysis.words import interval, signed
 
 _NAN = float("nan")
 
@@ -264,8 +265,8 @@ def sentence(row: pd.Series) -> str:
         return f"{what} cannot be judged, as fewer than two test patients have a defined Dice"
     seed = ", without the spread of the seed" if row["replicates"] == 1 else ""
     return (
-        f"{what} changes the mean Dice of {row['cases']} test patients by {_rounded(row['mean_difference']):+.3f} "
-        f"({100 * row['level']:g} % interval {_rounded(row['low']):.3f} to {_rounded(row['high']):.3f}{seed}), "
+        f"{what} changes the mean Dice of {row['cases']} test patients by {signed(row['mean_difference'])} "
+        f"({100 * row['level']:g} % interval {interval(row['low'], row['high'])}{seed}), "
         f"{_conclusion(row)}"
     )
 
@@ -273,7 +274,7 @@ def sentence(row: pd.Series) -> str:
 def _conclusion(row: pd.Series) -> str:
     limit = significance(row["level"])
     luck = "this cannot be told from luck"
-    at_random = f"removing as many at random ({_rounded(row['expected_difference']):+.3f})"
+    at_random = f"removing as many at random ({signed(row['expected_difference'])})"
     better = f"better than {at_random}, {_p(row['better_p'], row['holm_better_p'])}"
     worse = f"worse than {at_random}, {_p(row['worse_p'], row['holm_worse_p'])}"
     if row["gain"]:
@@ -295,11 +296,6 @@ def _conclusion(row: pd.Series) -> str:
         found = better if row["better_p"] < limit else worse
         return f"{found}, which does not hold for all the sets together"
     return f"{'but ' if row['low'] > 0 or row['high'] < 0 else ''}no other than {at_random}"
-
-
-def _rounded(value: float) -> float:
-    """To three decimals, without a negative zero."""
-    return round(value, 3) + 0.0
 
 
 def _p(value: float, corrected: float) -> str:

@@ -13,6 +13,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from scipy import stats
 
+from idal_assets.analysis import words
 from idal_assets.analysis.effects import significance
 from idal_assets.analysis.statistics import ONE_SEED, holm, mean_interval, percentiles
 
@@ -192,8 +193,8 @@ def sentence(comparisons: Sequence[Comparison], adapted: int, patients: int, lev
     base = by_rival["baseline"]
     said = (
         f"{adapted} of {patients} patients get a network of their own. Over all of them the mean Dice changes by "
-        f"{base.mean_difference:+.3f} against the baseline ({100 * level:g} % interval {base.low:+.3f} to "
-        f"{base.high:+.3f})"
+        f"{words.signed(base.mean_difference)} against the baseline ({100 * level:g} % interval "
+        f"{words.interval(base.low, base.high)})"
     )
     if base.worse:
         return f"{said}: adapting does harm here. Use the baseline."

@@ -14,6 +14,7 @@ from scipy.stats import hypergeom
 
 from idal_assets.analysis.removal_sets import FULL_SET
 from idal_assets.analysis.statistics import SeedSpread, case_differences, mean_interval, percentiles
+from idal_assets.analysis.words import interval
 from idal_assets.anatomy import Anatomy
 
 THIRDS = ("small", "middle", "large")
@@ -209,4 +210,4 @@ def rare_subtype_warning(
 def _how_sure(change: Any) -> str:
     if pd.isna(change.low):
         return "(too few for an interval)"
-    return f"(interval {change.low:+.3f} to {change.high:+.3f})"
+    return f"(interval {interval(change.low, change.high)})"

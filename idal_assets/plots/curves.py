@@ -16,7 +16,7 @@ FEW = 20
 
 
 def training_curves(history: pd.DataFrame) -> Figure:
-    """Draw the loss, raw and smoothed, beside the pseudo Dice.
+    """Draw the loss, where there are many values also smoothed, beside the pseudo Dice.
 
     Args:
         history: Columns `iteration` and `loss`, and any columns that start with `pseudo_dice`; values that
@@ -28,7 +28,8 @@ def training_curves(history: pd.DataFrame) -> Figure:
     _draw_pseudo_dice(right, history)
     for axes in (left, right):
         axes.set_xlabel("iteration")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        # whole iterations, also where there is one value
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
         axes.grid(color=GRID, linewidth=0.8)
     tidy(left, "Loss")
     tidy(right, "Pseudo Dice (random patches, not whole cases)")
@@ -103,20 +104,15 @@ def _smoothed(measured: pd.DataFrame) -> tuple[int, pd.Series]:
 
 def _draw_loss(axes: Axes, measured: pd.DataFrame) -> None:
     window, smooth = _smoothed(measured)
-    # a line through one value is none
-    marker = "o" if len(measured) < FEW else ""
-    axes.plot(
-        measured["iteration"],
-        measured["loss"],
-        color=ACCENT,
-        alpha=0.4,
-        linewidth=0.9,
-        marker=marker,
-        markersize=3.5,
-        label="raw",
-    )
-    label = f"mean of {window} values" if window > 1 else "smoothed"
-    axes.plot(measured["iteration"], smooth, color=ACCENT, linewidth=1.8, label=label)
+    if window == 1:
+        # a line through one value is none
+        marker = "o" if len(measured) <= FEW else ""
+        axes.plot(
+            measured["iteration"], measured["loss"], color=ACCENT, linewidth=1.8, marker=marker, markersize=3.5
+        )
+        return
+    axes.plot(measured["iteration"], measured["loss"], color=ACCENT, alpha=0.4, linewidth=0.9, label="raw")
+    axes.plot(measured["iteration"], smooth, color=ACCENT, linewidth=1.8, label=f"mean of {window} values")
     axes.legend(fontsize=8, frameon=False)
 
 

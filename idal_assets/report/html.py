@@ -42,7 +42,7 @@ class ReportTable:
         columns: Heads of the columns.
         rows: Cells, one sequence a row. Strings are shown as they are, floats with three decimals, `None` and
             NaN as a dash, booleans as yes and no. A column of numbers (or of strings that are numbers, such
-            as "+0.048") is aligned to the right.
+            as "+0.048" or "46%") is aligned to the right.
         note: Small print below it; none if empty.
     """
 
@@ -267,14 +267,15 @@ def _is_missing(cell: Cell) -> bool:
 
 def _numeric_columns(table: ReportTable | ReviewTable) -> list[bool]:
     columns = [[row[i] for row in table.rows] for i in range(len(table.columns))]
-    return [bool(column) and all(_is_number(x) for x in column) for column in columns]
+    return [all(map(_is_number, column)) and not all(map(_is_missing, column)) for column in columns]
 
 
 def _is_number(cell: Cell) -> bool:
     if isinstance(cell, bool):
         return False
     try:
-        return _is_missing(cell) or math.isfinite(float(cell))  # type: ignore[arg-type]
+        number = cell.removesuffix("%") if isinstance(cell, str) else cell
+        return _is_missing(cell) or math.isfinite(float(number))  # type: ignore[arg-type]
     except ValueError:
         return cell in ("", NOT_DEFINED, "not defined")
 

@@ -9,7 +9,8 @@
 
   for (const table of document.querySelectorAll("table.sortable")) {
     const body = table.tBodies[0];
-    if (body.rows.length < 6) continue;
+    if (body.rows.length < 4) continue;
+    table.classList.add("sorts");
     const filter = document.createElement("input");
     filter.className = "filter";
     filter.placeholder = "filter";
@@ -21,8 +22,7 @@
         row.hidden = !words.every((word) => said.includes(word));
       }
     });
-    table.parentElement.before(filter);
-    table.classList.add("sorts");
+    if (body.rows.length > 10) table.parentElement.before(filter);
     [...table.tHead.rows[0].cells].forEach((head, place) => head.addEventListener("click", () => {
       const falling = head.getAttribute("aria-sort") === "ascending";
       for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");

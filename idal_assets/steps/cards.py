@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from idal_assets.analysis.words import interval, signed
+from idal_assets.anatomy import Anatomy
 from idal_assets.imaging.case import CaseError
 from idal_assets.imaging.readers import find_case
 from idal_assets.report.cards import CardSlice, CaseCard, Layer, Panel, Strip, strip
@@ -240,7 +241,7 @@ def _donor_facts(known: _Known, name: str, donor: pd.Series) -> list[tuple[str, 
         ("mean Dice of others on it", f"{donor['receiver_mean']:.3f}"),
         ("label quality (cleanlab)", float(donor["label_quality"])),
         ("random sets without it", known.draws_without(name)),
-        ("cases that its model suits best", _with_dice(known.others.loc[name, row.index[:NAMED]])),
+        ("cases that its model suits more than others", _with_dice(known.others.loc[name, row.index[:NAMED]])),
     ]
     if name in known.effects.index and not np.isnan(known.effects.loc[name, "effect"]):
         effect = known.effects.loc[name]
@@ -263,7 +264,7 @@ def _strips(known: _Known, name: str) -> list[Strip]:
 
 def _source_table(task: Task, view: Mapping[str, Any]) -> ReportTable:
     anatomy = task.cohort.anatomy
-    regions, labels = list(anatomy.regions), list(anatomy.labels.values())
+    regions, labels = _regions(anatomy), list(anatomy.labels.values())
     rows = [
         [
             SOURCE_NAMES[one["source"]],
@@ -274,9 +275,17 @@ def _source_table(task: Task, view: Mapping[str, Any]) -> ReportTable:
     ]
     return ReportTable(
         "What networks make of it",
-        ["segmented by", *(f"Dice {region}" for region in regions), *(f"{label} (ml)" for label in labels)],
+        ["segmented by", *(f"Dice {name}" for name in regions.values()), *(f"{label} (ml)" for label in labels)],
         rows,
     )
+
+
+def _regions(anatomy: Anatomy) -> dict[str, str]:
+    """Regions whose Dice a card tells, each once, and their names there: single labels as they are called."""
+    different: dict[frozenset[int], str] = {}
+    for name, values in anatomy.regions.items():
+        different.setdefault(frozenset(values), name)
+    return {name: anatomy.labels[min(values)] if len(values) == 1 else name for values, name in different.items()}
 
 
 def _slice(task: Task, folder: Path, found: Mapping[str, Any], witness: str | None) -> CardSlice:

@@ -17,6 +17,7 @@ from idal_assets.analysis.statistics import (
     mean_interval,
     seed_spread,
 )
+from idal_assets.analysis.words import interval, signed
 from idal_assets.report.html import ReportSection
 from idal_assets.seeds import derived_seed
 from idal_assets.steps.retraining import evaluate, load_evaluations, train_on_kept
@@ -86,8 +87,8 @@ def sentence(found: Mapping[str, Any], level: float) -> str:
     without_seed = ", without the spread of the seed" if once else ""
     said = (
         f"trained from scratch {times}, removing {len(found['removed'])} ({found['removal_set']}) changes the "
-        f"mean Dice of {found['cases']} test patients by {found['mean_difference']:+.3f} ({100 * level:g} % "
-        f"interval {found['low']:+.3f} to {found['high']:+.3f}{without_seed})"
+        f"mean Dice of {found['cases']} test patients by {signed(found['mean_difference'])} ({100 * level:g} % "
+        f"interval {interval(found['low'], found['high'])}{without_seed})"
     )
     if not once and found["low"] > 0:
         return f"{said}: the gain is there from scratch too"

@@ -29,7 +29,7 @@ def make_donor_variants(task: Task) -> None:
         variant.save(target)
     legend, plans = task.legend, Plans.load(task.path("nnunet_plans"))
     original, *drawn = (largest_labelled_slice(as_case(slices, plans), legend) for slices in (case, *variants))
-    title = f"{task.key}: original and variants ({legend.channels[0]})"
+    title = f"{legend.channels[0]}, labels as outlines"
     (task.folder / "variants.png").write_bytes(png_bytes(variants_figure(original, drawn, title, legend)))
 
 

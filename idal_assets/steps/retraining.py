@@ -32,7 +32,7 @@ from idal_assets.store.artifacts import PROVENANCE_FILE
 from idal_assets.study.making import Outcome, Task
 
 SEGMENTATIONS = "segmentations"
-STARTS = {"scratch": "from scratch", "pretraining": "from the baseline, which has seen none of them,"}
+STARTS = {"scratch": "from scratch", "pretraining": "from the baseline, which has seen none of them"}
 """In words, where a retraining starts."""
 
 CHANGE_FILE = "median_change.csv"
@@ -263,7 +263,7 @@ def reduction_section(task: Task, change: pd.DataFrame) -> ReportSection:
     return ReportSection(
         "Reductions",
         "reductions",
-        f"Each set of donors was used to train a network {STARTS[start]}, which then segmented the test cases.",
+        f"On each set of donors a network was trained, {STARTS[start]}. It then segmented the test cases.",
         [changes, removed],
         [
             picture_of(

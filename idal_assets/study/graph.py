@@ -64,6 +64,7 @@ from idal_assets.study.selectors import (
     same_key,
     stops_early,
     whole,
+    whole_with_reviews,
     with_confirming_replicate,
     with_given_weights,
     with_replicate,
@@ -647,7 +648,7 @@ _NODES = (
         shows=f"{STEPS}.evidence:show_evidence",
         kinds=("scipy", "duckdb", "matplotlib"),
         tables=("effect", "control", "subgroup", "false_volume"),
-        code="2",
+        code="3",
     ),
     Node(
         "case_effect",
@@ -998,7 +999,7 @@ _NODES = (
         "take away, and a paragraph on the methods.",
         f"{STEPS}.report:make_report",
         {
-            "cohort": whole,
+            "cohort": whole_with_reviews,
             "case_view": of_cases,
             "baseline_comparison": whole,
             "baseline_weights": whole,

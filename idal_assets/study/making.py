@@ -18,7 +18,7 @@ from idal_assets.settings import ComputeSettings
 from idal_assets.store.artifacts import Inputs, Provenance, build, find_damage, read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, PATIENTS_FOLDER, RAW_FOLDER, Node, keys_of, upstream_of
-from idal_assets.study.selectors import Parts, own_content, own_patient, whole
+from idal_assets.study.selectors import Parts, own_content, own_patient, whole, whole_with_reviews
 from idal_assets.study.study import Study
 
 if TYPE_CHECKING:
@@ -149,7 +149,7 @@ class Task:
         """
         self._versions("cohort")
         select = self._node.made_from["cohort"]
-        if select is whole:
+        if select in (whole, whole_with_reviews):
             return self._study.cohort
         if select is own_content:
             return cast("Cohort", _OwnCase(self._study.cohort, self.key))

@@ -167,6 +167,12 @@ def _plain(value: Any) -> Any:
     return {key: _plain(part) for key, part in value.items()} if isinstance(value, Mapping) else value
 
 
+def whole_with_reviews(study: Study, asset: str, key: str | None) -> Versions:
+    """The whole cohort, with decisions of a person that take nobody out and so are not in its version."""
+    version, reviews = study.version(asset), study.cohort.reviews
+    return content_hash([version, _plain(reviews)]) if reviews else version
+
+
 # --- artifacts by the roles of their cases ---
 
 
