@@ -1,5 +1,6 @@
 """Artifacts are whole or absent, whoever is killed when, and are made once for the same inputs."""
 
+import errno
 import hashlib
 import json
 import multiprocessing
@@ -304,6 +305,19 @@ def test_a_file_is_replaced_whole(tmp_path, content):
     write_atomically(path, content)
     assert path.read_bytes() == (content if isinstance(content, bytes) else content.encode())
     assert list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_full_disk_refuses_leaves_what_was_there(tmp_path, monkeypatch):
+    path = tmp_path / "file"
+    write_atomically(path, "before")
+
+    def refuse(_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(artifacts, "flush", refuse)
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, "after")
+    assert [(found, found.read_text()) for found in tmp_path.iterdir()] == [(path, "before")]
 
 
 def test_a_record_is_readable_json(place):

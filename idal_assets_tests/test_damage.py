@@ -47,6 +47,7 @@ def forget(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(artifacts, "_intact", set())
     monkeypatch.setattr(artifacts, "_altered", {})
     monkeypatch.setattr(artifacts, "_said", set())
+    artifacts._parse_provenance.cache_clear()
 
 
 def built(root: Path, content: bytes = b"content", name: str = "result.bin", code: str = "1") -> Path:
@@ -238,7 +239,7 @@ class TestStudy:
         task = task_of(study, "raw_case", case)
         assert task.before == study.path("raw_case", case)
         forget(monkeypatch)
-        flip_bit(next(study.path("raw_case", case).glob("*.json")), random.Random(2))
+        flip_bit(study.path("raw_case", case) / "facts.json", random.Random(2))
         find_damage(study.path("raw_case", case))
         assert task.before is None
 

@@ -2,11 +2,12 @@
 
 import errno
 import os
+import resource
 import sqlite3
 import subprocess
 import sys
 from collections import namedtuple
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,21 @@ def test_an_error_of_the_system_is_explained_with_its_file(tmp_path: Path, numbe
 )
 def test_what_libraries_say_of_it_is_understood(tmp_path: Path, error: Exception, number: int) -> None:
     assert remedy(error, tmp_path) == BY_NUMBER[number]
+
+
+def test_what_sqlite_cannot_tell_apart_the_limit_of_the_process_tells(tmp_path: Path) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1024, hard))
+    try:
+        with (
+            closing(sqlite3.connect(tmp_path / "file")) as opened,
+            pytest.raises(sqlite3.OperationalError) as refused,
+        ):
+            opened.execute("CREATE TABLE rows (number)")
+        assert remedy(refused.value, tmp_path) == f"{tmp_path}: {BY_NUMBER[errno.EFBIG]}"
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert remedy(refused.value, tmp_path) == f"{tmp_path}: {BY_NUMBER[errno.EIO]}"
 
 
 def test_whatever_fails_on_a_full_disk_fails_for_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

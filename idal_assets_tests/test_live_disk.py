@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from idal_assets.study.currency import all_states
+from idal_assets.study.tables import artifacts_on_disk
 from idal_assets_tests.conftest import IDAL, FinishedRun, idal
 from idal_assets_tests.damage import assert_same
 
@@ -101,12 +102,14 @@ def test_a_read_only_folder_can_be_looked_at(finished_run: FinishedRun, tmp_path
 
 def test_20_kills_in_a_row_leave_the_same_numbers(finished_run: FinishedRun, tmp_path: Path) -> None:
     data_dir, draw = tmp_path / "data", random.Random(20)
+    study = finished_run.study()
+    seconds = sum(study.provenance(*place).seconds for place in artifacts_on_disk(study))
     command = [*IDAL, "run", "--profile", "tiny", "--data-dir", str(data_dir)]
     for _ in range(KILLS):
         running = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
         assert running.stdout is not None
         assert running.stdout.readline().startswith("Profile"), "it has begun"
-        time.sleep(draw.uniform(0, 3))
+        time.sleep(draw.uniform(0, 2 * seconds / KILLS))
         running.send_signal(signal.SIGKILL)
         said = running.communicate()[0]
         assert "Traceback" not in said, said

@@ -1,6 +1,7 @@
 """What a person can do about an error of the disk, the system or another program, in one sentence."""
 
 import errno
+import resource
 import shutil
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -30,6 +31,9 @@ BY_TEXT: Mapping[str, int] = {
 }
 """What libraries say of these that do not hand on the number."""
 
+OF_SQLITE = "disk I/O error"
+"""What SQLite says of a broken disk, and of a file that may not grow."""
+
 BYTES_OF_A_FULL_DISK = 1 << 20
 """With less room than this whatever fails, fails for want of it."""
 
@@ -50,7 +54,11 @@ def remedy(error: BaseException, folder: Path) -> str | None:
             return f"{place}: {BY_NUMBER[number]}" if place else BY_NUMBER[number]
         if _is_held(cause):
             return f"Another program has the database open; close it {GO_ON}"
-    return f"{folder}: {BY_NUMBER[errno.ENOSPC]}" if _is_full(folder) else None
+    if _is_full(folder):
+        return f"{folder}: {BY_NUMBER[errno.ENOSPC]}"
+    if any(OF_SQLITE in str(cause) for cause in _causes(error)):
+        return f"{folder}: {BY_NUMBER[errno.EFBIG if _are_files_limited() else errno.EIO]}"
+    return None
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:
@@ -73,6 +81,10 @@ def _is_held(error: BaseException) -> bool:
     from idal_assets.store.database import is_held_by_another
 
     return type(error).__module__.endswith("duckdb") and is_held_by_another(error)
+
+
+def _are_files_limited() -> bool:
+    return resource.getrlimit(resource.RLIMIT_FSIZE)[0] != resource.RLIM_INFINITY
 
 
 def _is_full(folder: Path) -> bool:

@@ -11,8 +11,8 @@ from idal_assets.orchestration.files import KINDS, address_of
 from idal_assets.steps.cells import cell_counts
 from idal_assets.store.artifacts import Provenance
 
-PICTURE_WIDTH = 480
-"""Pixels that the UI has for a picture; the whole one opens from it."""
+PICTURE_WIDTH = 380
+"""Pixels that the UI has for a picture, beside a long key in a window of 1400; the whole one opens from it."""
 
 MOST_COLUMNS = 6
 """Of a wider table the first ones are shown, as a wide one moves words out of sight; the database has all."""

@@ -69,7 +69,8 @@ def serve(folder: DataFolder, port: int, ready: Callable[[str], None] = print) -
         workspace.write_text(yaml.safe_dump({"load_from": list(code.get_code_server_specs())}))
         commands = {
             "webserver": ["-m", "idal_assets.orchestration.webserver", str(workspace), str(port)],
-            "daemon": ["-m", "dagster._daemon", "run", "--workspace", str(workspace)],
+            # it would say every few seconds that it looks for runs
+            "daemon": ["-m", "dagster._daemon", "run", "--workspace", str(workspace), "--log-level", "warning"],
         }
         processes = {name: started.enter_context(_process(command)) for name, command in commands.items()}
         _wait_until_open(port, is_told, processes)

@@ -332,9 +332,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     """Writes one file under a temporary name and renames it when it is on disk."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(content.encode() if isinstance(content, str) else content)
-    flush(draft)
-    draft.replace(path)
+    try:
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        flush(draft)
+        draft.replace(path)
+    except OSError:
+        # a full disk takes a name and no content
+        draft.unlink(missing_ok=True)
+        raise
     flush(path.parent)
 
 
