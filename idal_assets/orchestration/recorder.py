@@ -26,6 +26,7 @@ from dagster._core.definitions.data_version import (
 )
 from dagster._core.events import DagsterEvent, EventSpecificData, StepMaterializationData
 from dagster._core.execution.plan.instance_concurrency_context import InstanceConcurrencyContext
+from dagster._core.execution.plan.objects import StepFailureData, StepSuccessData
 from dagster._core.remote_origin import (
     ManagedGrpcPythonEnvCodeLocationOrigin,
     RemoteJobOrigin,
@@ -33,6 +34,7 @@ from dagster._core.remote_origin import (
 )
 from dagster._core.storage.tags import MAX_RETRIES_TAG
 from dagster._core.types.loadable_target_origin import LoadableTargetOrigin
+from dagster._utils.error import serializable_error_info_from_exc_info
 from sqlalchemy.exc import SQLAlchemyError
 
 from idal_assets.orchestration.assets import ACCELERATOR
@@ -73,6 +75,7 @@ class Recorder:
         self._study, self._instance = study, instance
         self._given = run
         self._own: dg.DagsterRun | None = None
+        self._began = 0.0
         self._versions: dict[str, dict[str | None, str]] = {}
         self._checked: dict[str, set[str | None]] = {}
 
@@ -85,11 +88,14 @@ class Recorder:
         if self._own is None:
             return
         if error is None:
+            self._say_of_step(dg.DagsterEventType.STEP_SUCCESS, StepSuccessData(self._milliseconds()))
             self._say(dg.DagsterEventType.RUN_SUCCESS, "Everything is made")
             return
         # a full disk must not hide why the run ended; the next one closes this run
         with suppress(*STORAGE_ERRORS):
             if isinstance(error, Exception):
+                said = serializable_error_info_from_exc_info(sys.exc_info())
+                self._say_of_step(dg.DagsterEventType.STEP_FAILURE, StepFailureData(said, None))
                 self._instance.report_run_failed(self._own, str(error))
             else:
                 self._instance.report_run_canceled(self._own, "Stopped; the same command goes on")
@@ -218,15 +224,33 @@ class Recorder:
             self._instance.report_runless_asset_event(shown)
         self._instance.report_engine_event("\n".join([failure.message, failure.trace]), self._run)
 
-    def _say(self, kind: dg.DagsterEventType, message: str, data: EventSpecificData | None = None) -> None:
-        event = DagsterEvent(kind.value, self._run.job_name, message=message, event_specific_data=data)
+    def _say(
+        self,
+        kind: dg.DagsterEventType,
+        message: str,
+        data: EventSpecificData | None = None,
+        step: str | None = None,
+    ) -> None:
+        event = DagsterEvent(
+            kind.value, self._run.job_name, message=message, event_specific_data=data, step_key=step
+        )
         self._instance.report_dagster_event(event, self._run.run_id)
+
+    def _say_of_step(self, kind: dg.DagsterEventType, data: EventSpecificData | None = None) -> None:
+        """Of the one step that the job has in the UI."""
+        (step,) = FULL_EXPERIMENT.nodes
+        self._say(kind, kind.value.replace("_", " ").lower(), data, step.name)
+
+    def _milliseconds(self) -> float:
+        return 1000 * (time.monotonic() - self._began)
 
     @property
     def _run(self) -> dg.DagsterRun:
         if self._given is None and self._own is None:
             self._own = _begun(self._study, self._instance)
+            self._began = time.monotonic()
             self._say(dg.DagsterEventType.RUN_START, "Made by `idal run`")
+            self._say_of_step(dg.DagsterEventType.STEP_START)
         run = self._given or self._own
         assert run
         return run
@@ -242,6 +266,6 @@ def _begun(study: Study, instance: dg.DagsterInstance) -> dg.DagsterRun:
     return instance.create_run_for_job(
         job,
         status=dg.DagsterRunStatus.NOT_STARTED,
-        tags={**job.tags, **process_tag(), AUTOMATIC_TAG: "true", MAX_RETRIES_TAG: "0"},
+        tags={**process_tag(), AUTOMATIC_TAG: "true", MAX_RETRIES_TAG: "0"},
         remote_job_origin=RemoteJobOrigin(RemoteRepositoryOrigin(location, "__repository__"), job.name),
     )
