@@ -20,6 +20,7 @@ from idal_assets.report.html import (
     render_report,
 )
 from idal_assets.steps.evidence import Evidence, verdict
+from idal_assets.steps.methods import short_length
 from idal_assets.steps.report import cautions, summary
 from idal_assets.steps.similarity import contradiction_sentences, decision_sentences
 
@@ -263,3 +264,12 @@ def test_labels_that_lack_what_others_find_are_listed():
     assert contradiction_sentences({}) == "No label lacks what the models of the other donors find."
     told = contradiction_sentences({"a": "no tumour; 19 models see 1.2 ml", "b": "no rim; 19 models see 3 ml"})
     assert told.endswith("a, label: no tumour; 19 models see 1.2 ml. b, label: no rim; 19 models see 3 ml.")
+
+
+def test_a_paper_says_how_long_was_trained_where_trainings_stop_early():
+    full = {"case_model": {"epochs": 4, "iterations_per_epoch": 15}}
+    assert short_length(full, 0) == "60 iterations"
+    early = {**full, "early_stop.share": 0.15}
+    assert short_length(early, 0) == "9 of 60 iterations"
+    said = "9 of 60 iterations; all of them for the 2 whose place among the removed was open"
+    assert short_length(early, 2) == said

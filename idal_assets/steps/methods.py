@@ -2,7 +2,9 @@
 
 from typing import Any
 
+from idal_assets.settings import shortened_length
 from idal_assets.steps.removal import load_plan
+from idal_assets.steps.similarity import load_decision
 from idal_assets.study.making import Task
 
 METHODS_FILE = "methods.md"
@@ -21,7 +23,8 @@ def methods(task: Task) -> str:
     cohort, scalar = task.cohort, task.cohort.anatomy.in_words(task.setting("similarity.scalar"))
     baseline = task.upstream("baseline_weights")
     trained = baseline.inputs.settings["baseline"]
-    donor = task.upstream("case_model", cohort.donors[0]).inputs.settings["case_model"]
+    donor = task.upstream("case_model", cohort.donors[0]).inputs.settings
+    settled = load_decision(task.path("case_ranking"))["settled"]
     plan = load_plan(task.path("removal_plan"))
     seeds = max(one.replicate for one in plan.sets.values())
     software = ", ".join(f"{name} {version}" for name, version in baseline.software.items())
@@ -34,8 +37,8 @@ def methods(task: Task) -> str:
         f"{len(cohort.cases)} cases ({', '.join(cohort.anatomy.channels)}; labels: "
         f"{', '.join(cohort.anatomy.labels.values())}) were divided into {len(cohort.donors)} donors and "
         f"{len(cohort.tests)} test cases; all cases of a patient had the same role.{validation}",
-        f"A 2D nnU-Net [1] was trained {learned} ({_length(trained)}) and fine-tuned on each donor alone "
-        f"({_length(donor)}), as in input data adaptive learning [2, 3].",
+        f"A 2D nnU-Net [1] was trained {learned} ({_iterations(trained)} iterations) and fine-tuned on each donor "
+        f"alone ({short_length(donor, len(settled))}), as in input data adaptive learning [2, 3].",
         "Every one of these models segmented every case. Donors were ranked by the sum of the z-scores of two "
         f"mean Dice coefficients ({scalar}): that of their model on the other donors, and that of the others on "
         "them.",
@@ -50,5 +53,14 @@ def methods(task: Task) -> str:
     return f"# Methods\n\n{' '.join(sentences)}\n\n## References\n\n{citations}\n"
 
 
-def _length(settings: dict[str, Any]) -> str:
-    return f"{settings['epochs'] * settings['iterations_per_epoch']} iterations"
+def _iterations(training: dict[str, Any]) -> int:
+    return training["epochs"] * training["iterations_per_epoch"]
+
+
+def short_length(settings: dict[str, Any], settled: int) -> str:
+    """Length of the fine-tunings, and of those whose result was still open when the others stopped."""
+    full, share = _iterations(settings["case_model"]), settings.get("early_stop.share", 1)
+    if share == 1:
+        return f"{full} iterations"
+    rest = f"; all of them for the {settled} whose place among the removed was open" if settled else ""
+    return f"{shortened_length(full, share)} of {full} iterations{rest}"

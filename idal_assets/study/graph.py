@@ -1027,7 +1027,7 @@ _NODES = (
         ),
         shows=f"{STEPS}.report:show_report",
         kinds=("html",),
-        code="4",
+        code="5",
     ),
 )
 
