@@ -143,7 +143,7 @@ def cases_section(task: Task, cards: Sequence[CaseCard], worst_cluster: Sequence
     text = (
         "Look before you believe a score. Outlines have the colours of the labels; where those of a network are "
         "drawn, the label is dashed white. Orange is what networks that have not learned from this label see and "
-        "it lacks, light blue what it has and they do not see. A wrong label lies where the image shows nothing; "
+        "it lacks, teal what it has and they do not see. A wrong label lies where the image shows nothing; "
         "a rare but valid case looks unlike the others and is labelled where the image shows something."
     )
     return ReportSection("The cases to look at", "cases", text, cards=shown, review=review)
