@@ -78,6 +78,7 @@ class Recorder:
         self._began = 0.0
         self._versions: dict[str, dict[str | None, str]] = {}
         self._checked: dict[str, set[str | None]] = {}
+        self._sources = {name: drawn_edges(name) for name in GRAPH}
 
     def __enter__(self) -> "Recorder":
         return self
@@ -183,7 +184,7 @@ class Recorder:
         """Versions of its sources as Dagster writes them: they tell the UI whether an artifact is outdated."""
         newest = self._instance.event_log_storage.get_maximum_record_id()
         tags = {}
-        for source in drawn_edges(asset):
+        for source in self._sources[asset]:
             tags[get_input_data_version_tag(dg.AssetKey(source))] = self._version_of_source(source, asset, key)
             tags[get_input_event_pointer_tag(dg.AssetKey(source))] = str(newest or NULL_EVENT_POINTER)
         return tags

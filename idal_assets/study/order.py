@@ -49,6 +49,7 @@ class Order:
     def __init__(self, study: Study, wanted: Collection[str]) -> None:
         self._study = StillStudy(study)
         self._nodes = {name: node for name, node in GRAPH.items() if name in wanted}
+        self._naming = {name: [*self._who_names(name)] for name in self._nodes}
         self._open: dict[str, dict[str | None, None]] = {}
         self._unseen: dict[str, dict[str | None, None]] = {}
         self._keys: dict[str, list[str | None]] = {}
@@ -189,18 +190,18 @@ class Order:
     def _learn_partitions(self) -> None:
         """Lists the artifacts of assets whose partitions are known by now."""
         for name, node in self._nodes.items():
-            if name not in self._open and all(self._is_settled(above) for above in self._naming(name)):
+            if name not in self._open and all(self._is_settled(above) for above in self._naming[name]):
                 keys = [] if self._needs_lost_partitions(name) and node.partition else node.keys(self._study)
                 self._open[name], self._unseen[name] = dict.fromkeys(keys), dict.fromkeys(keys)
                 self._keys[name] = keys
 
     def _needs_lost_partitions(self, asset: str) -> bool:
-        return any((name, None) in self.lost for name in self._naming(asset))
+        return any((name, None) in self.lost for name in self._naming[asset])
 
-    def _naming(self, asset: str) -> list[str]:
+    def _who_names(self, asset: str) -> Iterator[str]:
         """Assets that decide which artifacts this one has or is made from."""
         above = upstream_of(asset) - {asset}
-        return [name for name in self._nodes if name in above and GRAPH[name].names_partitions]
+        return (name for name in self._nodes if name in above and GRAPH[name].names_partitions)
 
 
 def _is_direct(node: Node, upstream: str, select: Selector) -> bool:
