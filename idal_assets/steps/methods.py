@@ -1,5 +1,6 @@
 """The part `report`, for a paper: what was done, in a paragraph with the numbers of this study."""
 
+from collections.abc import Mapping
 from typing import Any
 
 from idal_assets.settings import shortened_length
@@ -57,7 +58,7 @@ def _iterations(training: dict[str, Any]) -> int:
     return training["epochs"] * training["iterations_per_epoch"]
 
 
-def short_length(settings: dict[str, Any], settled: int) -> str:
+def short_length(settings: Mapping[str, Any], settled: int) -> str:
     """Length of the fine-tunings, and of those whose result was still open when the others stopped."""
     full, share = _iterations(settings["case_model"]), settings.get("early_stop.share", 1)
     if share == 1:
