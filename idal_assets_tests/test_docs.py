@@ -76,6 +76,13 @@ def test_every_table_and_column_is_described() -> None:
     assert own <= columns
 
 
+@pytest.mark.unit
+def test_the_report_of_the_demo_is_one_page_that_needs_nothing_else() -> None:
+    page = (ROOT / "docs" / "example.html").read_text("utf-8")
+    assert "phantom_train_10" in page
+    assert {link[:5] for link in re.findall(r'(?:href|src)="([^"#][^"]*)"', page)} <= {"data:"}
+
+
 # --- examples work as they stand ---
 
 
