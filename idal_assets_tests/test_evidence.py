@@ -171,7 +171,7 @@ def test_sets_of_the_same_donors_are_trained_once(study: Study) -> None:
 
 SAID = re.compile(
     r"removing (\d+) cases? \((\w+)\) changes the mean Dice of 2 test patients by ([+-]\d\.\d{3}) "
-    r"\(95 % interval (-?\d\.\d{3}) to (-?\d\.\d{3}), without the spread of the seed\), but "
+    r"\(95 % interval ([+-]\d\.\d{3}) to ([+-]\d\.\d{3}), without the spread of the seed\), but "
 )
 
 

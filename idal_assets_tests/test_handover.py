@@ -196,6 +196,7 @@ def trained_by_command(exported_whole: Path, preprocessed: Path) -> Path:
     return raw.parent / "results" / exported_whole.name / "ShortTrainer__nnUNetPlans__2d"
 
 
+@pytest.mark.live
 def test_a_network_that_nnunets_command_trained_is_the_baseline(
     trained_by_command: Path, finished_run: FinishedRun, tmp_path: Path
 ) -> None:
