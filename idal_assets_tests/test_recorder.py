@@ -83,6 +83,17 @@ def test_nothing_is_shown_as_outdated_until_something_is(
     assert outdated(study, instance, ["convergence"]) == set()
 
 
+def test_a_partition_that_the_profile_names_is_there_also_where_nothing_is_made(
+    copied: FinishedRun, instance: dg.DagsterInstance
+) -> None:
+    fold = copied.study().folds
+    before = instance.get_dynamic_partitions("fold")
+    assert set(before) == set(fold)
+    instance.delete_dynamic_partition("fold", before[0])
+    run_again(copied.study(), instance)
+    assert set(instance.get_dynamic_partitions("fold")) == set(fold)
+
+
 def test_a_run_with_nothing_to_do_is_not_written_down(copied: FinishedRun, instance: dg.DagsterInstance) -> None:
     run_again(copied.study(), instance)
     assert len(instance.get_runs()) == 1

@@ -48,7 +48,6 @@ from idal_assets.orchestration.instance import (
 )
 from idal_assets.orchestration.jobs import FULL_EXPERIMENT
 from idal_assets.orchestration.metadata import as_metadata, metadata_of
-from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.reports import Outcome
 from idal_assets.orchestration.resources import StudyResource
 from idal_assets.study.graph import GRAPH, drawn_edges
@@ -146,20 +145,16 @@ class Recorder:
 
     def write(self, outcome: Outcome, key: str | None) -> None:
         """Writes down what became of an artifact; its rows are in the database already."""
-        asset = outcome.asset
-        key = key if GRAPH[asset].partition else None
         if outcome.record:
             self._write_materialization(outcome, key)
         if outcome.record and outcome.finding:
-            self._write_check(asset, key, outcome.finding)
+            self._write_check(outcome.asset, key, outcome.finding)
         if outcome.failure:
             self._write_failure(outcome)
 
     def _write_materialization(self, outcome: Outcome, key: str | None) -> None:
         asset, record = outcome.asset, outcome.record
         assert record
-        if GRAPH[asset].names_partitions and not outcome.failure:
-            register_partitions(self._study, self._instance)
         tell_anew(self._study, self._instance, asset)
         folder = self._study.path(asset, key)
         materialization = dg.AssetMaterialization(

@@ -16,6 +16,7 @@ from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.cluster import gathered
 from idal_assets.orchestration.coordinator import Coordinator
 from idal_assets.orchestration.display import Amount, RunDisplay
+from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.recorder import Recorder
 from idal_assets.orchestration.reports import Outcome, Report, attempt
 from idal_assets.progress import Track
@@ -166,6 +167,8 @@ class Runner:
             raise StepFailedError("\n".join([*coordinator.failures, *([needing] if needing else [])]))
 
     def _meet_partitions(self, asset: str) -> None:
+        # also where it was current: some partitions are named by the profile
+        register_partitions(self._study, self._instance)
         if asset == "cohort":
             self._say_what_to_expect()
         self._display.count()
@@ -197,7 +200,9 @@ class Runner:
         asset = outcome.asset
         if outcome.record and not outcome.failure:
             record_rows(self._study, asset, key)
-        self._recorder.write(outcome, key)
+        known = outcome.record and self._recorder.knows(asset, key, outcome.record.version)
+        if outcome.made_now or outcome.failure or not known:
+            self._recorder.write(outcome, key)
         if outcome.failure:
             return
         if outcome.made_now:
