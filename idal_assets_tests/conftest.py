@@ -77,6 +77,19 @@ def finished_run(tmp_path_factory: pytest.TempPathFactory) -> FinishedRun:
     return FinishedRun(folder / "data", (folder / "output.txt").read_text())
 
 
+@pytest.fixture
+def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
+    """The finished run in a place where it may be changed."""
+    return finished_run.copied_to(tmp_path)
+
+
+@pytest.fixture
+def instance(copied: FinishedRun) -> Iterator[dg.DagsterInstance]:
+    """What Dagster knows of it."""
+    with copied.instance() as opened:
+        yield opened
+
+
 @contextmanager
 def nothing_drawn() -> Iterator[None]:
     """Figures become empty pictures, as drawing takes about as long as the networks of these tests.

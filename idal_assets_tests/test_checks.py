@@ -38,12 +38,6 @@ pytestmark = pytest.mark.graph
 
 
 @pytest.fixture
-def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
-    """The finished run in a place where it may be damaged."""
-    return finished_run.copied_to(tmp_path)
-
-
-@pytest.fixture
 def study(copied: FinishedRun) -> Study:
     return copied.study()
 

@@ -5,7 +5,6 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +33,6 @@ from idal_assets.study.study import Study
 from idal_assets_tests.conftest import FinishedRun
 
 pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
-
-
-@pytest.fixture
-def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
-    return finished_run.copied_to(tmp_path)
-
-
-@pytest.fixture
-def instance(copied: FinishedRun) -> Iterator[dg.DagsterInstance]:
-    with copied.instance() as opened:
-        yield opened
 
 
 def definitions(finished: FinishedRun) -> dg.Definitions:

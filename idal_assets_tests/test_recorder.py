@@ -2,8 +2,7 @@
 
 import shutil
 import time
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Collection
 from threading import Timer
 
 import dagster as dg
@@ -16,27 +15,18 @@ from idal_assets.orchestration.assets import ACCELERATOR
 from idal_assets.orchestration.definitions import build_definitions
 from idal_assets.orchestration.instance import LOCATION, close_abandoned_runs, process_tag
 from idal_assets.orchestration.recorder import Recorder
+from idal_assets.orchestration.reports import Report, attempt
 from idal_assets.orchestration.resources import StudyResource
-from idal_assets.orchestration.runner import Runner, StepFailedError
+from idal_assets.orchestration.runner import Made, Runner, StepFailedError, _Books
 from idal_assets.progress import silently
 from idal_assets.steps import similarity
 from idal_assets.study.graph import GRAPH
+from idal_assets.study.order import Chain
 from idal_assets.study.study import Study
 from idal_assets.study.tables import Artifact
 from idal_assets_tests.conftest import FinishedRun
 
 pytestmark = [pytest.mark.graph, pytest.mark.usefixtures("blank_pictures")]
-
-
-@pytest.fixture
-def copied(finished_run: FinishedRun, tmp_path: Path) -> FinishedRun:
-    return finished_run.copied_to(tmp_path)
-
-
-@pytest.fixture
-def instance(copied: FinishedRun) -> Iterator[dg.DagsterInstance]:
-    with copied.instance() as opened:
-        yield opened
 
 
 def outdated(study: Study, instance: dg.DagsterInstance, assets: Collection[str] = tuple(GRAPH)) -> set[Artifact]:
@@ -97,6 +87,17 @@ def test_a_partition_that_the_profile_names_is_there_also_where_nothing_is_made(
 def test_a_run_with_nothing_to_do_is_not_written_down(copied: FinishedRun, instance: dg.DagsterInstance) -> None:
     run_again(copied.study(), instance)
     assert len(instance.get_runs()) == 1
+
+
+def test_what_a_worker_found_to_be_current_is_not_written_a_second_time(
+    copied: FinishedRun, instance: dg.DagsterInstance
+) -> None:
+    study, made = copied.study(), Made()
+    books = _Books(Runner(study, instance, Bars(disable=True), silently), made)
+    found = attempt(study, "dendrogram", None, silently)
+    books.write(Report(Chain(("dendrogram",), None, ("",)), [found]))
+    assert (made.made, made.kept) == ({}, 1)
+    assert len(instance.fetch_materializations(dg.AssetKey("dendrogram"), limit=9).records) == 1
 
 
 @pytest.mark.parametrize(
