@@ -27,7 +27,7 @@ from idal_assets.study.study import Study
 
 PROFILE = "demo"
 SITES = 3
-CASES = {"train": 24, "test": 40, "validation": 18, "pretraining": 9}
+CASES = {"train": 18, "test": 40, "validation": 18, "pretraining": 9}
 """Each a multiple of the sites but the tests, so that every site is in every role."""
 QUICK_CASES = {"train": 12, "test": 12, "validation": 12, "pretraining": 6}
 
@@ -50,11 +50,11 @@ def changes_of(strength: float, seed: int, cases: dict[str, int]) -> dict[str, d
             "pretraining_cases": names[ends[1] :],
         },
         "baseline": {"epochs": 12, "iterations_per_epoch": 50, "optimizer": "adam", "learning_rate": 3e-3},
-        "case_model": {"epochs": 4, "iterations_per_epoch": 15, "seeds": 2},
+        "case_model": {"epochs": 4, "iterations_per_epoch": 10, "seeds": 2},
         "early_stop": {"share": 1},
         "convergence": {"shares": []},
         "inference": {"surface_distances": False},
-        "adaptation": {"counts": [1, 3, 5], "compared": ["merged", "ensemble"]},
+        "adaptation": {"counts": [1, 3, 5], "compared": ["merged"]},
         "compute": {"threads": 1},
     }
 

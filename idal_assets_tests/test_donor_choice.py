@@ -79,6 +79,27 @@ def test_it_knows_which_donors_suit_where_some_do():
     assert by_classifier.median() > by_mean.median() + 0.3
 
 
+def test_it_learns_which_differences_of_images_matter():
+    """Donors suit patients of their own site, which one of many numbers of the image tells, and no agreement."""
+    played, _ = world(interaction=0.0)
+    rng = np.random.default_rng(1)
+    sites = {name: number % 2 for number, name in enumerate(played.signs)}
+    signs = {
+        name: CaseSigns(
+            found.networks, np.append(rng.normal(size=9), sites[name] + rng.normal(0, 0.1)), found.pooled
+        )
+        for name, found in played.signs.items()
+    }
+    same = played.cells["donor"].map(sites) == played.cells["receiver"].map(sites)
+    cells = played.cells.assign(dice=played.cells["dice"] + np.where(same, 0.05, -0.05))
+    played = Played(signs, cells, {donor: signs[donor] for donor in DONORS}, groups={})
+    classifier = fit_classifier(played, LEARNED_FROM)
+    for name in PATIENTS:
+        found = classifier.predict(name, signs[name])
+        best = found.groupby("donor")["advantage"].mean().nlargest(4).index
+        assert {sites[donor] for donor in best} == {sites[name]}
+
+
 def test_without_an_interaction_it_falls_back_to_the_donors_own_quality():
     played, truth = world(interaction=0.0)
     found = predicted_scalars(played)

@@ -5,10 +5,11 @@ the case itself trained. A cell of the matrix is taken apart: the level of the p
 and the advantage of a donor over the others on this patient. Only the second can guide a choice, so each has a
 regression of its own, one for each region: a linear one with a penalty (ridge), since a study has few cases and
 what is known of them is nearly the Dice itself. After Goetz et al. (2015) and Konukoglu et al. (2013): a learned
-similarity of images predicts how well what was trained on one segments the other.
+similarity of images predicts how well what was trained on one segments the other. Which differences of images
+matter is learned too, as a regression of all donors' advantages on the image of a patient.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,7 +23,7 @@ PLACE = ["patient", "donor", "region"]
 AGREEMENTS = ("with_baseline", "with_majority", "with_others")
 PAIR_FEATURES = (
     *("donor_mean", "donor_agreement", *AGREEMENTS, "volume_ratio", "extent_ratio"),
-    *("confidence", "turned", "image_distance", "feature_distance"),
+    *("confidence", "turned", "image_distance", "feature_distance", "foreseen"),
 )
 """What the advantage of a donor is predicted from; each is taken relative to the other donors on this patient."""
 LEVEL_FEATURES = ("with_others", "baseline_agreement", "confidence", "turned")
@@ -115,10 +116,47 @@ class Standardised:
         spread = spread.where(spread > 1e-9 * (1 + mean.abs()), 1.0)
         return cls((table - mean) / spread, mean.tolist(), spread.tolist())
 
+    def describe(self, images: Mapping[str, NDArray[np.float64]]) -> pd.DataFrame:
+        """Standardises the descriptions of other cases, one row a case."""
+        return (pd.DataFrame(images).T - np.asarray(self.mean)) / np.asarray(self.spread)
+
     def nearness(self, patient: NDArray[np.float64]) -> pd.Series:
         """Of each donor, minus the Euclidean distance to a patient."""
         standardised = (patient - np.asarray(self.mean)) / np.asarray(self.spread)
         return pd.Series(-np.linalg.norm(self.donors.to_numpy() - standardised, axis=1), index=self.donors.index)
+
+
+@dataclass(frozen=True)
+class Foresight:
+    """What the image of a patient alone says of every donor's advantage, in one region.
+
+    Attributes:
+        weights: One row a donor, one column a standardised number of the image's description.
+        intercept: By donor: its advantage on an image that is like the donors' on average.
+    """
+
+    weights: pd.DataFrame
+    intercept: pd.Series
+
+    def predict(self, images: pd.DataFrame) -> pd.DataFrame:
+        """Advantages, one row an image and one column a donor."""
+        return images @ self.weights.T + self.intercept
+
+
+def fit_foresight(images: pd.DataFrame, advantages: pd.DataFrame) -> Foresight:
+    """Fits a ridge regression of all donors' advantages; they share a penalty, chosen by leaving out one case.
+
+    Args:
+        images: Standardised descriptions, one row a case.
+        advantages: One row a case and one column a donor; undefined ones are as the donor's others on average.
+    """
+    from sklearn.linear_model import RidgeCV
+
+    targets = advantages.fillna(advantages.mean()).fillna(0.0)
+    ridge = RidgeCV(alphas=PENALTIES).fit(images.loc[targets.index].to_numpy(), targets.to_numpy())
+    weights = np.reshape(ridge.coef_, (targets.shape[1], images.shape[1]))
+    intercept = np.broadcast_to(ridge.intercept_, targets.shape[1])
+    return Foresight(pd.DataFrame(weights, targets.columns, images.columns), pd.Series(intercept, targets.columns))
 
 
 @dataclass(frozen=True)
@@ -130,6 +168,7 @@ class Classifier:
         level: By region, that of the mean over the donors.
         donors: What it knows of each donor: `donor`, `region`, `donor_mean` (mean advantage of its network over
             the others) and `donor_agreement` (the same of its agreement with the majority).
+        foresight: By region, what an image alone says.
         images: Descriptions of the images of the donors.
         pooled: Features that the encoder makes of them.
     """
@@ -137,6 +176,7 @@ class Classifier:
     advantage: Mapping[str, Linear]
     level: Mapping[str, Linear]
     donors: pd.DataFrame
+    foresight: Mapping[str, Foresight]
     images: Standardised
     pooled: Standardised
 
@@ -152,7 +192,8 @@ class Classifier:
             the other donors) and `dice` (predicted, 0 to 1).
         """
         distances = _image_distances(signs, self.images, self.pooled)
-        table = pair_features(patient, signs, self.donors, distances)
+        foreseen = _foreseen(self.foresight, self.images.describe({patient: signs.statistics}))
+        table = pair_features(patient, signs, _with_foreseen(self.donors, foreseen), distances)
         parts = [table.head(0).assign(advantage=0.0, dice=0.0)]
         for region, rows in table[table["region"].isin(list(self.advantage))].groupby("region", sort=False):
             advantage = self.advantage[str(region)].predict(rows)
@@ -168,7 +209,7 @@ def pair_features(patient: str, signs: CaseSigns, donors: pd.DataFrame, distance
     Args:
         patient: Name of the patient.
         signs: What is known of it.
-        donors: As of `Classifier`, of the donors whose networks take part.
+        donors: As of `Classifier`, of the donors whose networks take part, with `foreseen`.
         distances: Indexed by donor: `image_distance`, `feature_distance`.
 
     Returns:
@@ -243,26 +284,34 @@ def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
     images = Standardised.of({name: signs.statistics for name, signs in played.images.items()})
     pooled = Standardised.of({name: signs.pooled for name, signs in played.images.items()})
     known = _known_cells(played, cases)
-    pairs, levels = _learning_tables(played, cases, known, images, pooled)
+    described = images.describe({case: played.signs[case].statistics for case in cases})
+    foreseen = _foreseen_out_of_fold(played, cases, known, described)
+    pairs, levels = _learning_tables(played, cases, known, foreseen, images, pooled)
     counts = levels["region"].value_counts()
     regions = [name for name in dict.fromkeys(pairs["region"]) if counts[name] >= FEWEST]
     return Classifier(
         advantage={name: fit_linear(pairs[pairs["region"] == name], PAIR_FEATURES, "target") for name in regions},
         level={name: fit_linear(levels[levels["region"] == name], LEVEL_FEATURES, "target") for name in regions},
         donors=_donor_means(known, None),
+        foresight=_foresight(known, described),
         images=images,
         pooled=pooled,
     )
 
 
 def _learning_tables(
-    played: Played, cases: Sequence[str], known: pd.DataFrame, images: Standardised, pooled: Standardised
+    played: Played,
+    cases: Sequence[str],
+    known: pd.DataFrame,
+    foreseen: pd.DataFrame,
+    images: Standardised,
+    pooled: Standardised,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to learn from: one a pair of donor and patient, and one a patient, of each region."""
     pairs, levels = [], []
     for case in cases:
         signs, truth = played.signs[case], known[known["patient"] == case]
-        donors = _donor_means(known, played.group(case))
+        donors = _with_foreseen(_donor_means(known, played.group(case)), foreseen[foreseen["patient"] == case])
         features = pair_features(case, signs, donors, _image_distances(signs, images, pooled))
         pairs.append(features.merge(truth[[*PLACE, "target"]], on=PLACE))
         for region, rows in truth.groupby("region"):
@@ -296,6 +345,54 @@ def _donor_means(known: pd.DataFrame, without: str | None) -> pd.DataFrame:
     return means.rename(columns={"target": "donor_mean", "agreed": "donor_agreement"})
 
 
+def _foresight(known: pd.DataFrame, described: pd.DataFrame) -> dict[str, Foresight]:
+    """By region that enough of the cases have, what images say of the donors' advantages."""
+    found = {}
+    for region, cells in known.groupby("region", sort=False):
+        advantages = cells.pivot(index="patient", columns="donor", values="target")
+        if len(advantages) >= FEWEST:
+            found[str(region)] = fit_foresight(described, advantages)
+    return found
+
+
+def _foreseen(foresight: Mapping[str, Foresight], described: pd.DataFrame) -> pd.DataFrame:
+    """What images say, one row a case, donor and region: `patient`, `donor`, `region`, `foreseen`."""
+    tables = [pd.DataFrame(columns=[*PLACE, "foreseen"]).astype({"foreseen": float})]
+    for region, found in foresight.items():
+        advantages = found.predict(described).rename_axis(index="patient", columns="donor")
+        tables.append(advantages.stack().rename("foreseen").reset_index().assign(region=region))
+    return pd.concat(tables[1:] or tables, ignore_index=True)
+
+
+def _foreseen_out_of_fold(
+    played: Played, cases: Sequence[str], known: pd.DataFrame, described: pd.DataFrame
+) -> pd.DataFrame:
+    """The same of cases to learn from, each said by what was learned from other patients."""
+    return pd.concat(
+        [
+            _foreseen(_foresight(known[known["patient"].isin(outside)], described), described.loc[inside])
+            for inside, outside in _folds(played, cases, FOLDS)
+        ],
+        ignore_index=True,
+    )
+
+
+def _with_foreseen(donors: pd.DataFrame, foreseen: pd.DataFrame) -> pd.DataFrame:
+    """What is known of the donors, and what one image says of them; nothing where too few cases were there."""
+    found = donors.merge(foreseen[["donor", "region", "foreseen"]], on=["donor", "region"], how="left")
+    return found.assign(foreseen=found["foreseen"].fillna(0.0))
+
+
+def _folds(played: Played, cases: Sequence[str], folds: int) -> Iterator[tuple[list[str], list[str]]]:
+    """Parts of cases and what is outside each; the cases of one patient are in one part."""
+    groups = sorted({played.group(case) for case in cases})
+    folds = min(folds, len(groups))
+    part = {group: number % folds for number, group in enumerate(groups)}
+    for fold in range(folds):
+        inside = [case for case in cases if part[played.group(case)] == fold]
+        yield inside, [case for case in cases if part[played.group(case)] != fold]
+
+
 def predictions_out_of_fold(played: Played, cases: Sequence[str], folds: int = FOLDS) -> pd.DataFrame:
     """Predicts the Dice on each case with a classifier that has not learned from its patient.
 
@@ -307,13 +404,8 @@ def predictions_out_of_fold(played: Played, cases: Sequence[str], folds: int = F
     Returns:
         As of `Classifier.predict`, of all cases.
     """
-    groups = sorted({played.group(case) for case in cases})
-    folds = min(folds, len(groups))
-    part = {group: number % folds for number, group in enumerate(groups)}
     tables = []
-    for fold in range(folds):
-        inside = [case for case in cases if part[played.group(case)] == fold]
-        outside = [case for case in cases if part[played.group(case)] != fold]
+    for inside, outside in _folds(played, cases, folds):
         classifier = fit_classifier(played, outside)
         tables += [classifier.predict(case, played.signs[case]) for case in inside]
     return pd.concat(tables, ignore_index=True)

@@ -78,6 +78,7 @@ class Predictor:
         self._compute = compute
         self._tile_step = inference.tile_step
         self._network = _ready(weights, plans, compute)
+        self._state = _without_repetition(self._network.state_dict())
         self._order = memory_format(plans, compute)
         rows, columns = plans.patch_size
         self._tiles_per_batch = max(1, int(settings.inference_megapixels * 1e6 / (rows * columns)))
@@ -85,7 +86,8 @@ class Predictor:
 
     def take(self, weights: Weights) -> None:
         """Becomes the predictor of another network of the same plans, which is faster than a new one."""
-        self._network.load_state_dict(weights)
+        for name, value in self._state.items():
+            value.copy_(weights[name].view_as(value))
 
     def segment(self, cases: SlicesOnDisk, names: Sequence[str]) -> Iterator[tuple[CaseSlices, NDArray[np.uint8]]]:
         """Segments cases.
@@ -232,6 +234,11 @@ def _uncropped(labels: torch.Tensor, case: CaseSlices) -> NDArray[np.uint8]:
     box = tuple(slice(low, high) for low, high in case.properties["bbox_used_for_cropping"])
     whole[box] = labels.cpu().numpy()
     return whole
+
+
+def _without_repetition(state: Weights) -> Weights:
+    """The state of a network without the other names under which nnU-Net's modules hold the same tensors."""
+    return dict({value.data_ptr(): (name, value) for name, value in state.items()}.values())
 
 
 def _ready(weights: Weights, plans: Plans, compute: Compute) -> nn.Module:

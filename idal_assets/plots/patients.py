@@ -24,6 +24,7 @@ FEATURE_NAMES = {
     "turned": "the same of a turned image",
     "image_distance": "image statistics",
     "feature_distance": "features of the encoder",
+    "foreseen": "donors that suit such images",
 }
 
 

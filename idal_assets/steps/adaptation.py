@@ -99,10 +99,11 @@ def play_case(task: Task) -> None:
     arms = _arms(task, predicted)
     labels = load_labels(task.path("case_opinions", task.key))
     plans, anatomy = Plans.load(task.path("baseline_weights")), task.cohort.anatomy
+    said = said_by_donors(signs)
     tables = []
     for arm, segmentation in _segmented(task, arms, case, plans):
         scores = scores_of(case, segmentation, plans, anatomy)
-        known = quality_signs(segmentation, labels, signs, anatomy.regions)
+        known = quality_signs(segmentation, labels, said, anatomy.regions)
         place = {"case_id": task.key, "arm": arm.name, "mode": arm.mode, "count": arm.count, "draw": arm.draw}
         tables.append(scores.merge(known, on="region").assign(**place))
     pd.concat(tables, ignore_index=True).to_parquet(task.folder / ARMS_FILE, index=False)
@@ -216,10 +217,16 @@ def network_for(
     return train(cases, plans, settings, compute, seed, initial, task.track, f"adapt to {task.key}").weights
 
 
+def said_by_donors(signs: CaseSigns) -> pd.DataFrame:
+    """What the donors' networks say of a case on average, whatever its segmentation; indexed by region."""
+    donors = signs.networks[signs.networks["model"] != BASELINE]
+    return donors.groupby("region", sort=False)[["with_others", "confidence", "turned"]].mean()
+
+
 def quality_signs(
     segmentation: NDArray[np.uint8],
     labels: NDArray[np.uint8],
-    signs: CaseSigns,
+    said: pd.DataFrame,
     regions: Mapping[str, Sequence[int]],
 ) -> pd.DataFrame:
     """What can be known of a segmentation without a label: `region` and the features of its quality.
@@ -227,13 +234,11 @@ def quality_signs(
     Args:
         segmentation: Shape (Z, Y, X).
         labels: What the networks say, the baseline first, shape (networks, Z, Y, X).
-        signs: What is known of the case.
+        said: That of `said_by_donors`.
         regions: Label values of each region, by name.
     """
-    agreed = segmentation_agreement(segmentation, labels[1:], regions).reset_index()
-    donors = signs.networks[signs.networks["model"] != BASELINE]
-    means = donors.groupby("region", sort=False)[["with_others", "confidence", "turned"]].mean().reset_index()
-    return agreed.merge(means, on="region")
+    agreed = segmentation_agreement(segmentation, labels[1:], regions)
+    return agreed.join(said, how="inner").reset_index()
 
 
 def load_arms(folder: Path) -> pd.DataFrame:

@@ -13,6 +13,7 @@ from idal_assets.analysis.donor_choice import (
     PAIR_FEATURES,
     CaseSigns,
     Classifier,
+    Foresight,
     Linear,
     Played,
     Standardised,
@@ -121,6 +122,10 @@ def _as_json(classifier: Classifier) -> dict[str, Any]:
         "advantage": {name: asdict(line) for name, line in classifier.advantage.items()},
         "level": {name: asdict(line) for name, line in classifier.level.items()},
         "donors": classifier.donors.to_dict("records"),
+        "foresight": {
+            name: {"weights": found.weights.T.to_dict("list"), "intercept": found.intercept.to_dict()}
+            for name, found in classifier.foresight.items()
+        },
         **{
             name: {**vars(images), "donors": images.donors.T.to_dict("list")}
             for name, images in (("images", classifier.images), ("pooled", classifier.pooled))
@@ -135,6 +140,10 @@ def load_classifier(folder: Path) -> Classifier:
         advantage=_lines(values["advantage"]),
         level=_lines(values["level"]),
         donors=pd.DataFrame(values["donors"]),
+        foresight={
+            name: Foresight(pd.DataFrame(found["weights"]).T, pd.Series(found["intercept"]))
+            for name, found in values["foresight"].items()
+        },
         **{
             name: Standardised(**{**values[name], "donors": pd.DataFrame(values[name]["donors"]).T})
             for name in ("images", "pooled")

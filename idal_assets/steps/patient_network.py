@@ -31,6 +31,7 @@ from idal_assets.steps.adaptation import (
     network_for,
     networks_of,
     quality_signs,
+    said_by_donors,
 )
 from idal_assets.steps.donor_choice import donor_scores, load_classifier
 from idal_assets.steps.opinions import load_signs
@@ -192,7 +193,7 @@ def _quality(task: Task, segmentation: NDArray[np.uint8], labels: NDArray[np.uin
     if rule is None:
         return pd.DataFrame(columns=["predicted", "low", "high"])
     signs = load_signs(task.path("patient_opinions", task.key))
-    known = quality_signs(segmentation, labels, signs, anatomy.regions)
+    known = quality_signs(segmentation, labels, said_by_donors(signs), anatomy.regions)
     found = {
         region
         for region, values in anatomy.regions.items()

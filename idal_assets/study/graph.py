@@ -837,6 +837,7 @@ _NODES = (
         settings=SCORED,
         settings_of_key=SettingsWhere(plays_cases),
         shows=f"{STEPS}.donor_choice:show_classifier",
+        code="2",
         kinds=("scikitlearn",),
     ),
     Node(
