@@ -3,17 +3,19 @@
 import shutil
 import time
 from collections.abc import Collection
+from pathlib import Path
 from threading import Timer
 
 import dagster as dg
 import pytest
 from dagster._core.definitions.data_version import CachingStaleStatusResolver, StaleStatus
 from dagster._core.loader import LoadingContextForTest
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
 from rich.progress import Progress as Bars
 
 from idal_assets.orchestration.assets import ACCELERATOR
 from idal_assets.orchestration.definitions import build_definitions
-from idal_assets.orchestration.instance import LOCATION, close_abandoned_runs, process_tag
+from idal_assets.orchestration.instance import LOCATION, close_abandoned_runs, keep_engines, process_tag
 from idal_assets.orchestration.recorder import Recorder
 from idal_assets.orchestration.reports import Report, attempt
 from idal_assets.orchestration.resources import StudyResource
@@ -144,6 +146,24 @@ def test_what_computes_waits_for_its_place_in_the_pool(copied: FinishedRun, inst
         storage.free_concurrency_slots_for_run("a third run")
         assert storage.claim_concurrency_slot(ACCELERATOR, "a fourth run", "case_model").is_claimed
     other.join()
+
+
+def test_engines_that_are_kept_read_what_took_the_place_of_a_database(tmp_path: Path) -> None:
+    keep_engines()
+    here, aside = tmp_path / "home", tmp_path / "aside"
+    here.mkdir()
+
+    def seen() -> list[str]:
+        with dg.DagsterInstance.local_temp(str(here)) as instance:
+            instance.report_runless_asset_event(dg.AssetMaterialization(f"asset_{aside.exists()}"))
+            return sorted(key.to_user_string() for key in instance.all_asset_keys())
+
+    assert seen() == ["asset_False"]
+    kept = sqlite_event_log.create_engine("sqlite:///kept.db")
+    assert sqlite_event_log.create_engine("sqlite:///kept.db") is kept
+    here.rename(aside)
+    here.mkdir()
+    assert seen() == ["asset_True"]
 
 
 def test_a_run_that_the_ui_launched_again_is_not_taken_for_the_one_that_was_killed(

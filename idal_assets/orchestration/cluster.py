@@ -9,10 +9,12 @@ import json
 import logging
 import math
 import os
+import signal
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from multiprocessing import resource_tracker
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Protocol
@@ -358,8 +360,26 @@ def _local(settings: ClusterSettings, study: Study, security: Any) -> Iterator[C
         for number in range(settings.workers)
     }
     scheduler = {"cls": Scheduler, "options": {**common, **_dashboard(settings)}}
-    with SpecCluster(workers, scheduler, security=security, silence_logs=logging.ERROR) as cluster:
+    with ExitStack() as entered:
+        with _deaf_to_interrupts():
+            local = SpecCluster(workers, scheduler, security=security, silence_logs=logging.ERROR)
+            cluster = entered.enter_context(local)
         yield Cluster(cluster, "one that was lost is started again", SECONDS_TO_RESTART)
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Has processes that are started inside not hear Ctrl-C, which a terminal says to all: who started them ends them.
+
+    This thread hears it afterwards.
+    """
+    # where it is started it opens the ears of its thread again
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextmanager

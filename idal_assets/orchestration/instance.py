@@ -10,8 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import dagster as dg
+import sqlalchemy
 import yaml
 from dagster._core.instance.ref import InstanceRef
+from dagster._core.storage.event_log.sqlite import sqlite_event_log
+from sqlalchemy import Engine
 
 from idal_assets.store.artifacts import write_atomically
 from idal_assets.store.layout import DataFolder
@@ -95,6 +98,23 @@ def open_instance(folder: DataFolder, shows_output: bool = False) -> dg.DagsterI
         raise InstanceError(
             f"{home / 'dagster.yaml'} cannot be used: mend it, or delete it and it is written anew"
         ) from error
+
+
+def keep_engines() -> None:
+    """Has this process keep one engine for each SQLite file of Dagster's event log.
+
+    Dagster makes an engine for every statement, which must then be compiled anew: a quarter of what it costs to
+    record an artifact. For a process with one run; in one that looks at many, engines would pile up.
+    """
+    kept: dict[str, Engine] = {}
+    make = sqlalchemy.create_engine
+
+    def engine(url: str, **options: Any) -> Engine:
+        if url not in kept:
+            kept[url] = make(url, **options)
+        return kept[url]
+
+    sqlite_event_log.create_engine = engine  # type: ignore[assignment]
 
 
 def mend_instance(folder: DataFolder) -> Path | None:

@@ -16,6 +16,7 @@ from idal_assets.analysis.reach import forecast
 from idal_assets.orchestration.cluster import gathered
 from idal_assets.orchestration.coordinator import Coordinator
 from idal_assets.orchestration.display import Amount, RunDisplay
+from idal_assets.orchestration.instance import keep_engines
 from idal_assets.orchestration.partitions import register_partitions
 from idal_assets.orchestration.recorder import Recorder
 from idal_assets.orchestration.reports import Outcome, Report, attempt
@@ -127,6 +128,7 @@ class Runner:
         Raises:
             StepFailedError: A step or its check failed; what was made before stays.
         """
+        keep_engines()
         self._take_back_damaged()
         for name in wanted:
             prepare(self._study, name, self._track)
