@@ -175,7 +175,7 @@ def _draw_slice(
 ) -> None:
     low, high = window
     axes.imshow(picture, cmap="gray", vmin=low, vmax=high, aspect=aspect, interpolation="nearest")
-    axes.set_title(title, fontsize=8.5, color=MUTED, pad=3)
+    axes.set_title(title, fontsize=8.5, color=MUTED, pad=3, y=1.0)
     axes.axis("off")
 
 
