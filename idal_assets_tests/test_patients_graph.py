@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,7 @@ from idal_assets.steps.patient_network import (
     load_patient,
     patient_sections,
 )
+from idal_assets.study.graph import GRAPH
 from idal_assets.study.making import make, make_all, shown
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import made_once
@@ -300,6 +302,16 @@ class TestCommand:
         assert PATIENTS[0] in found.output.split("Refused", 1)[1]
         assert not (tmp_path / "out" / PATIENTS[0]).exists()
         assert (tmp_path / "out" / PATIENTS[1] / "segmentation.nii.gz").is_file()
+
+    def test_what_another_version_of_the_package_made_is_not_read(
+        self, own: Study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ):
+        node = GRAPH["similarity_classifier"]
+        monkeypatch.setitem(GRAPH, node.name, replace(node, code="that of tomorrow"))
+        found = self.run(own, tmp_path / "out", own.raw / "imagesTs")
+        assert found.exit_code == 1
+        assert "similarity_classifier" in found.output
+        assert "made by another version of idal-assets" in found.output
 
     def test_without_a_study_it_says_what_to_do(self, tmp_path: Path, own: Study):
         empty = Study(own.profile, tmp_path / "empty", own.raw, "tiny")

@@ -369,9 +369,9 @@ def _local(settings: ClusterSettings, study: Study, security: Any) -> Iterator[C
 
 @contextmanager
 def _deaf_to_interrupts() -> Iterator[None]:
-    """Has processes that are started inside not hear Ctrl-C, which a terminal says to all: who started them ends them.
+    """Has processes that are started inside not hear Ctrl-C, which a terminal says to all of them.
 
-    This thread hears it afterwards.
+    Who started them ends them; this thread hears it afterwards.
     """
     # where it is started it opens the ears of its thread again
     resource_tracker.ensure_running()

@@ -11,14 +11,18 @@ from filelock import FileLock, Timeout
 
 from idal_assets.progress import Track, silently
 from idal_assets.store.layout import DataFolder
-from idal_assets.study.graph import GRAPH, upstream_of
+from idal_assets.study.graph import GRAPH, Node, upstream_of
 from idal_assets.study.making import make
-from idal_assets.study.study import NotMadeError, Study
+from idal_assets.study.study import NotMadeError, Study, named
 
 PATIENT_LIST, SEGMENTATION = "patient_list", "patient_segmentation"
 PLACE, LOCK = "segment", "in_use.lock"
 OF_PATIENTS = frozenset({PATIENT_LIST, *(node.name for node in GRAPH.values() if node.partition == "patient")})
 """Assets that are made for patients."""
+
+
+class OtherVersionError(NotMadeError):
+    """What a study has made is of another version of this package; the message says what and what to do."""
 
 
 class OnDemand(Study):
@@ -79,6 +83,7 @@ def make_missing(study: Study, track: Track = silently) -> None:
 
     Raises:
         NotMadeError: The study has no cohort: there is no study.
+        OtherVersionError: Another version of this package made some of it, which this one cannot read for sure.
     """
     if not study.path("cohort").is_dir():
         raise NotMadeError(
@@ -87,15 +92,20 @@ def make_missing(study: Study, track: Track = silently) -> None:
     needed = upstream_of(SEGMENTATION) - OF_PATIENTS
     for node in GRAPH.values():
         for key in node.keys(study) if node.name in needed else ():
-            if not _is_made(study, node.name, key):
+            if not _is_made(study, node, key):
                 make(study, node.name, key, track)
 
 
-def _is_made(study: Study, asset: str, key: str | None) -> bool:
+def _is_made(study: Study, node: Node, key: str | None) -> bool:
     try:
-        study.provenance(asset, key)
+        record = study.provenance(node.name, key)
     except NotMadeError:
         return False
+    if record.inputs.code != node.code:
+        raise OtherVersionError(
+            f"{named(node.name, key)} in {study.folder.root} was made by another version of idal-assets; bring "
+            f"the study up to date with `idal run --data-dir {study.folder.root}`, or segment with that version"
+        )
     return True
 
 
