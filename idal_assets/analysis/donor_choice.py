@@ -191,59 +191,73 @@ class Classifier:
             One row a donor and region: `patient`, `donor`, `region`, the features, `advantage` (predicted, over
             the other donors) and `dice` (predicted, 0 to 1).
         """
-        distances = _image_distances(signs, self.images, self.pooled)
         foreseen = _foreseen(self.foresight, self.images.describe({patient: signs.statistics}))
-        table = pair_features(patient, signs, _with_foreseen(self.donors, foreseen), distances)
+        known = _with_foreseen(self.donors.assign(patient=patient), foreseen)
+        table = pair_features({patient: signs}, known, self.images, self.pooled)
+        levels = level_features({patient: signs}).set_index("region")
         parts = [table.head(0).assign(advantage=0.0, dice=0.0)]
         for region, rows in table[table["region"].isin(list(self.advantage))].groupby("region", sort=False):
             advantage = self.advantage[str(region)].predict(rows)
-            level = self.level[str(region)].predict(_level_rows(signs.networks, str(region)))[0]
+            level = self.level[str(region)].predict(levels.loc[[region]])[0]
             advantage = advantage - advantage.mean()
             parts.append(rows.assign(advantage=advantage, dice=np.clip(level + advantage, 0, 1)))
         return pd.concat(parts[1:] or parts, ignore_index=True)
 
 
-def pair_features(patient: str, signs: CaseSigns, donors: pd.DataFrame, distances: pd.DataFrame) -> pd.DataFrame:
+def pair_features(
+    signs: Mapping[str, CaseSigns], known: pd.DataFrame, images: Standardised, pooled: Standardised
+) -> pd.DataFrame:
     """What is known of each pair of a donor and a patient, relative to the other donors.
 
     Args:
-        patient: Name of the patient.
-        signs: What is known of it.
-        donors: As of `Classifier`, of the donors whose networks take part, with `foreseen`.
-        distances: Indexed by donor: `image_distance`, `feature_distance`.
+        signs: What is known of the patients, by name.
+        known: What is known of the donors for each of them: `patient`, `donor`, `region`, `donor_mean`,
+            `donor_agreement` and `foreseen`, of the donors whose networks take part.
+        images: Descriptions of the donors' images.
+        pooled: Features that the encoder makes of them.
 
     Returns:
-        One row a donor and region: `patient`, `donor`, `region` and `PAIR_FEATURES`, each with mean zero over the
-        donors.
+        One row a patient, donor and region: `patient`, `donor`, `region` and `PAIR_FEATURES`, each with mean zero
+        over the donors.
     """
-    table = signs.networks[signs.networks["model"] != BASELINE].rename(columns={"model": "donor"})
-    table = table.merge(donors, on=["donor", "region"]).merge(distances, left_on="donor", right_index=True)
-    groups = table.groupby("region")
+    networks = _networks_of(signs)
+    table = networks[networks["model"] != BASELINE].rename(columns={"model": "donor"})
+    near = pd.concat([_nearness(name, found, images, pooled) for name, found in signs.items()])
+    table = table.merge(known, on=PLACE).merge(near, on=["patient", "donor"])
+    groups = table.groupby(["patient", "region"])
     for name, source in (("volume_ratio", "volume"), ("extent_ratio", "extent")):
         usual = groups[source].transform("median")
         table[name] = -np.abs(np.log((table[source] + 1) / (usual + 1)))
     features = list(PAIR_FEATURES)
-    table[features] = table[features] - table.groupby("region")[features].transform("mean")
-    return table.assign(patient=patient)[[*PLACE, *features]]
+    table[features] = table[features] - table.groupby(["patient", "region"])[features].transform("mean")
+    return table[[*PLACE, *features]]
 
 
-def _level_rows(networks: pd.DataFrame, region: str) -> pd.DataFrame:
-    """The features of a patient's level, one row."""
-    rows = networks[networks["region"] == region]
-    donors, baseline = rows[rows["model"] != BASELINE], rows[rows["model"] == BASELINE]
-    found = {
-        "with_others": float(donors["with_others"].mean()),
-        "baseline_agreement": float(baseline["with_majority"].iloc[0]),
-        "confidence": float(donors["confidence"].mean()),
-        "turned": float(donors["turned"].mean()),
-    }
-    return pd.DataFrame([found])
+def level_features(signs: Mapping[str, CaseSigns]) -> pd.DataFrame:
+    """What the level of patients is predicted from.
+
+    Args:
+        signs: What is known of the patients, by name.
+
+    Returns:
+        One row a patient and region: `patient`, `region` and `LEVEL_FEATURES`.
+    """
+    networks = _networks_of(signs)
+    is_baseline, place = networks["model"] == BASELINE, ["patient", "region"]
+    donors = networks[~is_baseline].groupby(place, sort=False)[["with_others", "confidence", "turned"]].mean()
+    baseline = networks[is_baseline].set_index(place)["with_majority"].rename("baseline_agreement")
+    return donors.join(baseline).reset_index()
 
 
-def _image_distances(signs: CaseSigns, images: Standardised, pooled: Standardised) -> pd.DataFrame:
+def _networks_of(signs: Mapping[str, CaseSigns]) -> pd.DataFrame:
+    tables = [found.networks.assign(patient=name) for name, found in signs.items()]
+    return pd.concat(tables, ignore_index=True)
+
+
+def _nearness(patient: str, signs: CaseSigns, images: Standardised, pooled: Standardised) -> pd.DataFrame:
     """How near the image of a patient is to that of each donor, in both descriptions."""
     near = {"image_distance": images.nearness(signs.statistics), "feature_distance": pooled.nearness(signs.pooled)}
-    return pd.DataFrame(near)
+    return pd.DataFrame(near).rename_axis("donor").reset_index().assign(patient=patient)
 
 
 @dataclass(frozen=True)
@@ -292,7 +306,7 @@ def fit_classifier(played: Played, cases: Sequence[str]) -> Classifier:
     return Classifier(
         advantage={name: fit_linear(pairs[pairs["region"] == name], PAIR_FEATURES, "target") for name in regions},
         level={name: fit_linear(levels[levels["region"] == name], LEVEL_FEATURES, "target") for name in regions},
-        donors=_donor_means(known, None),
+        donors=_donor_means(known),
         foresight=_foresight(known, described),
         images=images,
         pooled=pooled,
@@ -308,16 +322,11 @@ def _learning_tables(
     pooled: Standardised,
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rows to learn from: one a pair of donor and patient, and one a patient, of each region."""
-    pairs, levels = [], []
-    for case in cases:
-        signs, truth = played.signs[case], known[known["patient"] == case]
-        donors = _with_foreseen(_donor_means(known, played.group(case)), foreseen[foreseen["patient"] == case])
-        features = pair_features(case, signs, donors, _image_distances(signs, images, pooled))
-        pairs.append(features.merge(truth[[*PLACE, "target"]], on=PLACE))
-        for region, rows in truth.groupby("region"):
-            level = _level_rows(signs.networks, str(region))
-            levels.append(level.assign(patient=case, region=region, target=float(rows["dice"].mean())))
-    return pd.concat(pairs, ignore_index=True), pd.concat(levels, ignore_index=True)
+    signs = {case: played.signs[case] for case in cases}
+    donors = _with_foreseen(_donor_means_without(known), foreseen)
+    pairs = pair_features(signs, donors, images, pooled).merge(known[[*PLACE, "target"]], on=PLACE)
+    dice = known.groupby(["patient", "region"], sort=False)["dice"].mean().rename("target").reset_index()
+    return pairs, level_features(signs).merge(dice, on=["patient", "region"])
 
 
 def _known_cells(played: Played, cases: Sequence[str]) -> pd.DataFrame:
@@ -338,11 +347,31 @@ def _known_cells(played: Played, cases: Sequence[str]) -> pd.DataFrame:
     )
 
 
-def _donor_means(known: pd.DataFrame, without: str | None) -> pd.DataFrame:
-    """What is known of each donor from the cases of other patients than this one."""
-    table = known[known["group"] != without] if without is not None else known
-    means = table.groupby(["donor", "region"], sort=False)[["target", "agreed"]].mean().reset_index()
+def _donor_means(known: pd.DataFrame) -> pd.DataFrame:
+    """What is known of each donor: its mean advantage, and that of its agreement with the majority."""
+    means = known.groupby(["donor", "region"], sort=False)[["target", "agreed"]].mean().reset_index()
     return means.rename(columns={"target": "donor_mean", "agreed": "donor_agreement"})
+
+
+def _donor_means_without(known: pd.DataFrame) -> pd.DataFrame:
+    """The same for each case, from the cases of other patients: with `patient`."""
+    cases = known[["patient", "group"]].drop_duplicates()
+    table = cases.merge(_sums(known, ["donor", "region"]), how="cross")
+    own = _sums(known, ["group", "donor", "region"])
+    table = table.merge(own, on=["group", "donor", "region"], how="left", suffixes=("", "_own")).fillna(0)
+    count = table["count"] - table["count_own"]
+    means = table.assign(
+        donor_mean=(table["target"] - table["target_own"]) / count,
+        donor_agreement=(table["agreed"] - table["agreed_own"]) / count,
+    )
+    return means.loc[count > 0, [*PLACE, "donor_mean", "donor_agreement"]]
+
+
+def _sums(known: pd.DataFrame, by: list[str]) -> pd.DataFrame:
+    summed = known.groupby(by, sort=False).agg(
+        target=("target", "sum"), agreed=("agreed", "sum"), count=("target", "size")
+    )
+    return summed.reset_index()
 
 
 def _foresight(known: pd.DataFrame, described: pd.DataFrame) -> dict[str, Foresight]:
@@ -378,8 +407,8 @@ def _foreseen_out_of_fold(
 
 
 def _with_foreseen(donors: pd.DataFrame, foreseen: pd.DataFrame) -> pd.DataFrame:
-    """What is known of the donors, and what one image says of them; nothing where too few cases were there."""
-    found = donors.merge(foreseen[["donor", "region", "foreseen"]], on=["donor", "region"], how="left")
+    """What is known of the donors, and what images say of them; nothing where too few cases were there."""
+    found = donors.merge(foreseen, on=PLACE, how="left")
     return found.assign(foreseen=found["foreseen"].fillna(0.0))
 
 

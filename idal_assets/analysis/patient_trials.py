@@ -206,7 +206,10 @@ def sentence(comparisons: Sequence[Comparison], adapted: int, patients: int, lev
     if not_beaten:
         names = {"best": "the donors that are best on average", "all": "the ensemble of all donors"}
         rivals = " and ".join(names[name] for name in not_beaten)
-        return f"{said}: a gain, more than with random donors. It is not shown to be better than {rivals}."
+        return (
+            f"{said}: a gain, more than with random donors. It is not shown to be better than {rivals}, the same "
+            "for every patient, so similarity to the patient adds nothing that could be shown."
+        )
     return (
         f"{said}: a gain, more than with random donors, with those that are best on average, and with the "
         "ensemble of all. Which donors suit depends on the patient."
