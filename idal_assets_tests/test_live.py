@@ -145,6 +145,20 @@ def test_workers_and_their_coordinator_are_killed_and_the_same_command_ends_like
     assert not (data_dir / ".cluster" / "key.pem").exists()
 
 
+def test_a_job_of_the_ui_has_its_artifacts_made_by_the_workers_of_the_profile(
+    tmp_path: Path, profile: Path, undisturbed: Path
+) -> None:
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    data_dir, own = tmp_path / "data", tmp_path / profile.name
+    own.write_text(f"{PROFILE}cluster: {{engine: local, workers: 2}}\n")
+    with live_ui(data_dir, own, tmp_path) as ui, open_instance(Study.open(data_dir, own).folder) as instance:
+        run_id = ui.launch(job="full_experiment")
+        maker = wait_until(lambda: maker_of(data_dir, "case_model"), 300)
+        assert maker != process_of(instance, instance.get_run_by_id(run_id))
+        assert wait_for_run(instance, run_id, 300).status is dg.DagsterRunStatus.SUCCESS
+    assert versions(data_dir, own) == versions(undisturbed, profile)
+
+
 def test_a_backfill_of_everything_survives_kills_and_ends_like_an_undisturbed_run(
     tmp_path: Path, profile: Path, undisturbed: Path
 ) -> None:
