@@ -66,7 +66,7 @@ LEARNED_FROM = [*DONORS, *VALIDATION]
 
 def predicted_scalars(played: Played) -> pd.DataFrame:
     classifier = fit_classifier(played, LEARNED_FROM)
-    found = pd.concat([classifier.predict(name, played.signs[name]) for name in PATIENTS])
+    found = classifier.predict({name: played.signs[name] for name in PATIENTS})
     return found.groupby(["patient", "donor"])[["advantage", "dice", "donor_mean"]].mean().reset_index()
 
 
@@ -94,8 +94,8 @@ def test_it_learns_which_differences_of_images_matter():
     cells = played.cells.assign(dice=played.cells["dice"] + np.where(same, 0.05, -0.05))
     played = Played(signs, cells, {donor: signs[donor] for donor in DONORS}, groups={})
     classifier = fit_classifier(played, LEARNED_FROM)
-    for name in PATIENTS:
-        found = classifier.predict(name, signs[name])
+    predicted = classifier.predict({name: signs[name] for name in PATIENTS})
+    for name, found in predicted.groupby("patient"):
         best = found.groupby("donor")["advantage"].mean().nlargest(4).index
         assert {sites[donor] for donor in best} == {sites[name]}
 

@@ -69,8 +69,9 @@ class Linear:
     intercept: float
 
     def predict(self, table: pd.DataFrame) -> NDArray[np.float64]:
-        """Predictions, one a row."""
-        values = _filled(table, self.features)
+        """Predictions, one a row; what is not defined counts as the mean of what was learned from."""
+        values = table[list(self.features)].to_numpy(float)
+        values = np.where(np.isfinite(values), values, self.mean)
         return ((values - self.mean) / self.scale) @ np.asarray(self.weights) + self.intercept
 
 
@@ -180,26 +181,27 @@ class Classifier:
     images: Standardised
     pooled: Standardised
 
-    def predict(self, patient: str, signs: CaseSigns) -> pd.DataFrame:
-        """Predicts the Dice of every donor's network on a patient.
+    def predict(self, patients: Mapping[str, CaseSigns]) -> pd.DataFrame:
+        """Predicts the Dice of every donor's network on patients, each by itself.
 
         Args:
-            patient: Its name.
-            signs: What is known of it, of the networks of these donors or of some of them.
+            patients: What is known of each, by name, of the networks of these donors or of some of them.
 
         Returns:
-            One row a donor and region: `patient`, `donor`, `region`, the features, `advantage` (predicted, over
-            the other donors) and `dice` (predicted, 0 to 1).
+            One row a patient, donor and region: `patient`, `donor`, `region`, the features, `advantage`
+            (predicted, over the other donors) and `dice` (predicted, 0 to 1).
         """
-        foreseen = _foreseen(self.foresight, self.images.describe({patient: signs.statistics}))
-        known = _with_foreseen(self.donors.assign(patient=patient), foreseen)
-        table = pair_features({patient: signs}, known, self.images, self.pooled)
-        levels = level_features({patient: signs}).set_index("region")
+        described = self.images.describe({name: signs.statistics for name, signs in patients.items()})
+        known = pd.DataFrame({"patient": list(patients)}).merge(self.donors, how="cross")
+        known = _with_foreseen(known, _foreseen(self.foresight, described))
+        table = pair_features(patients, known, self.images, self.pooled)
+        levels = level_features(patients).set_index(["region", "patient"])
         parts = [table.head(0).assign(advantage=0.0, dice=0.0)]
         for region, rows in table[table["region"].isin(list(self.advantage))].groupby("region", sort=False):
-            advantage = self.advantage[str(region)].predict(rows)
-            level = self.level[str(region)].predict(levels.loc[[region]])[0]
-            advantage = advantage - advantage.mean()
+            predicted = pd.Series(self.advantage[str(region)].predict(rows), rows.index)
+            advantage = predicted - predicted.groupby(rows["patient"]).transform("mean")
+            own = levels.loc[region]
+            level = rows["patient"].map(pd.Series(self.level[str(region)].predict(own), own.index))
             parts.append(rows.assign(advantage=advantage, dice=np.clip(level + advantage, 0, 1)))
         return pd.concat(parts[1:] or parts, ignore_index=True)
 
@@ -436,7 +438,7 @@ def predictions_out_of_fold(played: Played, cases: Sequence[str], folds: int = F
     tables = []
     for inside, outside in _folds(played, cases, folds):
         classifier = fit_classifier(played, outside)
-        tables += [classifier.predict(case, played.signs[case]) for case in inside]
+        tables.append(classifier.predict({case: played.signs[case] for case in inside}))
     return pd.concat(tables, ignore_index=True)
 
 

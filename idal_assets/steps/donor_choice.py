@@ -181,7 +181,7 @@ def predictions_for(folder: Path, case: str, signs: CaseSigns) -> pd.DataFrame:
     """
     learned_from = load_predictions(folder)
     own = learned_from[learned_from["patient"] == case]
-    return own if len(own) else load_classifier(folder).predict(case, signs)
+    return own if len(own) else load_classifier(folder).predict({case: signs})
 
 
 def donor_scores(predicted: pd.DataFrame, anatomy: Anatomy, scalar: str, column: str = "advantage") -> pd.Series:

@@ -95,7 +95,7 @@ def _decide(task: Task) -> tuple[pd.DataFrame, Decision]:
         return pd.DataFrame(), Decision(0, {}, 0.0, float("nan"))
     anatomy, scalar = task.cohort.anatomy, task.setting("similarity.scalar")
     classifier = load_classifier(task.path("similarity_classifier"))
-    predicted = classifier.predict(task.key, load_signs(task.path("patient_opinions", task.key)))
+    predicted = classifier.predict({task.key: load_signs(task.path("patient_opinions", task.key))})
     scores = donor_scores(predicted, anatomy, scalar)
     decision = decide(scores, rule.gains, task.setting("adaptation").gain_level)
     return predicted[predicted["region"].isin(anatomy.scored(scalar))], decision

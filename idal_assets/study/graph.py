@@ -882,6 +882,7 @@ _NODES = (
         ),
         settings_of_key=SettingsWhere(plays_cases),
         shows=f"{STEPS}.adaptation:show_rule",
+        code="2",
         kinds=("scikitlearn",),
     ),
     Node(
