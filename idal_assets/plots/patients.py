@@ -12,6 +12,9 @@ from idal_assets.anatomy import Legend
 from idal_assets.plots.rows import row_figure, row_ticks
 from idal_assets.plots.style import ACCENT, GRID, INK, MARKERS, MUTED, NEUTRAL, SERIES, new_figure, tidy
 
+MOST_DRAWN_DOTS = 1000
+"""More dots are an image within the chart: as shapes they would make megabytes of it."""
+
 FEATURE_NAMES = {
     "donor_mean": "donor: mean on other cases",
     "donor_agreement": "donor: usual agreement",
@@ -68,6 +71,7 @@ def _dots(axes: Axes, predicted: pd.Series, truth: pd.Series, number: int, label
         color=SERIES[number % len(SERIES)],
         marker=MARKERS[number % len(MARKERS)],
         label=label,
+        rasterized=len(predicted) > MOST_DRAWN_DOTS,
     )
 
 

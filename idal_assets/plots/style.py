@@ -216,6 +216,10 @@ def save_chart(figure: Figure, path: Path, for_print: bool = True) -> None:
         path.with_suffix(f".{kind}").write_bytes(chart(figure, kind))
 
 
+IMAGE_DPI = 200
+"""Of what is an image within a chart."""
+
+
 def chart(figure: Figure, kind: str) -> bytes:
     """Render a chart; the same figure is the same file, without a date and random names.
 
@@ -227,7 +231,7 @@ def chart(figure: Figure, kind: str) -> bytes:
     date = {"svg": "Date", "pdf": "CreationDate"}[kind]
     buffer = io.BytesIO()
     with rc_context(fixed):
-        figure.savefig(buffer, format=kind, metadata={date: None})
+        figure.savefig(buffer, format=kind, metadata={date: None}, dpi=IMAGE_DPI)
     # laid out once, it stays as it is for the next file
     figure.set_layout_engine("none")
     return buffer.getvalue()
