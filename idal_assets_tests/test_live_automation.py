@@ -32,7 +32,7 @@ from idal_assets_tests.worlds import (
 
 pytestmark = pytest.mark.live
 
-LONGEST = 900
+LONGEST = 300
 """Seconds until what a change causes must be done; a tenth of it is usual."""
 UNFINISHED_BACKFILLS = BulkActionsFilter(
     statuses=[BulkActionStatus.REQUESTED, BulkActionStatus.CANCELING, BulkActionStatus.FAILING]

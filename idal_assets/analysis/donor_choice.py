@@ -123,7 +123,7 @@ class Standardised:
 
     def nearness(self, patient: NDArray[np.float64]) -> pd.Series:
         """Of each donor, minus the Euclidean distance to a patient."""
-        standardised = (patient - np.asarray(self.mean)) / np.asarray(self.spread)
+        standardised = self.describe({"patient": patient}).to_numpy()
         return pd.Series(-np.linalg.norm(self.donors.to_numpy() - standardised, axis=1), index=self.donors.index)
 
 
