@@ -168,6 +168,11 @@ def test_a_network_of_other_plans_is_refused_by_what_differs(trained: Path, fini
     other["configurations"]["2d"]["architecture"]["arch_kwargs"]["features_per_stage"] = [8, 16]
     with pytest.raises(GivenNetworkError, match=r"its architecture is .* Set plans\.memory_gb"):
         given_weights(trained, Plans(other, plans.dataset))
+    other["configurations"]["2d"]["spacing"] = [9.0, 9.0]
+    with pytest.raises(
+        GivenNetworkError, match=r"its spacing is .*; its architecture is .* name the cases that it"
+    ):
+        given_weights(trained, Plans(other, plans.dataset))
     with pytest.raises(GivenNetworkError, match=r"holds no checkpoint_final\.pth; give the folder"):
         given_weights(trained.parent, plans)
 

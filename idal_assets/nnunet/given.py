@@ -46,7 +46,8 @@ def given_weights(folder: Path, plans: Plans) -> Weights:
     if differences:
         raise GivenNetworkError(
             f"{checkpoint} cannot be the baseline of this study: {'; '.join(differences)}. Set plans.memory_gb "
-            "and plans.base_features as it was planned, or leave baseline.weights out"
+            "and plans.base_features as it was planned, and name the cases that it was planned on "
+            "(cohort.donor_cases, cohort.pretraining_cases), or leave baseline.weights out"
         )
     weights = {name.removeprefix("module."): values for name, values in read["network_weights"].items()}
     network = build_network(plans, deep_supervision=False)
