@@ -34,8 +34,11 @@ PARTS = {
     "case models and rows": ("augmented_case", "case_model", "dice_row", "early_row", "settled_row", "fold_model"),
     "retrainings": ("training_set", "reduced_model", "reduced_evaluation"),
 }
-ITERATIONS = 60
+ITERATIONS = 150
 """Of each training: long enough that a worker is not done before the coordinator has looked."""
+
+RANDOM = 4
+"""Random removals of each size: with few retrainings, one more on a worker than on the other is a large share."""
 
 
 def run_once(profile: Path, data_dir: Path, workers: int) -> dict[str, Any]:
@@ -78,6 +81,7 @@ def main() -> None:
         "cohort": {"test_cases": ["phantom_test_*"], "test": None},
         "case_model": long,
         "reduced": long,
+        "controls": {"random": RANDOM},
         "compute": {"device": "cpu", "precision": "fp32", "threads": 1},
     }
     found = {}
