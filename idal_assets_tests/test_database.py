@@ -1,6 +1,9 @@
 """The database: a history of whole versions, one writer at a time, nobody kept out for long."""
 
 import multiprocessing
+import os
+import signal
+import threading
 import time
 
 import duckdb
@@ -325,3 +328,18 @@ def test_a_damaged_file_is_not_waited_for(place, monkeypatch):
         record(file, "dice", dice_rows(1), lock)
     with pytest.raises(duckdb.IOException, match="does not exist"):
         read_table(file.with_name("absent.duckdb"), "dice")
+
+
+def test_stopping_in_a_query_is_stopping(place):
+    file, lock = place
+    record(file, "dice", dice_rows(2), lock)
+    kept = signal.signal(signal.SIGINT, signal.default_int_handler)
+    stop = threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT))
+    endless = "SELECT count(*) FROM range(1000000000) one, range(1000) other WHERE one.range % 7 = other.range % 3"
+    try:
+        with pytest.raises(KeyboardInterrupt), database._connect(file) as connection:
+            stop.start()
+            connection.execute(endless)
+    finally:
+        signal.signal(signal.SIGINT, kept)
+    assert len(read_table(file, "dice")) == 2

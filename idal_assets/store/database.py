@@ -23,6 +23,9 @@ from idal_assets.store.files import DamagedError, held
 SECONDS_TO_WAIT = 120.0
 """How long to wait for another process, such as a person's DuckDB shell, to let go of the file."""
 
+INTERRUPTED = "Query interrupted"
+"""What DuckDB says where SIGINT arrives in a query."""
+
 
 class RecordError(ValueError):
     """Rows that cannot be one version of a table; the message says why."""
@@ -423,7 +426,23 @@ def _current(table: str) -> str:
     return text
 
 
-def _connect(database: Path, read_only: bool = False) -> duckdb.DuckDBPyConnection:
+@contextmanager
+def _connect(database: Path, read_only: bool = False) -> Iterator[duckdb.DuckDBPyConnection]:
+    """A connection to the file, as long as the context lasts.
+
+    Raises:
+        KeyboardInterrupt: Somebody stopped a query; DuckDB takes the signal and raises an error of its own.
+    """
+    with _opened(database, read_only) as connection:
+        try:
+            yield connection
+        except RuntimeError as error:
+            if str(error) == INTERRUPTED:
+                raise KeyboardInterrupt from error
+            raise
+
+
+def _opened(database: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
     deadline = time.monotonic() + SECONDS_TO_WAIT
     while True:
         try:
