@@ -1,6 +1,8 @@
 """Which device, precision and memory are taken, on machines with and without cards."""
 
 import multiprocessing
+import resource
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -119,3 +121,19 @@ def test_memory_is_kept_for_a_while_only():
         raise ValueError("inside")
     with kept_memory():
         assert torch.ones(3000, 3000).sum() == 9e6
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only glibc is told to keep memory")
+def test_memory_is_kept_until_the_outermost_block_ends():
+    def pages_cleared() -> int:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        torch.ones(8000, 8000)
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    anew = pages_cleared()
+    with kept_memory():
+        pages_cleared()
+        with kept_memory():
+            pass
+        again = pages_cleared()
+    assert again < anew / 10
