@@ -712,7 +712,8 @@ class ComputeSettings(Section):
         threads: CPU threads to use; null takes all cores.
         slices_memory_gb: Preprocessed slices held in memory; what exceeds it is read from disk when needed.
         weights_memory_gb: Weights of networks held in memory while many of them segment one case.
-        inference_megapixels: Pixels per inference batch, in millions; bounds its memory.
+        inference_megapixels: Pixels per inference batch, in millions; bounds its memory. Null takes as many as
+            stay in the cache of a CPU, or enough to fill a card.
         models_per_card: Runs that may share a card; a small network leaves most of a large card idle.
         compile: `auto` compiles the network of a long training on a card, where PyTorch has its compiler.
     """
@@ -722,7 +723,7 @@ class ComputeSettings(Section):
     threads: int | None = Field(None, ge=1)
     slices_memory_gb: float = Field(8.0, gt=0)
     weights_memory_gb: float = Field(1.0, ge=0)
-    inference_megapixels: float = Field(0.6, gt=0)
+    inference_megapixels: float | None = Field(None, gt=0)
     models_per_card: int = Field(1, ge=1)
     compile: Literal["auto", "off"] = "auto"
 

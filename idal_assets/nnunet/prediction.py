@@ -28,6 +28,11 @@ MIRRORINGS = ((2,), (3,), (2, 3))
 """Axes of a batch of slices, rows and columns, in all combinations; in training patches are mirrored in both."""
 
 
+MEGAPIXELS = {"cpu": 0.12, "cuda": 0.6}
+"""Pixels per batch by device. With more, what one layer hands to the next no longer stays in the cache of a CPU,
+which makes a network with 8 features slower by a third, one with 16 or 32 by a tenth."""
+
+
 @dataclass
 class _Canvas:
     """A case on which the answers for its tiles are collected.
@@ -81,7 +86,8 @@ class Predictor:
         self._state = _without_repetition(self._network.state_dict())
         self._order = memory_format(plans, compute)
         rows, columns = plans.patch_size
-        self._tiles_per_batch = max(1, int(settings.inference_megapixels * 1e6 / (rows * columns)))
+        megapixels = settings.inference_megapixels or MEGAPIXELS[compute.device.type]
+        self._tiles_per_batch = max(1, int(megapixels * 1e6 / (rows * columns)))
         self._gaussian = compute_gaussian(plans.patch_size, dtype=torch.float32, device=compute.device)
 
     def take(self, weights: Weights) -> None:
