@@ -17,9 +17,13 @@ from idal_assets.nnunet.merging import merged_weights
 from idal_assets.nnunet.model_folder import HeldWeights, load_weights, save_model
 from idal_assets.nnunet.opinions import (
     Both,
+    KeptOpinions,
+    Opinion,
     image_statistics,
+    kept_opinions,
     load_labels,
     opinions,
+    opinions_on,
     pooled_features,
     save_labels,
 )
@@ -164,7 +168,7 @@ class TestEnsemble:
 
 class TestOpinions:
     def test_each_network_says_what_it_says_alone(self, world: World):
-        found = dict(opinions(world.networks, world.case, world.plans, world.predictor(), 2))
+        found = dict(opinions(world.networks, world.case, world.predictor(), 2))
         assert list(found) == list(world.networks)
         for name, said in found.items():
             np.testing.assert_array_equal(said.labels, segmented(world, world.networks[name]))
@@ -173,14 +177,73 @@ class TestOpinions:
 
     def test_a_network_that_does_not_care_how_an_image_lies_says_the_same_of_it_turned(self, world: World):
         blind = {name: torch.zeros_like(value) for name, value in world.networks["baseline"].items()}
-        ((_, said),) = opinions({"blind": blind}, world.case, world.plans, world.predictor(), 1)
+        ((_, said),) = opinions({"blind": blind}, world.case, world.predictor(), 1)
         assert said.turned == 1
         assert np.isnan(said.confidence)
+
+    def test_of_many_cases_it_is_that_of_each_alone(self, world: World):
+        cases = Both({"case": world.case, "finer": world.finer})
+        found = opinions_on(world.predictor(), cases, ["finer", "case"], 2)
+        for case, (seen, together) in zip((world.finer, world.case), found, strict=True):
+            ((_, alone),) = opinions({"one": world.networks["baseline"]}, case, world.predictor(), 2)
+            assert seen is case
+            np.testing.assert_array_equal(together.labels, alone.labels)
+            assert (together.confidence, together.turned) == (alone.confidence, alone.turned)
 
     def test_labels_come_back(self, tmp_path: Path):
         labels = np.random.default_rng(0).integers(0, 4, (3, 5, 6, 7)).astype(np.uint8)
         save_labels(tmp_path, labels)
         np.testing.assert_array_equal(load_labels(tmp_path), labels)
+
+
+VERSIONS = {"a": "1", "b case": "2", "c": "3"}
+
+
+class TestKept:
+    @pytest.fixture
+    def said(self, tmp_path: Path) -> dict[str, Opinion]:
+        random = np.random.default_rng(0)
+        said = {
+            name: Opinion(random.integers(0, 4, shape).astype(np.uint8), confidence, turned)
+            for name, shape, confidence, turned in (
+                ("a", (5, 6, 7), 0.9, 0.25),
+                ("b case", (2, 3, 4), np.nan, 1.0),
+            )
+        }
+        with KeptOpinions(tmp_path, "network", VERSIONS, 4) as kept:
+            for name, one in said.items():
+                kept.add(name, one)
+        return said
+
+    def test_they_come_back(self, said: dict[str, Opinion], tmp_path: Path):
+        found = dict(kept_opinions(tmp_path, "network", VERSIONS, 4))
+        assert found.keys() == said.keys()
+        for name, one in found.items():
+            np.testing.assert_array_equal(one.labels, said[name].labels)
+            np.testing.assert_equal((one.confidence, one.turned), (said[name].confidence, said[name].turned))
+
+    @pytest.mark.parametrize(
+        ("network", "cases", "step", "expected"),
+        [
+            ("other", VERSIONS, 4, set()),
+            ("network", VERSIONS, 3, set()),
+            ("network", {"a": "other", "b case": "2"}, 4, {"b case"}),
+            ("network", {"c": "3"}, 4, set()),
+        ],
+    )
+    def test_only_what_would_be_found_again(
+        self,
+        said: dict[str, Opinion],
+        tmp_path: Path,
+        network: str,
+        cases: dict[str, str],
+        step: int,
+        expected: set,
+    ):
+        assert set(dict(kept_opinions(tmp_path, network, cases, step))) == expected
+
+    def test_a_folder_that_keeps_none_has_none(self, tmp_path: Path):
+        assert list(kept_opinions(tmp_path, "network", VERSIONS, 4)) == []
 
 
 def test_features_of_the_encoder_tell_images_apart(world: World):

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from idal_assets.cli import main
 from idal_assets.imaging.phantom import write_phantom
-from idal_assets.nnunet.opinions import load_labels
+from idal_assets.nnunet.opinions import KEPT_OPINIONS_FILE, KEPT_SIGNS_FILE, load_labels
 from idal_assets.profile import load_profile
 from idal_assets.report.html import ReportSection
 from idal_assets.steps.adaptation import ARMS_FILE, CHOICES_FILE, RULE_FILE, load_arms, load_choices
@@ -29,10 +29,10 @@ from idal_assets.steps.patient_network import (
     patient_sections,
 )
 from idal_assets.study.graph import GRAPH
-from idal_assets.study.making import make, make_all, shown
+from idal_assets.study.making import Task, make, make_all, shown
 from idal_assets.study.study import Study
 from idal_assets_tests.conftest import made_once
-from idal_assets_tests.studies import as_written, changed, task_of
+from idal_assets_tests.studies import as_written, changed, with_settings
 
 PATIENTS = ["phantom_patient_01", "phantom_patient_02"]
 TESTS = ["phantom_test_01", "phantom_test_02"]
@@ -228,26 +228,86 @@ def test_hidden_labels_change_nothing_but_scores(study: Study, own: Study):
         assert study.version(asset) == own.version(asset)
 
 
-def test_another_network_leaves_the_other_opinions_as_they_are(own: Study, monkeypatch: pytest.MonkeyPatch):
-    from idal_assets.nnunet.prediction import Predictor
+class TestOpinions:
+    RECEIVER = TESTS[0]
 
-    donor, receiver = own.cohort.donors[0], TESTS[0]
-    asked = []
-    take = Predictor.take
-    monkeypatch.setattr(Predictor, "take", lambda self, weights: asked.append(1) or take(self, weights))
-    record = own.path("case_opinions", receiver) / "opinions.parquet"
-    before = pd.read_parquet(record)
-    # as if its network were a new one
-    stale = before.assign(model_version=before["model_version"].mask(before["model"] == donor, "old"))
-    stale.to_parquet(record, index=False)
-    as_written(record.parent)
-    task = task_of(own, "case_opinions", receiver)
-    task.folder.mkdir(parents=True, exist_ok=True)
-    from idal_assets.steps.opinions import ask_about_case
+    def ask(self, study: Study, monkeypatch: pytest.MonkeyPatch) -> tuple[int, pd.DataFrame, np.ndarray]:
+        """Makes the opinions of a case: how many networks were asked, and what they say."""
+        from idal_assets.nnunet.prediction import Predictor
+        from idal_assets.steps.opinions import ask_about_case
 
-    ask_about_case(task)
-    assert len(asked) == 1
-    pd.testing.assert_frame_equal(pd.read_parquet(task.folder / "opinions.parquet"), before)
+        asked = []
+        take = Predictor.take
+        monkeypatch.setattr(Predictor, "take", lambda self, weights: asked.append(1) or take(self, weights))
+        node, draft = GRAPH["case_opinions"], study.folder.root / "draft"
+        draft.mkdir(exist_ok=True)
+        task = Task(study, node, self.RECEIVER, node.inputs(study, self.RECEIVER), draft)
+        ask_about_case(task)
+        return len(asked), pd.read_parquet(task.folder / OPINIONS_FILE), load_labels(task.folder)
+
+    @staticmethod
+    def forget(study: Study, donors: list[str]) -> None:
+        """As if the rows of these donors had been made before anybody wanted to play cases."""
+        for donor in donors:
+            folder = study.path("dice_row", donor)
+            (folder / KEPT_SIGNS_FILE).unlink()
+            as_written(folder)
+
+    def expected(self, study: Study) -> tuple[pd.DataFrame, np.ndarray]:
+        folder = study.path("case_opinions", self.RECEIVER)
+        return pd.read_parquet(folder / OPINIONS_FILE), load_labels(folder)
+
+    def test_what_rows_keep_is_what_asking_says(self, own: Study, monkeypatch: pytest.MonkeyPatch):
+        table, labels = self.expected(own)
+        shutil.rmtree(own.path("case_opinions", self.RECEIVER))
+        donors = own.cohort.donors
+        for forgotten, networks in ([], 1), (donors[:2], 3), (donors[2:], 1 + len(donors)):
+            self.forget(own, forgotten)
+            asked, found, said = self.ask(own, monkeypatch)
+            assert asked == networks
+            pd.testing.assert_frame_equal(found, table)
+            np.testing.assert_array_equal(said, labels)
+
+    def test_another_network_leaves_the_other_opinions_as_they_are(
+        self, own: Study, monkeypatch: pytest.MonkeyPatch
+    ):
+        self.forget(own, own.cohort.donors)
+        before, _ = self.expected(own)
+        record = own.path("case_opinions", self.RECEIVER) / OPINIONS_FILE
+        # as if its network were a new one
+        new = before["model"] == own.cohort.donors[0]
+        before.assign(model_version=before["model_version"].mask(new, "old")).to_parquet(record, index=False)
+        as_written(record.parent)
+        asked, found, _ = self.ask(own, monkeypatch)
+        assert asked == 1
+        pd.testing.assert_frame_equal(found, before)
+
+    def test_rows_by_other_settings_are_not_read(self, own: Study, monkeypatch: pytest.MonkeyPatch):
+        other = with_settings(own, {"inference.tile_step": 0.25})
+        asked, _, _ = self.ask(other, monkeypatch)
+        assert asked == 1 + len(own.cohort.donors)
+
+    def test_a_row_that_is_made_anew_keeps_what_it_takes_over(self, own: Study):
+        donor, raw = own.cohort.donors[0], own.raw
+        folder = own.path("dice_row", donor)
+        before = json.loads((folder / KEPT_SIGNS_FILE).read_text())["cases"]
+        swap_labels(raw, TESTS)
+        make_all(own, "case_slices")
+        make(own, "dice_row", donor)
+        after = json.loads((folder / KEPT_SIGNS_FILE).read_text())["cases"]
+        assert after.keys() == before.keys()
+        assert {name for name in before if before[name] != after[name]} == set(TESTS)
+        with np.load(folder / KEPT_OPINIONS_FILE) as labels:
+            assert set(labels.files) == set(own.cohort.receivers)
+
+    def test_nothing_is_kept_where_nobody_plays(self, own: Study):
+        donor = own.cohort.donors[0]
+        version = own.version("dice_row", donor)
+        shutil.rmtree(own.path("dice_row", donor))
+        other = with_settings(own, {"adaptation.counts": ()})
+        make(other, "dice_row", donor)
+        assert not (other.path("dice_row", donor) / KEPT_SIGNS_FILE).exists()
+        assert other.version("dice_row", donor) == version
 
 
 class TestCommand:

@@ -1,12 +1,17 @@
-"""What many networks say of one case: their segmentations, how sure they are, and what they say of it turned.
+"""What networks say of cases: their segmentations, how sure they are, and what they say of a case turned.
 
-One network is in memory at a time, so that a study of a hundred donors needs no more memory than one of ten.
+One network is in memory at a time, so that a study of a hundred donors needs no more memory than one of ten. What
+a network says of a case while its row of the matrix is made is kept, so that nobody need ask it again.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from types import TracebackType
+from typing import Any, cast
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import blosc2
 import numpy as np
@@ -24,6 +29,11 @@ from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
 from idal_assets.nnunet.training import Weights
 
 LABELS_FILE = "labels.b2nd"
+KEPT_OPINIONS_FILE = "opinions.npz"
+KEPT_SIGNS_FILE = "opinions.json"
+DIGITS = 4
+"""Of a confidence. The last bits of a probability depend on how many slices a batch has, and so on which cases are
+segmented together; an opinion shall not."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +42,8 @@ class Opinion:
 
     Attributes:
         labels: Its segmentation in the original geometry, shape (Z, Y, X) as `CaseSlices.truth`.
-        confidence: Mean probability of what it says over the voxels where it sees anything, 0 to 1; NaN where it
-            sees nothing.
+        confidence: Mean probability of what it says over the voxels where it sees anything, 0 to 1, four digits;
+            NaN where it sees nothing.
         turned: Dice of everything it sees and what it sees in the slices turned by half, on some of them; 1
             where it sees nothing in either.
     """
@@ -44,30 +54,48 @@ class Opinion:
 
 
 def opinions(
-    models: Mapping[str, Weights], case: CaseSlices, plans: Plans, predictor: Predictor, turned_step: int
+    models: Mapping[str, Weights], case: CaseSlices, predictor: Predictor, turned_step: int
 ) -> Iterator[tuple[str, Opinion]]:
     """Asks networks for their opinion of a case.
 
     Args:
         models: Weights by name; they are asked for one after the other.
         case: The case.
-        plans: The plans of all of them.
-        predictor: A predictor of these plans, which takes the weights of each.
+        predictor: A predictor of their plans, which takes the weights of each.
         turned_step: Every how manieth slice is looked at turned by half.
 
     Yields:
         Name and opinion, in order.
     """
-    turned = _turned(case, turned_step)
-    both = Both({case.case_id: case, turned.case_id: turned})
+    alone = Both({case.case_id: case})
     for name in models:
         predictor.take(models[name])
-        (_, labels, probable), (_, _, of_turned) = predictor.segment_with_probabilities(both, list(both.cases))
-        seen = _seen(probable, plans)
-        again = _seen(of_turned, plans)[:, ::-1, ::-1]
+        ((_, opinion),) = opinions_on(predictor, alone, [case.case_id], turned_step)
+        yield name, opinion
+
+
+def opinions_on(
+    predictor: Predictor, cases: SlicesOnDisk, names: Sequence[str], turned_step: int
+) -> Iterator[tuple[CaseSlices, Opinion]]:
+    """Asks one network for its opinion of cases.
+
+    Args:
+        predictor: The network.
+        cases: Where the cases are.
+        names: Which of them.
+        turned_step: Every how manieth slice is looked at turned by half.
+
+    Yields:
+        Each case and the opinion of it, in order.
+    """
+    both = _WithTurned(cases, turned_step)
+    said = predictor.segment_with_probabilities(both, [one for name in names for one in (name, TURNED + name)])
+    for (case, labels, probable), (_, _, of_turned) in zip(said, said, strict=True):
+        seen = _seen(probable, predictor.plans)
+        again = _seen(of_turned, predictor.plans)[:, ::-1, ::-1]
         sure = probable.max(axis=0)[seen]
-        confidence = float(sure.mean()) if sure.size else float("nan")
-        yield name, Opinion(labels, confidence, _overlap(seen[::turned_step], again))
+        confidence = round(float(sure.mean(dtype=np.float64)), DIGITS) if sure.size else float("nan")
+        yield case, Opinion(labels, confidence, _overlap(seen[::turned_step], again))
 
 
 class Both(SlicesOnDisk):
@@ -79,6 +107,22 @@ class Both(SlicesOnDisk):
 
     def __getitem__(self, case_id: str) -> CaseSlices:
         return self.cases[case_id]
+
+
+TURNED = "turned/"
+"""Comes before the name of a case that is turned; no case has a slash in its own."""
+
+
+class _WithTurned(SlicesOnDisk):
+    """Cases, and some slices of each turned by half."""
+
+    def __init__(self, cases: SlicesOnDisk, step: int) -> None:
+        super().__init__({}, 0)
+        self._cases, self._step = cases, step
+
+    def __getitem__(self, case_id: str) -> CaseSlices:
+        case = self._cases[case_id.removeprefix(TURNED)]
+        return _turned(case, self._step) if case_id.startswith(TURNED) else case
 
 
 def _turned(case: CaseSlices, step: int) -> CaseSlices:
@@ -104,6 +148,65 @@ def _seen(probable: NDArray[np.float32], plans: Plans) -> NDArray[np.bool_]:
 def _overlap(one: NDArray[np.bool_], other: NDArray[np.bool_]) -> float:
     total = int(one.sum()) + int(other.sum())
     return 2 * int((one & other).sum()) / total if total else 1.0
+
+
+class KeptOpinions:
+    """Keeps what one network says of cases in the folder of an artifact: `opinions.npz` and `opinions.json`.
+
+    Args:
+        folder: The folder.
+        network: Version of the network.
+        cases: Version of the slices of every case that it may be asked about.
+        turned_step: Every how manieth slice is looked at turned by half.
+    """
+
+    def __init__(self, folder: Path, network: str, cases: Mapping[str, str], turned_step: int) -> None:
+        self._folder, self._cases, self.turned_step = folder, cases, turned_step
+        self._signs: dict[str, Any] = {}
+        self._noted = {"network": network, "turned_step": turned_step, "cases": self._signs}
+
+    def __enter__(self) -> "KeptOpinions":
+        self._file = ZipFile(self._folder / KEPT_OPINIONS_FILE, "w", ZIP_DEFLATED, compresslevel=1)
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, where: TracebackType | None) -> None:
+        self._file.close()
+        (self._folder / KEPT_SIGNS_FILE).write_text(json.dumps(self._noted, indent=1))
+
+    def add(self, case_id: str, opinion: Opinion) -> None:
+        """Keeps one opinion."""
+        with self._file.open(f"{case_id}.npy", "w") as entry:
+            np.lib.format.write_array(entry, opinion.labels, allow_pickle=False)
+        signs = {"confidence": opinion.confidence, "turned": opinion.turned}
+        self._signs[case_id] = {"version": self._cases[case_id], **signs}
+
+
+def kept_opinions(
+    folder: Path, network: str, cases: Mapping[str, str], turned_step: int
+) -> Iterator[tuple[str, Opinion]]:
+    """Reads what was kept of a network's opinions and would be found again.
+
+    Args:
+        folder: Folder of the artifact that keeps them; it may keep none.
+        network: Version of the network now.
+        cases: Version of the slices of every case that is asked about.
+        turned_step: Every how manieth slice would be looked at turned by half.
+
+    Yields:
+        Name of the case and opinion, for as many of the cases as there is one of.
+    """
+    noted: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        noted = json.loads((folder / KEPT_SIGNS_FILE).read_text())
+    if (noted.get("network"), noted.get("turned_step")) != (network, turned_step):
+        return
+    known = {name: noted["cases"].get(name) for name in cases}
+    same = {name: one for name, one in known.items() if one and one["version"] == cases[name]}
+    if not same:
+        return
+    with np.load(folder / KEPT_OPINIONS_FILE, allow_pickle=False) as labels:
+        for name, one in same.items():
+            yield name, Opinion(labels[name], one["confidence"], one["turned"])
 
 
 def save_labels(folder: Path, labels: NDArray[np.uint8]) -> None:

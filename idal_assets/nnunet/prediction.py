@@ -67,6 +67,9 @@ class Predictor:
         settings: Size of a batch.
         compute: Device and precision.
         mirror: Average the logits of every slice and its three mirror images, as nnU-Net does by default.
+
+    Attributes:
+        plans: The plans it was trained with.
     """
 
     def __init__(
@@ -79,7 +82,7 @@ class Predictor:
         mirror: bool = False,
     ) -> None:
         self._mirrorings = MIRRORINGS if mirror else ()
-        self._plans = plans
+        self.plans = plans
         self._compute = compute
         self._tile_step = inference.tile_step
         self._network = _ready(weights, plans, compute)
@@ -147,29 +150,29 @@ class Predictor:
 
     def _canvas(self, case: CaseSlices, keep_logits: bool) -> _Canvas:
         image, inside = pad_nd_image(
-            torch.from_numpy(case.image), self._plans.patch_size, "constant", {"value": 0}, True, None
+            torch.from_numpy(case.image), self.plans.patch_size, "constant", {"value": 0}, True, None
         )
         image = image.transpose(0, 1).to(self._compute.device, non_blocking=True)
         count, _, rows, columns = image.shape
         row_steps, column_steps = compute_steps_for_sliding_window(
-            (rows, columns), self._plans.patch_size, self._tile_step
+            (rows, columns), self.plans.patch_size, self._tile_step
         )
         tiles = [(row, column) for row in row_steps for column in column_steps]
         labels = logits = None
         if len(tiles) == 1 and not _is_resampled(case) and not keep_logits:
             labels = torch.empty((count, rows, columns), dtype=torch.uint8, device=image.device)
         else:
-            heads = self._plans.labels.num_segmentation_heads
+            heads = self.plans.labels.num_segmentation_heads
             logits = torch.zeros((count, heads, rows, columns), device=image.device)
         return _Canvas(case, image, inside[1:], tiles, labels, logits, len(tiles) * count)
 
     @torch.inference_mode()
     def _predict(self, batch: Sequence[tuple[_Canvas, int, tuple[int, int]]]) -> None:
-        rows, columns = self._plans.patch_size
+        rows, columns = self.plans.patch_size
         places = [(slice(top, top + rows), slice(left, left + columns)) for _, _, (top, left) in batch]
         tiles = [canvas.image[z][(..., *place)] for (canvas, z, _), place in zip(batch, places, strict=True)]
         logits = self._answers(torch.stack(tiles))
-        labels = segmented(logits, self._plans.labels)
+        labels = segmented(logits, self.plans.labels)
         for number, ((canvas, z, _), place) in enumerate(zip(batch, places, strict=True)):
             if canvas.labels is not None:
                 canvas.labels[z] = labels[number]
@@ -193,12 +196,12 @@ class Predictor:
             return _uncropped(canvas.labels[canvas.inside], canvas.case)
         logits = self._logits(canvas)
         if not _is_resampled(canvas.case):
-            return _uncropped(segmented(logits, self._plans.labels), canvas.case)
+            return _uncropped(segmented(logits, self.plans.labels), canvas.case)
         return self._resampled(logits.transpose(0, 1), canvas.case)
 
     def _probabilities(self, canvas: _Canvas) -> NDArray[np.float32]:
         logits = self._logits(canvas)
-        probable = torch.sigmoid(logits) if self._plans.labels.has_regions else torch.softmax(logits, 1)
+        probable = torch.sigmoid(logits) if self.plans.labels.has_regions else torch.softmax(logits, 1)
         return probable.transpose(0, 1).cpu().numpy()
 
     def _logits(self, canvas: _Canvas) -> torch.Tensor:
@@ -211,7 +214,7 @@ class Predictor:
         return logits[depth, :, rows, columns]
 
     def _summed_weights(self, canvas: _Canvas) -> torch.Tensor:
-        rows, columns = self._plans.patch_size
+        rows, columns = self.plans.patch_size
         summed = torch.zeros(canvas.image.shape[2:], device=self._compute.device)
         for top, left in canvas.tiles:
             summed[top : top + rows, left : left + columns] += self._gaussian
@@ -221,13 +224,13 @@ class Predictor:
         """Undoes resampling and crop; nnU-Net's transposition stays, as in `CaseSlices.truth`."""
         segmentation = convert_predicted_logits_to_segmentation_with_correct_shape(
             logits.cpu(),
-            self._plans.manager,
-            self._plans.configuration,
-            self._plans.labels,
+            self.plans.manager,
+            self.plans.configuration,
+            self.plans.labels,
             dict(case.properties),
             num_threads_torch=self._compute.threads,
         )
-        return segmentation.transpose(self._plans.manager.transpose_forward)
+        return segmentation.transpose(self.plans.manager.transpose_forward)
 
 
 def _is_resampled(case: CaseSlices) -> bool:

@@ -15,6 +15,7 @@ from idal_assets.anatomy import Anatomy
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.geometry import truth_spacing
 from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
+from idal_assets.nnunet.opinions import KeptOpinions, opinions_on
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import CaseSlices, SlicesOnDisk
@@ -108,6 +109,7 @@ def segment_and_score(
     description: str,
     measured: Collection[str] = (),
     mirror: bool = False,
+    kept: KeptOpinions | None = None,
 ) -> Iterator[tuple[str, pd.DataFrame, Segmented]]:
     """Segments cases with a trained network and scores what it says.
 
@@ -119,6 +121,7 @@ def segment_and_score(
         description: What the progress is called.
         measured: Cases on which surface distances are measured.
         mirror: Whether slices are segmented in all their mirror images.
+        kept: Keeps what else the network says of the cases; None does not ask for it.
 
     Yields:
         Name of the case, table of its scores, and slices and segmentation as `Predictor` gives them.
@@ -128,9 +131,19 @@ def segment_and_score(
     plans = Plans.load(model)
     with taken(task.compute) as compute:
         (task.folder / COMPUTE_FILE).write_text(str(compute))
-        segmented = predictor_of(task, model, plans, compute, mirror).segment(slices_of(task, names), names)
+        predictor, cases = predictor_of(task, model, plans, compute, mirror), slices_of(task, names)
+        segmented = _keeping(kept, predictor, cases, names) if kept else predictor.segment(cases, names)
         for name, (case, predicted) in zip(task.track(names, description), segmented, strict=True):
             yield name, scores_of(case, predicted, plans, anatomy, name in measured), (case, predicted)
+
+
+def _keeping(
+    kept: KeptOpinions, predictor: Predictor, cases: SlicesOnDisk, names: Sequence[str]
+) -> Iterator[Segmented]:
+    """Segments cases as `Predictor.segment`, and keeps what the network says of them."""
+    for case, opinion in opinions_on(predictor, cases, names, kept.turned_step):
+        kept.add(case.case_id, opinion)
+        yield case, opinion.labels
 
 
 def scores_of(

@@ -1,6 +1,7 @@
 """What every network says of a case: of the study's own cases without a look at their labels, and of patients."""
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from idal_assets.analysis.donor_choice import CaseSigns
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.model_folder import HeldWeights
 from idal_assets.nnunet.opinions import (
+    KeptOpinions,
+    Opinion,
     image_statistics,
+    kept_opinions,
     load_labels,
     opinions,
     pooled_features,
@@ -41,25 +45,25 @@ def ask_about_case(task: Task) -> None:
     sessions = task.cohort.sessions_learned_from
     own = sessions.get(task.key, task.key)
     asked = [donor for donor in task.keys("case_model") if sessions.get(donor, donor) != own]
-    _ask(task, "case_slices", asked)
+    _ask(task, "case_slices", asked, _said_in_rows(task, asked))
 
 
 def ask_about_patient(task: Task) -> None:
     """Lets the baseline and the networks of all donors segment a patient."""
-    _ask(task, "patient_slices", task.keys("case_model"))
+    _ask(task, "patient_slices", task.keys("case_model"), {})
 
 
-def _ask(task: Task, slices: str, donors: Sequence[str]) -> None:
+def _ask(task: Task, slices: str, donors: Sequence[str], said_elsewhere: Mapping[str, "Said"]) -> None:
     """Writes `labels.b2nd`, `opinions.parquet` (a row a network and region) and `image.npz`.
 
-    What a network said before is taken over where neither it nor the case has changed.
+    What a network said before, or elsewhere, is taken over where neither it nor the case has changed.
     """
     versions = {BASELINE: task.upstream_version("baseline_weights")}
     versions |= {donor: task.upstream_version("case_model", donor) for donor in donors}
     baseline = task.path("baseline_weights")
     folders = {BASELINE: baseline, **{donor: task.path("case_model", donor) for donor in donors}}
     case = load_slices(task.path(slices, task.key), task.key)
-    before = _before(task, slices)
+    before = {**_before(task, slices), **said_elsewhere}
     known = {name: said for name, said in before.items() if versions.get(name) == said[0]["model_version"]}
     plans, weights = Plans.load(baseline), NetworksOnDisk(folders, held_weights(task.compute.weights_memory_gb))
     missing = [name for name in versions if name not in known]
@@ -94,9 +98,13 @@ def _said(
     predictor = Predictor(weights[BASELINE], plans, inference, task.compute, compute)
     step = task.setting("adaptation.turned_step")
     asked = weights.only(task.track(names, f"opinions on {task.key}"))
-    for name, one in opinions(asked, case, plans, predictor, step):
-        row = {"confidence": one.confidence, "turned": one.turned}
-        yield name, ({"model": name, "model_version": versions[name], **row}, one.labels)
+    for name, one in opinions(asked, case, predictor, step):
+        yield name, _said_by(name, versions[name], one)
+
+
+def _said_by(name: str, version: str, one: Opinion) -> "Said":
+    signs = {"confidence": one.confidence, "turned": one.turned}
+    return {"model": name, "model_version": version, **signs}, one.labels
 
 
 def _before(task: Task, slices: str) -> dict[str, Said]:
@@ -107,6 +115,46 @@ def _before(task: Task, slices: str) -> dict[str, Said]:
     rows = pd.read_parquet(folder / OPINIONS_FILE)[OF_NETWORK].drop_duplicates("model")
     records: list[dict[str, Any]] = rows.to_dict("records")
     return {row["model"]: (row, said) for row, said in zip(records, load_labels(folder), strict=True)}
+
+
+def _said_in_rows(task: Task, donors: Sequence[str]) -> dict[str, Said]:
+    """What was kept of the networks of some donors when their rows of the matrix were made."""
+    case = {task.key: task.upstream_version("case_slices", task.key)}
+    step = task.setting("adaptation.turned_step")
+    found = {}
+    for donor in donors:
+        if task.is_alike("dice_row", donor):
+            version = task.upstream_version("case_model", donor)
+            for _, one in kept_opinions(task.path("dice_row", donor), version, case, step):
+                found[donor] = _said_by(donor, version, one)
+    return found
+
+
+@contextmanager
+def keep_opinions(
+    task: Task, network: str, cases: Mapping[str, str], taken_over: Sequence[str]
+) -> Iterator[KeptOpinions | None]:
+    """Keeps what one network says of cases beside the cells that are made of it.
+
+    Args:
+        task: The row in the making.
+        network: Version of the network.
+        cases: Version of the slices of every case of the row.
+        taken_over: Cases whose cells are taken over from the row before; what that one kept is, too.
+
+    Yields:
+        What keeps it; None where no case is played as a patient.
+    """
+    step = task.turned_step
+    if step is None:
+        yield None
+        return
+    with KeptOpinions(task.folder, network, cases, step) as kept:
+        if task.before_alike:
+            again = {name: cases[name] for name in taken_over}
+            for name, one in kept_opinions(task.before_alike, network, again, step):
+                kept.add(name, one)
+        yield kept
 
 
 class NetworksOnDisk(Mapping[str, Weights]):

@@ -56,8 +56,12 @@ def score_case_model(task: Task) -> None:
     `tp`, `fp`, `fn`, `model_version`, `receiver_version`. The scalar and the receivers' roles are not in it:
     profile and cohort say what they are when the rows are read. `hd95` is NaN for donors: among them it would
     decide nothing and take time.
+
+    Where cases are played as patients, what the model says of each is kept beside it, so that `case_opinions` need
+    not ask again.
     """
     from idal_assets.steps.networks import segment_and_score
+    from idal_assets.steps.opinions import keep_opinions
 
     donor, anatomy = task.key, task.cohort.anatomy
     measured = task.cohort.tests if task.setting("inference.surface_distances") else ()
@@ -67,8 +71,11 @@ def score_case_model(task: Task) -> None:
     model_version = task.upstream_version("case_model", donor)
     cells = find_cells(before, "receiver", model_version, versions, anatomy.version, measured)
     model = task.path("case_model", donor)
-    segmented = segment_and_score(task, model, cells.missing, anatomy, f"segment with {donor}", measured)
-    computed = [scores.assign(receiver=name) for name, scores, _ in segmented]
+    with keep_opinions(task, model_version, versions, cells.present) as kept:
+        segmented = segment_and_score(
+            task, model, cells.missing, anatomy, f"segment with {donor}", measured, kept=kept
+        )
+        computed = [scores.assign(receiver=name) for name, scores, _ in segmented]
     cells.complete(computed, task.folder).assign(donor=donor).to_parquet(task.folder / ROW_FILE, index=False)
 
 

@@ -124,6 +124,12 @@ class Task:
         self._ensure_declared(asset, key)
         return self._study.provenance(asset, key)
 
+    def is_alike(self, asset: str, key: str | None = None) -> bool:
+        """Whether today's code made an upstream artifact, with the settings that this one has too."""
+        before, own = self.upstream(asset, key).inputs, self._inputs.settings
+        shared = before.settings.keys() & own.keys()
+        return before.code == GRAPH[asset].code and all(before.settings[path] == own[path] for path in shared)
+
     def _versions(self, asset: str) -> str | Mapping[str, str]:
         if asset not in self._node.made_from:
             raise UndeclaredError(f"{self.asset} reads {asset}, which its row in the graph does not name")
@@ -259,6 +265,16 @@ class Task:
         """Where and how to compute; nothing there but the precision, which is declared, determines a number."""
         self.setting("compute.precision")
         return self._study.profile.compute
+
+    @property
+    def turned_step(self) -> int | None:
+        """Every how manieth slice is looked at turned by half, where cases are played as patients; else None.
+
+        It determines no artifact that asks here: what is kept for those that need it is not part of it, and they
+        find it anew where it was not kept.
+        """
+        adaptation = self._study.profile.adaptation
+        return adaptation.turned_step if adaptation.counts else None
 
     # --- the artifact itself ---
 

@@ -196,8 +196,14 @@ def _evaluation(numbers: Numbers) -> Work:
     return Work(segmented=numbers.tests * (MIRRORED if numbers.profile.inference.mirror_retrained else 1))
 
 
-def _opinions(numbers: Numbers) -> Work:
-    return Work(segmented=(numbers.donors + 1) * (1 + 1 / numbers.profile.adaptation.turned_step))
+def _row(numbers: Numbers) -> Work:
+    """Where cases are played as patients, the opinions of them are asked for at once."""
+    return Work(segmented=numbers.receivers * (_one_opinion(numbers) if numbers.profile.adaptation.counts else 1))
+
+
+def _one_opinion(numbers: Numbers) -> float:
+    """A case, and some of its slices turned."""
+    return 1 + 1 / numbers.profile.adaptation.turned_step
 
 
 def _played(numbers: Numbers) -> Work:
@@ -233,7 +239,7 @@ WORK: Mapping[str, Callable[[Numbers], Work]] = {
     "baseline_weights": lambda of: Work(iterations=of.profile.baseline.iterations, networks=1),
     "augmented_case": lambda of: Work(prepared=of.profile.variants.count),
     "case_model": _case_model,
-    "dice_row": lambda of: Work(segmented=of.receivers),
+    "dice_row": _row,
     "settled_row": _settled_row,
     "fold_model": lambda of: Work(iterations=of.profile.out_of_fold.training.iterations, networks=1),
     "label_quality": lambda of: Work(segmented=of.donors if of.profile.out_of_fold.folds else 0),
@@ -245,9 +251,9 @@ WORK: Mapping[str, Callable[[Numbers], Work]] = {
     "confirmed_evaluation": _evaluation,
     "early_row": lambda of: Work(segmented=len(of.profile.convergence.shares) * of.deciding),
     "repeated_row": _repeated_row,
-    "case_opinions": _opinions,
+    "case_opinions": lambda of: Work(segmented=_one_opinion(of)),
     "played_case": _played,
-    "patient_opinions": _opinions,
+    "patient_opinions": lambda of: Work(segmented=(of.donors + 1) * _one_opinion(of)),
     "adapted_model": lambda of: _choice(of, of.profile.adaptation.mode, 1),
     "patient_segmentation": lambda of: Work(segmented=1, networks=1),
 }

@@ -181,6 +181,11 @@ def of_donors(study: Study, asset: str, key: str | None) -> Versions:
     return _of(study, asset, study.cohort.donors)
 
 
+def of_donors_that_spare_work(study: Study, asset: str, key: str | None) -> Versions:
+    """The upstream artifacts of all donors, whose version does not count: what they hold would be found again."""
+    return dict.fromkeys(_of(study, asset, study.cohort.donors), "spares work")
+
+
 def of_learning_cases(study: Study, asset: str, key: str | None) -> Versions:
     """The upstream artifacts of all cases that a network ever learns from: donors and pretraining cases."""
     return _of(study, asset, [*study.cohort.donors, *study.cohort.pretraining])
