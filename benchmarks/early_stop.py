@@ -5,12 +5,13 @@ first of them, for a share of the length with the open places settled. Same wors
 profile's largest set removes. The full run with the other seed is the ceiling: what another draw of the same
 trainings would have decided.
 
-    python benchmarks/early_stop.py --phantoms 10 --jobs 2 --out runs.jsonl
+    python benchmarks/early_stop.py --iterations 240 --jobs 2 --out runs.jsonl
     python benchmarks/early_stop.py --raw FOLDER --profile thesis_small
 """
 
 import argparse
 import json
+import sys
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -32,12 +33,11 @@ from idal_assets.nnunet.slices import SlicesOnDisk
 from idal_assets.nnunet.training import train
 from idal_assets.profile import load_profile
 from idal_assets.seeds import derived_seed, stream
-from idal_assets.settings import EarlyStopSettings
+from idal_assets.settings import TrainingSettings
 from idal_assets.steps.networks import scores_of
 from idal_assets.study.making import make, make_all
 from idal_assets.study.study import Study
 
-SEVERITIES = (1.0, 0.6, 0.35)
 CASES: Mapping[str, Mapping[str, Any]] = {
     "phantom": {**QUICK["phantom"], "test_cases": 5},
     "cohort": {
@@ -72,9 +72,10 @@ class Matrices:
         folders = {name: study.path("case_slices", name) for name in self.cohort.deciding}
         self._receivers = SlicesOnDisk(folders, profile.compute.slices_memory_gb)
 
-    def cells(self, donors: Collection[str], share: float, seed: int) -> pd.DataFrame:
-        """Cells of some donors' rows, trained for a share of the length."""
-        return pd.concat([rows for donor in donors for rows in self._row(donor, share, seed)], ignore_index=True)
+    def cells(self, donors: Collection[str], training: TrainingSettings, seed: int) -> pd.DataFrame:
+        """Cells of some donors' rows."""
+        rows = [table for donor in donors for table in self._row(donor, training, seed)]
+        return pd.concat(rows, ignore_index=True)
 
     def matrix(self, cells: pd.DataFrame) -> pd.DataFrame:
         """Donors by donors, as the profile decides."""
@@ -82,10 +83,9 @@ class Matrices:
         donors, regions = self.cohort.donors, anatomy.scored(settings.scalar)
         return deciding_matrix(cells, donors, self.cohort.deciding, settings, regions)[donors]
 
-    def _row(self, donor: str, share: float, seed: int) -> Iterator[pd.DataFrame]:
+    def _row(self, donor: str, training: TrainingSettings, seed: int) -> Iterator[pd.DataFrame]:
         places = [place for place in sorted(self.study.path("augmented_case", donor).iterdir()) if place.is_dir()]
         variants = SlicesOnDisk({place.name: place for place in places}, 1)
-        training = self.study.profile.case_model.shortened(share)
         drawn = derived_seed(self.study.profile.seed, "case_model", seed)
         trained = train(variants, self._plans, training, self._compute, drawn, initial=self._weights)
         self._predictor.take(trained.weights)
@@ -105,21 +105,22 @@ def run_once(profile: Path, raw: Path | None, folder: Path) -> dict[str, Any]:
     study = Study.open(folder / "data", profile, raw)
     made, early = Matrices(study), study.profile.early_stop
     donors, sizes = made.cohort.donors, study.profile.removal.sizes
-    full, other = (rank_donors(made.matrix(made.cells(donors, 1, seed))) for seed in (1, 2))
-    cells = made.cells(donors, early.share, 1)
+    whole = study.profile.case_model
+    short = whole.shortened(early.share, early.faster)
+    full, other = (rank_donors(made.matrix(made.cells(donors, whole, seed))) for seed in (1, 2))
+    cells = made.cells(donors, short, 1)
     matrix = made.matrix(cells)
     chances = chances_of_removal(matrix, sizes, early.resamples, stream(study.profile.seed, "contest"))
     contested = open_places(chances, early)
     ranking = rank_donors(matrix)
     if contested:
         others = cells[~cells["donor"].isin(contested)]
-        completed = made.matrix(pd.concat([others, made.cells(contested, 1, 1)]))
+        completed = made.matrix(pd.concat([others, made.cells(contested, whole, 1)]))
         means = rank_donors(completed).set_index("case_id")["donor_mean"]
         ranking = settled(ranking, contested, means)
-    length = study.profile.case_model
-    spent = len(donors) * length.shortened(early.share).iterations + len(contested) * length.iterations
+    spent = len(donors) * short.iterations + len(contested) * whole.iterations
     return {
-        "iterations": spent / (len(donors) * length.iterations),
+        "iterations": spent / (len(donors) * whole.iterations),
         "contested": len(contested),
         "same": {str(size): _worst(ranking, size) == _worst(full, size) for size in sizes},
         "ceiling": {str(size): _worst(other, size) == _worst(full, size) for size in sizes},
@@ -137,12 +138,14 @@ def _agreement(one: pd.DataFrame, other: pd.DataFrame) -> float:
     return float(spearmanr(*ranks).statistic)
 
 
-def _write_profile(base: str, early: EarlyStopSettings, seed: int, path: Path, phantom: bool) -> None:
-    changes = {name: dict(values) for name, values in (CASES if phantom else {}).items()}
-    if phantom:
-        changes["phantom"] |= {"seed": seed, "severity": SEVERITIES[seed % len(SEVERITIES)]}
-    changes["early_stop"] = early.model_dump()
-    write_profile(path, base, changes, seed=seed)
+def _write_profile(given: argparse.Namespace, seed: int, path: Path) -> None:
+    changes = {} if given.raw else {name: dict(values) for name, values in CASES.items()}
+    if not given.raw:
+        changes["phantom"] |= {"seed": seed, "severity": given.severity}
+    if given.iterations:
+        changes["case_model"] = {"epochs": 1, "iterations_per_epoch": given.iterations}
+    changes["early_stop"] = {"share": given.share, "faster": given.faster, "contested": given.contested}
+    write_profile(path, given.profile, changes, seed=seed)
 
 
 def report(runs: list[dict[str, Any]]) -> None:
@@ -171,29 +174,28 @@ def main() -> None:
     parser.add_argument("--profile", default="demo", help="profile whose case models are trained")
     parser.add_argument("--raw", type=Path, help="folder with real cases; without it phantoms")
     parser.add_argument("--phantoms", type=int, default=10, help="how many; or seeds on real cases")
-    parser.add_argument("--share", type=float, default=0.15, help="of the iterations, that all donors are trained")
-    parser.add_argument("--contested", type=float, default=0.1, help="share of the donors trained to the end")
+    parser.add_argument("--iterations", type=int, help="of a whole training, instead of the profile's")
+    parser.add_argument("--severity", type=float, default=1.0, help="of the planted faults")
+    parser.add_argument("--share", type=float, default=0.25, help="of the iterations, that all donors are trained")
+    parser.add_argument(
+        "--faster", type=float, default=3.0, help="multiplies the learning rate of these trainings"
+    )
+    parser.add_argument("--contested", type=float, default=0.0, help="share of the donors trained to the end")
     parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")
     parser.add_argument("--out", type=Path, help="file for the results, one line a phantom; it is gone on with")
-    parser.add_argument("--one", nargs=6, help=argparse.SUPPRESS)
+    parser.add_argument("--one", nargs=2, metavar=("SEED", "FOLDER"), help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.one:
-        base, raw, seed, share, contested, folder = given.one
-        profile = Path(folder) / "profile.yaml"
-        early = EarlyStopSettings(share=float(share), contested=float(contested))
-        _write_profile(base, early, int(seed), profile, phantom=not raw)
-        print(json.dumps({"seed": int(seed), **run_once(profile, Path(raw) if raw else None, Path(folder))}))
+        seed, folder = int(given.one[0]), Path(given.one[1])
+        _write_profile(given, seed, folder / "profile.yaml")
+        print(json.dumps({"seed": seed, **run_once(folder / "profile.yaml", given.raw, folder)}))
         return
     load_profile(given.profile)
     there = given.out and given.out.exists()
     runs = [json.loads(line) for line in given.out.read_text().splitlines()] if there else []
     done = {run["seed"] for run in runs}
-    works = [
-        (given.profile, given.raw or "", seed, given.share, given.contested)
-        for seed in range(given.phantoms)
-        if seed not in done
-    ]
-    for run in side_by_side(Path(__file__).name, works, given.jobs):
+    works = [[seed] for seed in range(given.phantoms) if seed not in done]
+    for run in side_by_side(Path(__file__).name, works, given.jobs, sys.argv[1:]):
         runs.append(run)
         CONSOLE.print(f"seed {run['seed']}: {run['iterations']:.0%} of the iterations, same {run['same']}")
         if given.out:

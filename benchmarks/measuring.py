@@ -45,13 +45,16 @@ def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, 
     return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": seconds}
 
 
-def side_by_side(script: str, works: Iterable[Sequence[object]], jobs: int) -> Iterator[dict[str, Any]]:
-    """Runs a script of this folder as `script --one ARGUMENT... FOLDER`, some at once, each on one thread.
+def side_by_side(
+    script: str, works: Iterable[Sequence[object]], jobs: int, options: Sequence[str] = ()
+) -> Iterator[dict[str, Any]]:
+    """Runs a script of this folder as `script OPTION... --one ARGUMENT... FOLDER`, some at once, each on one thread.
 
     Args:
         script: Prints a JSON object as its last line.
         works: The arguments of each run; an empty folder for its files is added.
         jobs: How many run at once.
+        options: What all of them are given alike.
 
     Yields:
         The objects, in the order of `works`.
@@ -60,7 +63,7 @@ def side_by_side(script: str, works: Iterable[Sequence[object]], jobs: int) -> I
     def run(arguments: Sequence[object]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as folder:
             environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-            return in_fresh_process(script, "--one", *arguments, folder, environment=environment)
+            return in_fresh_process(script, *options, "--one", *arguments, folder, environment=environment)
 
     with ThreadPoolExecutor(jobs) as pool:
         yield from pool.map(run, works)

@@ -338,13 +338,6 @@ class TrainingSettings(ScheduleSettings):
 
     loss: Loss = "dice_ce"
 
-    def shortened(self, share: float) -> "TrainingSettings":
-        """The same training of a share of its length, to whose end the learning rate falls; all of it for 1."""
-        if share == 1:
-            return self
-        length = {"epochs": 1, "iterations_per_epoch": shortened_length(self.iterations, share)}
-        return self.model_copy(update=length)
-
 
 class BaselineSettings(TrainingSettings):
     """The network that all case models start from.
@@ -368,6 +361,18 @@ class CaseModelSettings(TrainingSettings):
 
     seeds: int = Field(1, ge=1)
 
+    def shortened(self, share: float, faster: float) -> "CaseModelSettings":
+        """The same training of a share of its length, to whose end the learning rate falls; all of it for 1.
+
+        Args:
+            share: Share of the iterations.
+            faster: By how much the learning rate is multiplied.
+        """
+        if share == 1:
+            return self
+        length = {"epochs": 1, "iterations_per_epoch": shortened_length(self.iterations, share)}
+        return self.model_copy(update={**length, "learning_rate": faster * self.learning_rate})
+
 
 class EarlyStopSettings(Section):
     """Trainings of the case models that stop when the answer is known.
@@ -375,21 +380,23 @@ class EarlyStopSettings(Section):
     Attributes:
         share: Share of the iterations of `case_model` that every donor's model is trained for, its learning rate
             falling to zero by then; 1 trains all of them to the end.
+        faster: By how much their learning rate is multiplied, since fewer steps have to be larger.
         contested: Up to this share of the donors is trained to the end too: those whose place among the removed is
-            open after that. Two at least.
+            open after that. Two at least; 0 trains none.
         level: A place is open unless a donor is among the removed, or among the kept, in this share of draws of
             other donors.
         resamples: How many draws of donors.
     """
 
     share: float = Field(1.0, gt=0, le=1)
+    faster: float = Field(3.0, gt=0)
     contested: float = Field(0.1, ge=0, le=1)
     level: float = Field(0.95, gt=0.5, lt=1)
     resamples: int = Field(1000, ge=1)
 
     def most_contested(self, donors: int) -> int:
         """How many of so many donors may be trained to the end."""
-        return 0 if self.share == 1 else max(2, round(self.contested * donors))
+        return 0 if self.share == 1 or not self.contested else max(2, round(self.contested * donors))
 
 
 class CandidatesSettings(Section):

@@ -7,7 +7,7 @@ import pytest
 from idal_assets.analysis.reach import Design, forecast, reach
 from idal_assets.analysis.removal_sets import removal_sets
 from idal_assets.profile import load_profile, profile_names
-from idal_assets.settings import EvidenceSettings
+from idal_assets.settings import EvidenceSettings, shortened_length
 
 pytestmark = pytest.mark.unit
 
@@ -64,7 +64,7 @@ def test_the_cost_is_that_of_the_profile(name):
     retrainings = len(removal_sets(profile.removal, profile.controls))
     assert f"{retrainings} retrainings {retrainings * profile.reduced.iterations:,}" in said
     models = 20 * profile.case_model.seeds
-    length = profile.case_model.shortened(profile.early_stop.share).iterations
+    length = shortened_length(profile.case_model.iterations, profile.early_stop.share)
     assert f"{models} case models {models * length:,}" in said
     to_the_end = profile.early_stop.most_contested(20)
     assert (f"{to_the_end} case models to the end" in said) == (profile.early_stop.share < 1)

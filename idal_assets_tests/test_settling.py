@@ -78,13 +78,14 @@ class TestSettled:
 
 
 @pytest.mark.unit
-def test_a_shortened_training_keeps_all_but_its_length() -> None:
+def test_a_shortened_training_has_fewer_and_larger_steps() -> None:
     training = load_profile("demo").case_model
-    short = training.shortened(0.15)
+    short = training.shortened(0.15, 3)
     assert (training.iterations, short.iterations) == (60, 9)
-    assert short.learning_rate == training.learning_rate
-    assert training.shortened(1) is training
-    assert training.shortened(0.001).iterations == 1
+    assert short.learning_rate == pytest.approx(3 * training.learning_rate)
+    assert (short.optimizer, short.seeds) == (training.optimizer, training.seeds)
+    assert training.shortened(1, 3) is training
+    assert training.shortened(0.001, 3).iterations == 1
 
 
 @pytest.mark.graph

@@ -17,7 +17,7 @@ from idal_assets.analysis.statistics import (
     pooled_degrees,
     smallest_random_p,
 )
-from idal_assets.settings import EvidenceSettings
+from idal_assets.settings import EvidenceSettings, shortened_length
 
 EFFECTS = (0.01, 0.02, 0.05)
 """Mean differences of Dice whose chance to be found is told."""
@@ -41,7 +41,7 @@ def _cost(setting: Callable[[str], Any], donors: int) -> str:
     candidates, folds, confirmation = setting("candidates"), setting("out_of_fold"), setting("confirmation")
     retrainings = len(removal_sets(setting("removal"), setting("controls")))
     models = setting("case_model")
-    length = models.shortened(setting("early_stop").share).iterations
+    length = shortened_length(models.iterations, setting("early_stop").share)
     to_the_end = setting("early_stop").most_contested(donors)
     compared = [candidates.training(name).iterations for name in candidates.names]
     trainings = {

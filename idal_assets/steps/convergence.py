@@ -73,7 +73,7 @@ def score_repeated_models(task: Task) -> None:
     profile asks for one seed.
     """
     tables = [pd.DataFrame(columns=REPEATED_COLUMNS)]
-    settings = task.setting("case_model").shortened(task.trained_share)
+    settings = task.case_model_training
     for replicate in range(2, settings.seeds + 1):
         with tempfile.TemporaryDirectory(dir=task.folder) as place:
             seed = derived_seed(task.setting("seed"), "case_model", replicate)

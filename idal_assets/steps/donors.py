@@ -40,7 +40,7 @@ def train_case_model(task: Task) -> None:
     """
     cases = variants_of(task, [task.key])
     baseline = task.path("baseline_weights")
-    settings = task.setting("case_model").shortened(task.trained_share)
+    settings = task.case_model_training
     train_into(
         task,
         cases,

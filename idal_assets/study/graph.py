@@ -12,6 +12,7 @@ from typing import Any
 
 from idal_assets.store.artifacts import Inputs
 from idal_assets.study.selectors import (
+    SHORTENED,
     PartsWhere,
     Selector,
     Settings,
@@ -405,7 +406,7 @@ _NODES = (
         f"{STEPS}.donors:train_case_model",
         {"baseline_weights": whole, "augmented_case": same_key},
         partition="donor",
-        settings=("case_model", "early_stop.share", "convergence.shares", "seed", "compute.precision"),
+        settings=("case_model", *SHORTENED, "convergence.shares", "seed", "compute.precision"),
         settings_of_key=of_one_training,
         shows=f"{STEPS}.donors:show_case_model",
         kinds=("pytorch",),
@@ -736,7 +737,7 @@ _NODES = (
             "case_slices": of_repeated_receivers,
         },
         partition="donor",
-        settings=("case_model", "early_stop.share", "inference.tile_step", "seed", "compute.precision"),
+        settings=("case_model", *SHORTENED, "inference.tile_step", "seed", "compute.precision"),
         settings_of_key=without_full_share,
         shows=f"{STEPS}.convergence:show_repeated_row",
         kinds=("pytorch", "parquet"),

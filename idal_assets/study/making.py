@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, cast
 import pandas as pd
 
 from idal_assets.progress import Track, silently
-from idal_assets.settings import ComputeSettings
+from idal_assets.settings import CaseModelSettings, ComputeSettings
 from idal_assets.store.artifacts import Inputs, Provenance, build, find_damage, read_provenance
 from idal_assets.study.currency import is_kept
 from idal_assets.study.graph import GRAPH, PATIENTS_FOLDER, RAW_FOLDER, Node, keys_of, upstream_of
-from idal_assets.study.selectors import Parts, own_content, own_patient, whole, whole_with_reviews
+from idal_assets.study.selectors import SHORTENED, Parts, own_content, own_patient, whole, whole_with_reviews
 from idal_assets.study.study import Study
 
 if TYPE_CHECKING:
@@ -255,10 +255,12 @@ class Task:
         return self._inputs.settings["replicate"]
 
     @property
-    def trained_share(self) -> float:
-        """Share of its length that a case model is trained for."""
-        self.reads.add("early_stop.share")
-        return self._inputs.settings.get("early_stop.share", 1)
+    def case_model_training(self) -> CaseModelSettings:
+        """How a case model is trained: to the end, or as trainings that stop early are."""
+        settings = self._inputs.settings
+        self.reads |= set(SHORTENED)
+        share, faster = (settings.get(path, 1) for path in SHORTENED)
+        return self.setting("case_model").shortened(share, faster)
 
     @property
     def compute(self) -> ComputeSettings:

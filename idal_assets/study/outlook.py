@@ -18,6 +18,7 @@ from idal_assets.imaging.phantom import plan_cases, write_phantom
 from idal_assets.imaging.readers import scan_raw_folder
 from idal_assets.nnunet.pace import Pace, measure
 from idal_assets.profile import Profile
+from idal_assets.settings import shortened_length
 from idal_assets.study.currency import all_states
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.patients import patients_of
@@ -177,7 +178,7 @@ def _case_model(numbers: Numbers) -> Work:
 
 def _iterations(numbers: Numbers) -> int:
     """Length of a case model's training, which may stop early."""
-    return numbers.profile.case_model.shortened(numbers.profile.early_stop.share).iterations
+    return shortened_length(numbers.profile.case_model.iterations, numbers.profile.early_stop.share)
 
 
 def _settled_row(numbers: Numbers) -> Work:

@@ -500,6 +500,12 @@ def of_one_training(study: Study, key: str | None, settings: Settings) -> Settin
     return without_full_share(study, key, {**settings, "case_model": once})
 
 
+SHORTENED = ("early_stop.share", "early_stop.faster")
+"""Settings of how a training that stops early differs from the whole of it."""
+
+
 def without_full_share(study: Study, key: str | None, settings: Settings) -> Settings:
-    """Those of the asset without the share of the training that is made, where all of it is."""
-    return {path: value for path, value in settings.items() if (path, value) != ("early_stop.share", 1)}
+    """Those of the asset without how trainings stop early, where none does."""
+    if stops_early(study, key):
+        return settings
+    return {path: value for path, value in settings.items() if path not in SHORTENED}
