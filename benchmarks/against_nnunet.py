@@ -238,6 +238,9 @@ def _write_profile(arguments: argparse.Namespace, path: Path) -> None:
         "plans": plans,
         "baseline": baseline,
         "inference": inference,
+        # no opinions of cases that are played as patients
+        "adaptation": {"counts": []},
+        "early_stop": {"share": 1},
     }
     write_profile(path, arguments.profile, sections)
 

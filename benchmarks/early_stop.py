@@ -177,9 +177,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="of a whole training, instead of the profile's")
     parser.add_argument("--severity", type=float, default=1.0, help="of the planted faults")
     parser.add_argument("--share", type=float, default=0.25, help="of the iterations, that all donors are trained")
-    parser.add_argument(
-        "--faster", type=float, default=3.0, help="multiplies the learning rate of these trainings"
-    )
+    parser.add_argument("--faster", type=float, default=3.0, help="multiplies their learning rate")
     parser.add_argument("--contested", type=float, default=0.0, help="share of the donors trained to the end")
     parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")
     parser.add_argument("--out", type=Path, help="file for the results, one line a phantom; it is gone on with")

@@ -48,7 +48,7 @@ def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, 
 def side_by_side(
     script: str, works: Iterable[Sequence[object]], jobs: int, options: Sequence[str] = ()
 ) -> Iterator[dict[str, Any]]:
-    """Runs a script of this folder as `script OPTION... --one ARGUMENT... FOLDER`, some at once, each on one thread.
+    """Runs a script of this folder as `script OPTION... --one ARGUMENT... FOLDER`, some at once, on a thread each.
 
     Args:
         script: Prints a JSON object as its last line.

@@ -103,7 +103,7 @@ PATIENCE = 120.0
 BRAIN = (160, 192, 155)
 """Millimetres, and slices of 1 mm, of a brain of BraTS without what is around it."""
 
-EARLY = EarlyStopSettings(share=0.25, contested=0.1)
+EARLY = EarlyStopSettings(share=0.25, contested=0)
 
 
 @dataclass(frozen=True)

@@ -189,6 +189,7 @@ def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
         ("variants.count", 3, "augmented_case experiment_report"),
         ("case_model.learning_rate", 0.5, "case_model repeated_row"),
         ("case_model.seeds", 2, "repeated_row"),
+        ("early_stop.faster", 2.0, ""),
         ("convergence.shares", (0.25, 0.5), "case_model"),
         ("inference.surface_distances", False, "dice_row reduced_evaluation confirmed_evaluation"),
         ("inference.mirror_retrained", True, "reduced_evaluation confirmed_evaluation"),
@@ -252,6 +253,13 @@ def test_a_setting_concerns_exactly(made, setting, value, assets):
     expected = set().union(*(every(asset, GRAPH[asset].keys(made)) for asset in assets.split()))
     other = with_settings(made, {setting: value})
     assert differences(hashes(made), hashes(other)) == expected | views_of_moved_donors(made, other)
+
+
+def test_larger_steps_concern_case_models_that_stop_early(made):
+    early = with_settings(made, {"early_stop.share": 0.5})
+    faster = with_settings(early, {"early_stop.faster": 2.0})
+    expected = every("case_model", DONORS) | every("repeated_row", DONORS) | every("contest")
+    assert differences(hashes(early), hashes(faster)) == expected
 
 
 def views_of_moved_donors(made, other):

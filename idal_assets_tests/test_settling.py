@@ -45,7 +45,8 @@ class TestOpenPlaces:
     def test_the_nearest_to_a_toss_of_a_coin_are_trained_to_the_end_and_no_more_than_allowed(self) -> None:
         chances = pd.DataFrame({2: [0.9, 0.52, 0.6, 0.3, 0.02, 0.0]}, index=DONORS)
         assert open_places(chances, EarlyStopSettings(share=0.5, contested=0.5)) == ["b", "c", "d"]
-        assert open_places(chances, EarlyStopSettings(share=0.5, contested=0)) == ["b", "c"]
+        assert open_places(chances, EarlyStopSettings(share=0.5, contested=0.01)) == ["b", "c"]
+        assert open_places(chances, EarlyStopSettings(share=0.5, contested=0)) == []
 
     def test_one_alone_has_nobody_to_change_places_with(self) -> None:
         chances = pd.DataFrame({2: [1, 0.6, 0.99, 0, 0, 0]}, index=DONORS)
