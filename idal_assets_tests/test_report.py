@@ -269,6 +269,8 @@ def test_labels_that_lack_what_others_find_are_listed():
 def test_a_paper_says_how_long_was_trained_where_trainings_stop_early():
     full = {"case_model": {"epochs": 4, "iterations_per_epoch": 15}}
     assert short_length(full, 0) == "60 iterations"
+    for usual in {}, {"early_stop.faster": 1.0}:
+        assert short_length({**full, "early_stop.share": 0.15, **usual}, 0) == "9 of 60 iterations"
     early = {**full, "early_stop.share": 0.15, "early_stop.faster": 3.0}
     said = "9 of 60 iterations at 3 times the learning rate"
     assert short_length(early, 0) == said

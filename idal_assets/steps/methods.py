@@ -63,6 +63,8 @@ def short_length(settings: Mapping[str, Any], settled: int) -> str:
     full, share = _iterations(settings["case_model"]), settings.get("early_stop.share", 1)
     if share == 1:
         return f"{full} iterations"
-    faster = f" at {settings['early_stop.faster']:g} times the learning rate"
+    # what an earlier version of the package made has no such setting, and its usual rate
+    times = settings.get("early_stop.faster", 1)
+    faster = f" at {times:g} times the learning rate" if times != 1 else ""
     rest = f"; all of them for the {settled} whose place among the removed was open" if settled else ""
     return f"{shortened_length(full, share)} of {full} iterations{faster}{rest}"

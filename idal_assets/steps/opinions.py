@@ -150,9 +150,9 @@ def keep_opinions(
         yield None
         return
     with KeptOpinions(task.folder, network, cases, step) as kept:
-        if task.before_alike:
+        if before := task.before_alike:
             again = {name: cases[name] for name in taken_over}
-            for name, one in kept_opinions(task.before_alike, network, again, step):
+            for name, one in kept_opinions(before, network, again, step):
                 kept.add(name, one)
         yield kept
 
