@@ -9,7 +9,13 @@ from torch import nn
 from torch.nn.functional import instance_norm
 
 from idal_assets.nnunet.compute import Compute
-from idal_assets.nnunet.network import FastInstanceNorm, accelerate, build_network, memory_format
+from idal_assets.nnunet.network import (
+    FastInstanceNorm,
+    NarrowConvolution,
+    accelerate,
+    build_network,
+    memory_format,
+)
 from idal_assets.nnunet.plans import Plans
 from idal_assets.settings import PlansSettings
 from idal_assets_tests.small_models import FP32, noise_weights, phantom_files, plan, read_cases
@@ -61,6 +67,42 @@ class TestInstanceNorm:
             torch.testing.assert_close(found, expected)
 
 
+def gradients_of(module: nn.Module, compute: nn.Module, image: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """The output of a module, and the gradients of its input and parameters, for a loss that weighs all voxels."""
+    leaf = image.detach().clone().requires_grad_()
+    output = compute(leaf)
+    arriving = torch.randn(output.shape, generator=torch.Generator().manual_seed(2)).to(output.dtype)
+    return (output, *torch.autograd.grad(output, (leaf, *module.parameters()), arriving))
+
+
+class TestNarrowConvolution:
+    @pytest.mark.parametrize("stride", [1, 2])
+    @pytest.mark.parametrize("bias", [True, False])
+    def test_output_and_gradients_are_those_of_pytorch(self, stride: int, bias: bool):
+        torch.manual_seed(0)
+        module = nn.Conv2d(4, 8, 3, stride, 1, bias=bias).double()
+        image = torch.randn(3, 4, 20, 16, dtype=torch.float64)
+        expected = gradients_of(module, module, image)
+        found = gradients_of(module, NarrowConvolution(module), image)
+        for one, other in zip(found, expected, strict=True):
+            torch.testing.assert_close(one, other)
+        assert found[0].is_contiguous() and found[1].is_contiguous()
+
+    def test_bfloat16_is_as_close_to_the_truth_as_pytorchs(self):
+        torch.manual_seed(0)
+        module = nn.Conv2d(8, 8, 3, padding=1)
+        image = torch.randn(3, 8, 20, 16)
+        truth = gradients_of(module, module, image)
+        with MIXED.autocast():
+            plain = gradients_of(module, module, image)
+            found = gradients_of(module, NarrowConvolution(module), image)
+        for one, other, exact in zip(found, plain, truth, strict=True):
+            assert one.dtype == other.dtype
+            off, usual = ((value.float() - exact).abs().max() for value in (one, other))
+            # both round once to 8 bits, but sums in another order may round a value the other way
+            assert off <= 2 * usual
+
+
 class TestFastNetwork:
     def both(self, plans: Plans, compute: Compute) -> tuple[nn.Module, nn.Module]:
         plain = build_network(plans, deep_supervision=True)
@@ -102,6 +144,16 @@ class TestFastNetwork:
             expected = plain(image)[0]
         # bfloat16 has 8 bits
         assert (found - expected).abs().mean() < 0.05 * expected.abs().mean()
+
+
+def test_only_narrow_networks_in_bfloat16_replace_convolutions(tmp_path: Path):
+    cases = read_cases(phantom_files(tmp_path, 2))
+    for features, compute, replaced in ((8, MIXED, 4), (8, FP32, 0), (16, MIXED, 0)):
+        plans = plan(cases, PlansSettings(memory_gb=1, base_features=features))
+        network = accelerate(build_network(plans, deep_supervision=True), plans, compute)
+        # two of the first stage going down and two coming up again; nnU-Net's blocks name each twice
+        found = {id(module.weight) for module in network.modules() if isinstance(module, NarrowConvolution)}
+        assert len(found) == replaced
 
 
 def test_wide_networks_compute_with_channels_last(tmp_path: Path):

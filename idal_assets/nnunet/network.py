@@ -1,7 +1,8 @@
 """nnU-Net's network, and the same network in the form that computes fastest on a device.
 
 The fast form has the same parameters and gives the same numbers up to rounding. It differs in its instance
-normalisation, which PyTorch computes slowly on a CPU, and in the order of channels in memory.
+normalisation and its narrow convolutions, which PyTorch computes slowly on a CPU, and in the order of channels in
+memory.
 """
 
 from collections.abc import Callable
@@ -11,6 +12,7 @@ import torch
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
+from torch.amp import custom_bwd, custom_fwd
 from torch.nn.functional import group_norm
 
 from idal_assets.nnunet.compute import Compute
@@ -54,9 +56,11 @@ def accelerate(network: nn.Module, plans: Plans, compute: Compute) -> nn.Module:
     Returns:
         The network; names and values of its state are what they were.
     """
+    order = memory_format(plans, compute)
     if compute.device.type == "cpu":
         _replace_norms(network)
-    order = memory_format(plans, compute)
+        if compute.mixed is torch.bfloat16 and order is torch.contiguous_format and not plans.is_3d:
+            _replace_narrow_convolutions(network)
     return network.to(compute.device).to(memory_format=order)  # type: ignore[call-overload]
 
 
@@ -138,6 +142,59 @@ class _ChannelsLastNorm(torch.autograd.Function):
                 out2=biases[number],
             )
         return images, weights.sum(0), biases.sum(0), None
+
+
+def _replace_narrow_convolutions(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, nn.Conv2d) and _is_narrow(child):
+            setattr(module, name, NarrowConvolution(child))
+        else:
+            _replace_narrow_convolutions(child)
+
+
+def _is_narrow(convolution: nn.Conv2d) -> bool:
+    return convolution.out_channels < CHANNELS_FOR_CHANNELS_LAST and max(convolution.kernel_size) > 1
+
+
+class NarrowConvolution(nn.Module):
+    """Convolution of few channels in bfloat16 on a CPU, with the parameters of the module it replaces.
+
+    oneDNN has nothing fast for the gradient of its weights, unless the channels are last in memory.
+    """
+
+    def __init__(self, replaced: nn.Conv2d) -> None:
+        super().__init__()
+        self.weight, self.bias = replaced.weight, replaced.bias
+        self._shape = (replaced.stride, replaced.padding, replaced.dilation, False, (0, 0), replaced.groups)
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        """Convolves (batch, channels, rows, columns), contiguous as is what it returns."""
+        return _ChannelsLastConvolution.apply(image, self.weight, self.bias, self._shape)
+
+
+class _ChannelsLastConvolution(torch.autograd.Function):
+    """A convolution with the channels last, between neighbours that have them first."""
+
+    @staticmethod
+    @custom_fwd(device_type="cpu", cast_inputs=torch.bfloat16)
+    def forward(
+        ctx: Any, image: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, shape: tuple[Any, ...]
+    ) -> torch.Tensor:
+        image = image.contiguous(memory_format=torch.channels_last)
+        ctx.save_for_backward(image, weight)
+        ctx.shape, ctx.has_bias = shape, bias is not None
+        return torch.ops.aten.convolution(image, weight, bias, *shape).contiguous()
+
+    @staticmethod
+    @custom_bwd(device_type="cpu")
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        image, weight = ctx.saved_tensors
+        images, weights, biases = torch.ops.aten.convolution_backward(
+            *(gradient.contiguous(memory_format=torch.channels_last), image, weight, [weight.shape[0]]),
+            *ctx.shape,
+            [ctx.needs_input_grad[0], True, ctx.has_bias],
+        )
+        return None if images is None else images.contiguous(), weights, biases, None
 
 
 def segmented(logits: torch.Tensor, labels: LabelManager) -> torch.Tensor:
