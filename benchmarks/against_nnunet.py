@@ -3,7 +3,11 @@
 A row is one donor's fine-tuning and its score on all receivers. Both sides start from the same baseline and train
 on the same variants with the same plans, batch, patch, number of iterations, optimiser and rate; both sides take
 turns, several times. nnU-Net runs as its commands do: one process trains, one segments, anew for each donor, so
-that a few donors tell what all cost. This project makes the rows of all donors in one process, whose start counts.
+that a few donors tell what all cost. This project makes the rows of all donors with a worker for each core, as
+`idal run --workers` does, and their start counts. nnU-Net does the same work both ways, its donors one after the
+other on all cores and side by side on one core each, and is compared the way that is faster.
+
+Times are those of the machine: where rows are made side by side, that of one is divided by how many there are.
 
     python benchmarks/against_nnunet.py
     python benchmarks/against_nnunet.py --profile mini --raw FOLDER --base-features 32
@@ -14,6 +18,7 @@ import json
 import os
 import shutil
 import tempfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -40,7 +45,7 @@ from idal_assets.study.study import Study
 
 @dataclass(frozen=True)
 class Row:
-    """What one row took.
+    """What one row took of the machine.
 
     Attributes:
         donor: Whose row it is.
@@ -70,48 +75,56 @@ class Sides:
         donors: The donors whose rows nnU-Net makes.
         root: Folder for what nnU-Net reads and writes.
         iterations: Iterations of a fine-tuning.
+        workers: How many of this project's rows are made at once.
     """
 
-    def __init__(self, study: Study, profile: Path, donors: list[str], root: Path, iterations: int) -> None:
+    def __init__(
+        self, study: Study, profile: Path, donors: list[str], root: Path, iterations: int, workers: int
+    ) -> None:
         self.study, self._profile, self._donors, self._iterations = study, profile, donors, iterations
+        self._workers = workers
         self._folders: NnunetFolders = write_for_nnunet(study, donors, root)
         self._receivers = root / "receivers.json"
         channels = {name: self._folders.images(name) for name in study.cohort.receivers}
         self._receivers.write_text(json.dumps(channels))
 
     def ours(self) -> list[Row]:
-        """Rows of this project, all in one process."""
+        """Rows of this project, of all donors."""
         for asset in ("case_model", "dice_row"):
             shutil.rmtree(self.study.path(asset), ignore_errors=True)
         study = self.study
         found = in_fresh_process(
-            "our_rows.py", study.folder.root, self._profile, study.raw, environment=os.environ
+            *("our_rows.py", study.folder.root, self._profile, study.raw, self._workers), environment=os.environ
         )
         return [self._our_row(row, found) for row in found["rows"]]
 
     def _our_row(self, row: dict[str, Any], process: dict[str, Any]) -> Row:
         return Row(
-            iteration_seconds=row["train_seconds"] / self._iterations,
-            training_seconds=row["train_seconds"],
-            segmenting_seconds=row["segment_seconds"],
+            iteration_seconds=row["train_seconds"] / self._iterations / self._workers,
+            training_seconds=row["train_seconds"] / self._workers,
+            segmenting_seconds=row["segment_seconds"] / self._workers,
             row_seconds=process["process_seconds"] / len(process["rows"]),
             peak_memory_gb=process["peak_memory_gb"],
             dice=float(np.nanmean(list(row["dice"].values()))),
             donor=row["donor"],
         )
 
-    def nnunets(self, lean: bool) -> list[Row]:
+    def nnunets(self, lean: bool, at_once: int = 1) -> list[Row]:
         """Rows of nnU-Net, each in two processes of its own."""
-        return [self._nnunets_row(donor, lean) for donor in self._donors]
+        with ThreadPoolExecutor(at_once) as pool:
+            return list(pool.map(lambda donor: self._nnunets_row(donor, lean, at_once), self._donors))
 
-    def _nnunets_row(self, donor: str, lean: bool) -> Row:
+    def _nnunets_row(self, donor: str, lean: bool, at_once: int) -> Row:
+        threads = max(1, (os.cpu_count() or 1) // at_once)
         # nnU-Net's validation exports with eight processes unless told how many there shall be.
         processes = {"nnUNet_def_n_proc": str(os.cpu_count())}
         environment = {**os.environ, **processes, **self._folders.environment(donor)}
+        if at_once > 1:
+            environment["OMP_NUM_THREADS"] = str(threads)
         if lean:
             # batches in turn with the network: on few cores faster than in a process that takes a core away
             environment["nnUNet_n_proc_DA"] = "0"
-        switches = ["--lean"] if lean else []
+        switches = [f"--threads={threads}", *(["--lean"] if lean else [])]
         shutil.rmtree(environment["nnUNet_results"], ignore_errors=True)
         trained = in_fresh_process(
             "nnunet_row.py",
@@ -133,10 +146,10 @@ class Sides:
             environment=environment,
         )
         return Row(
-            iteration_seconds=trained["iteration_seconds"],
-            training_seconds=trained["train_seconds"] + trained["validation_seconds"],
-            segmenting_seconds=segmented["segment_seconds"],
-            row_seconds=trained["process_seconds"] + segmented["process_seconds"],
+            iteration_seconds=trained["iteration_seconds"] / at_once,
+            training_seconds=(trained["train_seconds"] + trained["validation_seconds"]) / at_once,
+            segmenting_seconds=segmented["segment_seconds"] / at_once,
+            row_seconds=(trained["process_seconds"] + segmented["process_seconds"]) / at_once,
             peak_memory_gb=max(trained["peak_memory_gb"], segmented["peak_memory_gb"]),
             dice=float(np.nanmean([self._dice(name, output) for name in self.study.cohort.receivers])),
             donor=donor,
@@ -150,12 +163,13 @@ class Sides:
         return float(table.loc[anatomy.composites[0], "dice"])
 
 
+def median_of(rows: list[Row], name: str) -> float:
+    """Median of an attribute of some rows."""
+    return float(np.median([getattr(row, name) for row in rows]))
+
+
 def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: int) -> float:
     """Prints a table of both sides and returns how many times faster a row is."""
-
-    def median(rows: list[Row], name: str) -> float:
-        return float(np.median([getattr(row, name) for row in rows]))
-
     lines = []
     for label, name, scale, unit in (
         ("one training iteration", "iteration_seconds", 1e3, "ms"),
@@ -163,11 +177,11 @@ def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: 
         ("segmenting and scoring all receivers", "segmenting_seconds", 1, "s"),
         ("complete row, with the start of processes", "row_seconds", 1, "s"),
     ):
-        one, other = median(ours, name), median(theirs, name)
+        one, other = median_of(ours, name), median_of(theirs, name)
         lines.append((label, f"{one * scale:.1f} {unit}", f"{other * scale:.1f} {unit}", f"{other / one:.1f}"))
-    rates = [slices / median(rows, "segmenting_seconds") for rows in (ours, theirs)]
+    rates = [slices / median_of(rows, "segmenting_seconds") for rows in (ours, theirs)]
     lines.append(("slices per second", *(f"{rate:.1f}" for rate in rates), f"{rates[0] / rates[1]:.1f}"))
-    per_cell = [median(rows, "row_seconds") / cells for rows in (ours, theirs)]
+    per_cell = [median_of(rows, "row_seconds") / cells for rows in (ours, theirs)]
     lines.append(
         ("per cell of the row", *(f"{one:.2f} s" for one in per_cell), f"{per_cell[1] / per_cell[0]:.1f}")
     )
@@ -178,7 +192,7 @@ def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: 
     shown = [f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in dice]
     lines.append(("mean Dice of a row, first region (range)", *shown, ""))
     print_table(title, ("", "IDAL Assets", "nnU-Net", "times"), lines)
-    return median(theirs, "row_seconds") / median(ours, "row_seconds")
+    return median_of(theirs, "row_seconds") / median_of(ours, "row_seconds")
 
 
 def main() -> None:
@@ -190,6 +204,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="iterations of a fine-tuning instead of the profile's")
     parser.add_argument("--baseline-iterations", type=int, default=100)
     parser.add_argument("--donors", type=int, default=2, help="rows that nnU-Net makes in a round")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="rows that are made side by side")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--same-work-only", action="store_true", help="leave out the second table")
     arguments = parser.parse_args()
@@ -202,23 +217,29 @@ def _benchmark(arguments: argparse.Namespace, folder: Path) -> None:
     _write_profile(arguments, profile)
     CONSOLE.print("Preparing: cohort, plans, slices, baseline and variants")
     study = prepare_study(folder / "data", profile, arguments.raw)
-    donors = study.cohort.donors[: arguments.donors]
+    workers = arguments.workers
+    # as many as make whole groups side by side
+    donors = study.cohort.donors[: -(-arguments.donors // workers) * workers]
     iterations = study.profile.case_model.iterations
-    sides = Sides(study, profile, donors, folder / "nnunet", iterations)
+    sides = Sides(study, profile, donors, folder / "nnunet", iterations, workers)
     ours: list[Row] = []
-    lean: list[Row] = []
+    lean: dict[int, list[Row]] = {at_once: [] for at_once in {1, workers}}
     default: list[Row] = []
     for number in range(arguments.rounds):
         CONSOLE.print(f"Round {number + 1} of {arguments.rounds}")
         ours += sides.ours()
-        lean += sides.nnunets(lean=True)
+        for at_once, rows in lean.items():
+            rows += sides.nnunets(lean=True, at_once=at_once)
         if not arguments.same_work_only:
             default += sides.nnunets(lean=False)
     receivers = study.cohort.receivers
     shapes = [load_slices(study.path("case_slices", name), name).require_label().shape for name in receivers]
     slices = sum(shape[0] for shape in shapes)
     _print_work(study, iterations, slices)
-    same = compare("Same work", ours, lean, slices, len(receivers))
+    faster = min(lean, key=lambda at_once: median_of(lean[at_once], "row_seconds"))
+    for at_once, rows in lean.items():
+        CONSOLE.print(f"nnU-Net, {at_once} at once: {median_of(rows, 'row_seconds'):.1f} s a row")
+    same = compare("Same work", ours, lean[faster], slices, len(receivers))
     if arguments.same_work_only:
         CONSOLE.print(f"same work: {same:.1f} times faster")
         return

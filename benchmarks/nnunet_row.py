@@ -7,7 +7,6 @@ commands do, and with `lean` only what a case model needs, as far as they can sw
 
 import argparse
 import json
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,6 @@ VALIDATION_SHARE = 50 / 250
 
 def train(arguments: argparse.Namespace) -> dict[str, Any]:
     """Fine-tunes as `nnUNetv2_train` does."""
-    torch.set_num_threads(os.cpu_count() or 1)
     (dataset,) = Path(str(nnUNet_preprocessed)).iterdir()
     plans = json.loads((dataset / "plans.json").read_text())
     description = json.loads((dataset / "dataset.json").read_text())
@@ -69,7 +67,6 @@ def _timed_steps(trainer: nnUNetTrainer) -> list[float]:
 
 def predict(arguments: argparse.Namespace) -> dict[str, Any]:
     """Segments as `nnUNetv2_predict` does; lean without mirroring and without worker processes."""
-    torch.set_num_threads(os.cpu_count() or 1)
     predictor = nnUNetPredictor(use_mirroring=not arguments.lean, device=CPU, allow_tqdm=False)
     predictor.initialize_from_trained_model_folder(arguments.model, use_folds=("all",))
     receivers = json.loads(arguments.receivers.read_text())
@@ -89,6 +86,7 @@ def main() -> None:
     """Reads the command line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--lean", action="store_true")
+    parser.add_argument("--threads", type=int, required=True)
     actions = parser.add_subparsers(dest="action", required=True)
     training = actions.add_parser("train")
     training.add_argument("--iterations", type=int, required=True)
@@ -101,6 +99,7 @@ def main() -> None:
     arguments = parser.parse_args()
     # Its workers hand over tensors by file descriptors, which now and then waits for ever; files do not.
     torch.multiprocessing.set_sharing_strategy("file_system")
+    torch.set_num_threads(arguments.threads)
     found = {"train": train, "predict": predict}[arguments.action](arguments)
     print(json.dumps({**found, "peak_memory_gb": peak_memory_gb()}))
 

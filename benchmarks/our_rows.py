@@ -1,4 +1,4 @@
-"""One process of this project: the rows of the matrix, each a donor's fine-tuning and its score on all receivers.
+"""This project's side: the rows of the matrix, each a donor's fine-tuning and its score on all receivers.
 
 Called by `against_nnunet.py` on a study that has all that comes before; prints its measurements as JSON.
 """
@@ -19,12 +19,15 @@ from idal_assets.orchestration.runner import Runner
 from idal_assets.study.study import Study
 
 
-def main(data_dir: str, profile: str, raw: str) -> None:
-    """Makes the rows as `idal run` does."""
+def main(data_dir: str, profile: str, raw: str, workers: str) -> None:
+    """Makes the rows as `idal run --workers WORKERS` does."""
     # Loading PyTorch counts as the start of the process and not as training.
     import idal_assets.steps.networks  # noqa: F401
 
     study = Study.open(data_dir, profile, Path(raw))
+    if (count := int(workers)) > 1:
+        study = study.with_settings({"cluster": {"engine": "local", "workers": count}})
+        study.remember()
     with open_instance(study.folder) as instance, Bars(console=Console(quiet=True)) as bars:
         register_partitions(study, instance)
         Runner(study, instance, bars).run({"case_model", "dice_row"})
