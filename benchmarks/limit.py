@@ -8,9 +8,9 @@ says which share of that rate the engine reaches, all of its work included, and 
 """
 
 import argparse
+import math
 import tempfile
-import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -24,6 +24,7 @@ from idal_assets.imaging.phantom import write_phantom
 from idal_assets.imaging.readers import read_case, scan_raw_folder
 from idal_assets.nnunet.compute import Compute, multiplies_bfloat16
 from idal_assets.nnunet.network import build_network
+from idal_assets.nnunet.pace import SKIPPED, Watch
 from idal_assets.nnunet.patches import PatchSource
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans
 from idal_assets.nnunet.prediction import Predictor
@@ -38,9 +39,6 @@ from idal_assets.settings import (
 )
 
 CASES = 4
-SKIPPED = 2
-"""Iterations that do not count: the first ones prepare operators and memory."""
-
 PARTS = {
     "convolution": ("conv",),
     "normalisation": ("group_norm", "batch_norm", "ChannelsLastNorm"),
@@ -76,40 +74,12 @@ def operations(plans: Plans, training: bool, batch: int) -> float:
     return float(counter.get_total_flops())
 
 
-class Watch:
-    """Notes when each item of a tracked sequence begins, and profiles all but the first ones.
-
-    Args:
-        profiler: Started after the first items, stopped after the last one.
-    """
-
-    def __init__(self, profiler: profile | None = None) -> None:
-        self.begun: list[float] = []
-        self._profiler = profiler
-
-    def __call__(self, items: Sequence[int], description: str) -> Iterator[int]:
-        """Yields the items."""
-        for item in items:
-            if self._profiler and item == SKIPPED:
-                self._profiler.start()
-            self.begun.append(time.perf_counter())
-            yield item
-        if self._profiler:
-            self._profiler.stop()
-
-    @property
-    def seconds(self) -> float:
-        """Mean seconds of an item, without the first ones."""
-        begun = self.begun[SKIPPED:]
-        return (begun[-1] - begun[0]) / (len(begun) - 1)
-
-
 def time_training(cases: SlicesOnDisk, plans: Plans, compute: Compute, iterations: int) -> float:
     """Seconds of an iteration of `train`, with its batch, its loss, its optimiser and its history."""
-    watch = Watch()
+    watch = Watch(compute.device, seconds=math.inf)
     settings = TrainingSettings(epochs=1, iterations_per_epoch=iterations + SKIPPED + 1)
     train(cases, plans, settings, compute, seed=0, track=watch)
-    return watch.seconds
+    return watch.iteration
 
 
 def time_inference(cases: SlicesOnDisk, plans: Plans, compute: Compute, repeats: int) -> float:
@@ -145,7 +115,9 @@ def breakdown_of_training(cases: SlicesOnDisk, plans: Plans, compute: Compute, s
     iterations = 5
     settings = TrainingSettings(epochs=1, iterations_per_epoch=iterations + SKIPPED)
     profiler = profile(activities=[ProfilerActivity.CPU])
-    train(cases, plans, settings, compute, seed=0, track=Watch(profiler))
+    watch = Watch(compute.device, seconds=math.inf, at_first=profiler.start)
+    train(cases, plans, settings, compute, seed=0, track=watch)
+    profiler.stop()
     operators = shares_of_operators(profiler.key_averages())
     parts = {name: total / iterations for name, total in operators.items()}
     source = PatchSource(cases, plans, settings.foreground_share, 0, compute.device)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from rich.console import Console
 from rich.table import Table
@@ -25,6 +26,21 @@ def peak_memory_gb() -> float:
     """Largest resident memory of this process, or of one of the processes that it waited for, in GB."""
     kib = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
     return kib * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def memory_gb(pid: int) -> float:
+    """Memory of a process and all that it started; what they share counts once."""
+    total = 0
+    try:
+        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return 0.0
+    for process in processes:
+        try:
+            total += process.memory_full_info().pss
+        except psutil.Error:
+            continue
+    return total / 1e9
 
 
 def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, str]) -> dict[str, Any]:

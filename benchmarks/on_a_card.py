@@ -21,16 +21,14 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import Any
 from unittest.mock import MagicMock
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-T = TypeVar("T")
 
 UNUSED = ("SimpleITK", "cc3d", "httpx", "matplotlib", "seaborn", "skimage", "sklearn", "tifffile")
 """What nnU-Net and blosc2 import for readers, charts, splits and addresses; here nothing of it is called."""
@@ -67,7 +65,7 @@ from idal_assets.imaging.phantom import write_phantom  # noqa: E402
 from idal_assets.imaging.readers import read_case, scan_raw_folder  # noqa: E402
 from idal_assets.nnunet.compute import Compute  # noqa: E402
 from idal_assets.nnunet.network import build_network  # noqa: E402
-from idal_assets.nnunet.pace import Pace  # noqa: E402
+from idal_assets.nnunet.pace import Pace, Watch  # noqa: E402
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans  # noqa: E402
 from idal_assets.nnunet.prediction import Predictor  # noqa: E402
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess  # noqa: E402
@@ -130,51 +128,6 @@ class Material:
     def slices(self) -> int:
         """Slices of all cases."""
         return sum(self.cases[name].image.shape[1] for name in self.cases.names)
-
-
-class Watch:
-    """Lets a training run for some seconds, and knows how long an iteration took.
-
-    Args:
-        device: Where it computes.
-        seconds: How long it is watched after the first iterations.
-        others: Files that have to be there before it is: the first is its own, the others those of the trainings
-            beside it.
-    """
-
-    def __init__(self, device: torch.device, seconds: float, others: Sequence[Path] = ()) -> None:
-        self._device, self._seconds, self._others = device, seconds, others
-        self._begun: list[float] = []
-
-    def __call__(self, items: Sequence[T], description: str) -> Iterator[T]:
-        """Yields the items until the time is over."""
-        for number, item in enumerate(items):
-            if number == SKIPPED:
-                self._wait_for_others()
-            if number >= SKIPPED:
-                self._begun.append(self._now())
-                if len(self._begun) > SKIPPED and self._begun[-1] - self._begun[0] > self._seconds:
-                    return
-            yield item
-
-    @property
-    def iteration(self) -> float:
-        """Mean seconds of an iteration."""
-        return (self._begun[-1] - self._begun[0]) / (len(self._begun) - 1)
-
-    def _now(self) -> float:
-        if self._device.type == "cuda":
-            torch.cuda.synchronize(self._device)
-        return time.perf_counter()
-
-    def _wait_for_others(self) -> None:
-        if self._others:
-            self._others[0].touch()
-        deadline = time.monotonic() + PATIENCE
-        while not all(path.exists() for path in self._others):
-            if time.monotonic() > deadline:
-                raise TimeoutError("a training beside this one did not begin")
-            time.sleep(0.01)
 
 
 def prepare(profile: Profile, shape: Sequence[int], folder: Path) -> Material:
@@ -293,12 +246,26 @@ def time_side_by_side(count: int, arguments: argparse.Namespace, folder: Path, c
     return sum(rates)
 
 
+def _watch(compute: Compute, arguments: argparse.Namespace, at_first: Callable[[], Any] = lambda: None) -> Watch:
+    return Watch(compute.device, arguments.seconds, at_first, SKIPPED)
+
+
+def _meet(own: Path, all_of_them: Sequence[Path]) -> None:
+    """Waits until the trainings beside this one have begun too, each of which says so by a file."""
+    own.touch()
+    deadline = time.monotonic() + PATIENCE
+    while not all(path.exists() for path in all_of_them):
+        if time.monotonic() > deadline:
+            raise TimeoutError("a training beside this one did not begin")
+        time.sleep(0.01)
+
+
 def _one_of_several(arguments: argparse.Namespace, profile: Profile, compute: Compute) -> None:
     place, number, count = Path(arguments.one[0]), int(arguments.one[1]), int(arguments.one[2])
     plans = Plans.load(place)
     material = Material(place, _slices(place), plans, 0, 0, 0)
     ready = [place / f"ready_{count}" / str(other) for other in range(count)]
-    watch = Watch(compute.device, arguments.seconds, [ready[number], *ready])
+    watch = _watch(compute, arguments, at_first=lambda: _meet(ready[number], ready))
     compute = replace(compute, compiles=arguments.compiled)
     print(json.dumps(time_training(material, profile, compute, watch)))
 
@@ -354,9 +321,9 @@ def measure(material: Material, profile: Profile, compute: Compute, arguments: a
     limit = matrix_rate(compute.mixed or torch.float32, compute.device)
     per_slice = {"training": operations(plans, True, 1), "segmenting": operations(plans, False, 1)}
     eager = replace(compute, compiles=False)
-    iterations = {"": time_training(material, profile, eager, Watch(compute.device, arguments.seconds))}
+    iterations = {"": time_training(material, profile, eager, _watch(compute, arguments))}
     if compute.compiles:
-        watch = Watch(compute.device, arguments.seconds)
+        watch = _watch(compute, arguments)
         iterations[", compiled"] = time_training(material, profile, compute, watch)
     best = min(iterations, key=lambda name: iterations[name])
     segment = time_segmenting(material, profile, eager, arguments.seconds)

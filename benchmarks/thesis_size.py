@@ -17,8 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-import psutil
-from measuring import CONSOLE, print_table, processor
+from measuring import CONSOLE, memory_gb, print_table, processor
 from scaling import exponent
 from workload import write_profile
 
@@ -44,7 +43,7 @@ def run_once(profile: Path, raw: Path, data_dir: Path, workers: int) -> dict[str
         running = subprocess.Popen([*command, *options], stdout=log, stderr=log)
         peak = 0.0
         while running.poll() is None:
-            peak = max(peak, _memory_gb(running.pid))
+            peak = max(peak, memory_gb(running.pid))
             time.sleep(SECONDS_BETWEEN_LOOKS)
     wall = time.perf_counter() - started
     if running.returncode:
@@ -62,21 +61,6 @@ def run_once(profile: Path, raw: Path, data_dir: Path, workers: int) -> dict[str
         "peak_memory_gb": peak,
         "cpu_seconds": {asset: sum(record.cpu_seconds for record in made) for asset, made in records.items()},
     }
-
-
-def _memory_gb(pid: int) -> float:
-    """Memory of a process and all that it started; what they share counts once."""
-    total = 0
-    try:
-        processes = [psutil.Process(pid), *psutil.Process(pid).children(recursive=True)]
-    except psutil.NoSuchProcess:
-        return 0.0
-    for process in processes:
-        try:
-            total += process.memory_full_info().pss
-        except psutil.Error:
-            continue
-    return total / 1e9
 
 
 def _print(found: list[dict[str, Any]]) -> None:

@@ -2,10 +2,10 @@
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 
@@ -58,6 +58,48 @@ class Pace:
     own_share: float
 
 
+class Watch:
+    """Lets a training run for some seconds, and knows how long an iteration took.
+
+    Args:
+        device: Where it computes.
+        seconds: How long it is watched after the first iterations, and for `FEWEST` more at least.
+        at_first: Called before the first iteration that counts.
+        skipped: Iterations that do not count.
+    """
+
+    def __init__(
+        self,
+        device: torch.device,
+        seconds: float = SECONDS_OF_TRAINING,
+        at_first: Callable[[], Any] = lambda: None,
+        skipped: int = SKIPPED,
+    ) -> None:
+        self._device, self._seconds, self._at_first, self._skipped = device, seconds, at_first, skipped
+        self._begun: list[float] = []
+
+    def __call__(self, items: Sequence[T], description: str) -> Iterator[T]:
+        """Yields the items until the time is over."""
+        for number, item in enumerate(items):
+            if number == self._skipped:
+                self._at_first()
+            if number >= self._skipped:
+                self._begun.append(self._now())
+                if len(self._begun) > FEWEST and self._begun[-1] - self._begun[0] > self._seconds:
+                    return
+            yield item
+
+    @property
+    def iteration(self) -> float:
+        """Mean seconds of an iteration."""
+        return (self._begun[-1] - self._begun[0]) / (len(self._begun) - 1)
+
+    def _now(self) -> float:
+        if self._device.type == "cuda":
+            torch.cuda.synchronize(self._device)
+        return time.perf_counter()
+
+
 def measure(
     cases: Sequence[CaseFiles],
     of_all: int,
@@ -105,21 +147,10 @@ def measure(
 def _seconds_of_iteration(
     cases: SlicesOnDisk, plans: Plans, training: TrainingSettings, compute: Compute
 ) -> float:
-    begun: list[float] = []
-
-    def watch(items: Sequence[T], description: str) -> Iterator[T]:
-        """Notes when iterations begin, and ends them when enough were seen."""
-        for item in items:
-            if compute.device.type == "cuda":
-                torch.cuda.synchronize(compute.device)
-            begun.append(time.perf_counter())
-            if len(begun) > SKIPPED + FEWEST and begun[-1] - begun[SKIPPED] > SECONDS_OF_TRAINING:
-                return
-            yield item
-
+    watch = Watch(compute.device)
     watched = training.model_copy(update={"epochs": 1, "iterations_per_epoch": SKIPPED + MOST + 1})
     train(cases, plans, watched, compute, seed=0, track=watch)
-    return (begun[-1] - begun[SKIPPED]) / (len(begun) - SKIPPED - 1)
+    return watch.iteration
 
 
 def _seconds_of_case(
