@@ -10,6 +10,7 @@ import logging
 import math
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -32,10 +33,14 @@ from idal_assets.study.study import Study, named
 SCHEDULER_FILE = "scheduler.json"
 CERTIFICATE_FILE, KEY_FILE = "certificate.pem", "key.pem"
 INSTALL = "pip install 'idal-assets[cluster]'"
+PRELOADED = "idal_assets.orchestration.preloaded"
 LOOPBACK = "127.0.0.1"
 DASHBOARD = f"{LOOPBACK}:8787"
 NO_DASHBOARD = f"{LOOPBACK}:0"
 """Where Dask's own server goes, which cannot be left out altogether."""
+
+DEVICES_OF_CARDS = ("nvidia*", "kfd", "dxg")
+"""What Linux shows of cards of NVIDIA and AMD, and of those that Windows lends it."""
 
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_BETWEEN_REMINDERS = 60.0
@@ -361,10 +366,29 @@ def _local(settings: ClusterSettings, study: Study, security: Any) -> Iterator[C
     }
     scheduler = {"cls": Scheduler, "options": {**common, **_dashboard(settings)}}
     with ExitStack() as entered:
+        entered.enter_context(_forked_from_one())
         with _deaf_to_interrupts():
             local = SpecCluster(workers, scheduler, security=security, silence_logs=logging.ERROR)
             cluster = entered.enter_context(local)
         yield Cluster(cluster, "one that was lost is started again", SECONDS_TO_RESTART)
+
+
+@contextmanager
+def _forked_from_one() -> Iterator[None]:
+    """Has Dask fork its workers from one process that has imported what they need, where forks are safe.
+
+    On macOS libraries of the system may not be used after a fork; workers import everything themselves there.
+    """
+    if sys.platform != "linux":
+        yield
+        return
+    import dask
+    from distributed.utils import get_mp_context
+
+    with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
+        # Dask names some packages at its first call; what is named last counts
+        get_mp_context().set_forkserver_preload([PRELOADED])
+        yield
 
 
 @contextmanager
@@ -531,11 +555,16 @@ def _share_of(settings: ClusterSettings, compute: ComputeSettings) -> ComputeSet
 
 
 def _cards(compute: ComputeSettings) -> int:
-    if compute.device == "cpu":
+    if compute.device == "cpu" or not _has_graphics():
         return 0
     import torch
 
     return torch.cuda.device_count()
+
+
+def _has_graphics() -> bool:
+    """Whether there may be a card; importing PyTorch for the answer would take seconds and 200 MB."""
+    return sys.platform != "linux" or any(next(Path("/dev").glob(name), None) for name in DEVICES_OF_CARDS)
 
 
 def _last_words(said: str) -> str:
