@@ -1,7 +1,9 @@
-"""What a worker does and refuses, what is said of it, what flags give it; without any Dask cluster."""
+"""What a worker does and refuses, what is said of it, what flags give it; and how this machine's are started."""
 
 import json
+import os
 import stat
+import sys
 from collections.abc import Collection
 from contextlib import nullcontext
 from dataclasses import replace
@@ -11,6 +13,7 @@ from typing import Any
 
 import dagster as dg
 import pytest
+import torch
 from rich.progress import Progress as Bars
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -217,6 +220,35 @@ def test_workers_of_one_machine_share_its_cores_and_memory() -> None:
     assert shared.threads is not None
     assert cluster._share_of(settings, ComputeSettings(threads=3)).threads == 3
     assert cluster._share_of(ClusterSettings(engine="wait"), ComputeSettings()) == ComputeSettings()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only there workers are forked")
+def test_workers_of_one_machine_have_imported_before_they_begin(study: Study) -> None:
+    settings = ClusterSettings(engine="local", workers=2)
+    with (
+        cluster._security(settings, study.folder) as security,
+        cluster._local(settings, study, security) as local,
+        distributed.Client(local.address, security=security) as client,
+    ):
+        client.wait_for_workers(2)
+        assert set(client.run(_has_imported, "nnunetv2").values()) == {True}
+        parents = client.run(os.getppid).values()
+        assert len(set(parents)) == 1
+        assert os.getpid() not in parents
+
+
+def _has_imported(name: str) -> bool:
+    return name in sys.modules
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyTorch is asked")
+def test_pytorch_is_asked_for_cards_only_where_there_may_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(cluster, "DEVICES_OF_CARDS", ("no-such-device*",))
+    assert cluster._cards(ComputeSettings()) == 0
+    monkeypatch.setattr(cluster, "DEVICES_OF_CARDS", ("nul*",))
+    assert cluster._cards(ComputeSettings()) == 2
+    assert cluster._cards(ComputeSettings(device="cpu")) == 0
 
 
 def test_what_slurm_said_is_handed_on_without_the_rest() -> None:

@@ -92,12 +92,22 @@ def segmentation_agreement(
     """
     box = _box(np.maximum(labels.max(axis=0), segmentation))
     segmentation, labels = segmentation[box], labels[(slice(None), *box)]
+    counts = _joint_counts(segmentation, labels)
     found = {}
     for region, values in regions.items():
-        own, others = np.isin(segmentation, list(values)), np.isin(labels, list(values))
-        dice = _dice((others & own).sum(axis=(1, 2, 3)), others.sum(axis=(1, 2, 3)) + own.sum())
+        known = [value for value in values if value < counts.shape[1]]
+        own, others = counts[:, known].sum(axis=(1, 2)), counts[:, :, known].sum(axis=(1, 2))
+        dice = _dice(counts[:, known][:, :, known].sum(axis=(1, 2)), own + others)
         found[region] = {"agreement": float(dice.mean()), "lowest": float(np.quantile(dice, 0.1))}
     return pd.DataFrame(found).T.rename_axis("region")
+
+
+def _joint_counts(segmentation: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Voxels by network, label in the segmentation and label of the network."""
+    size = int(max(segmentation.max(), labels.max())) + 1
+    rows = size * segmentation.ravel().astype(np.intp)
+    found = [np.bincount(rows + label.ravel(), minlength=size**2) for label in labels]
+    return np.stack(found).reshape(len(labels), size, size)
 
 
 def doubt(segmentation: NDArray[np.uint8], labels: NDArray[np.uint8]) -> NDArray[np.float32]:

@@ -16,9 +16,10 @@ def merged_weights(baseline: Weights, models: Mapping[str, Weights], shares: Map
     Returns:
         Weights of a network of the same plans.
     """
-    merged = {name: value.double() for name, value in baseline.items() if value.is_floating_point()}
+    kept = 1.0 - sum(shares.values())
+    merged = {name: kept * value.double() for name, value in baseline.items() if value.is_floating_point()}
     for model, share in shares.items():
         weights = models[model]
-        for name in merged:
-            merged[name] = merged[name] + share * (weights[name].double() - baseline[name].double())
+        for name, value in merged.items():
+            value.add_(weights[name], alpha=share)
     return {name: merged[name].to(value.dtype) if name in merged else value for name, value in baseline.items()}
