@@ -54,7 +54,7 @@ class Row:
         training_seconds: Fine-tuning, without the start of a process.
         segmenting_seconds: Segmenting and scoring all receivers, without the start of a process.
         row_seconds: Everything, with the start of processes.
-        peak_memory_gb: Of the largest process.
+        peak_memory_gb: Of all processes together, those of other rows at the same time too.
         dice: Of the first region (the whole tumour of a brain), mean over the receivers.
     """
 
@@ -105,7 +105,7 @@ class Sides:
             training_seconds=row["train_seconds"] / self._workers,
             segmenting_seconds=row["segment_seconds"] / self._workers,
             row_seconds=process["process_seconds"] / len(process["rows"]),
-            peak_memory_gb=process["peak_memory_gb"],
+            peak_memory_gb=process["together_gb"],
             dice=float(np.nanmean(list(row["dice"].values()))),
             donor=row["donor"],
         )
@@ -151,7 +151,7 @@ class Sides:
             training_seconds=(trained["train_seconds"] + trained["validation_seconds"]) / at_once,
             segmenting_seconds=segmented["segment_seconds"] / at_once,
             row_seconds=(trained["process_seconds"] + segmented["process_seconds"]) / at_once,
-            peak_memory_gb=max(trained["peak_memory_gb"], segmented["peak_memory_gb"]),
+            peak_memory_gb=max(trained["together_gb"], segmented["together_gb"]) * at_once,
             dice=float(np.nanmean([self._dice(name, output) for name in self.study.cohort.receivers])),
             donor=donor,
         )
@@ -188,7 +188,9 @@ def compare(title: str, ours: list[Row], theirs: list[Row], slices: int, cells: 
         ("per cell of the row", *(f"{one:.2f} s" for one in per_cell), f"{per_cell[1] / per_cell[0]:.1f}")
     )
     memory = [max(row.peak_memory_gb for row in rows) for rows in (ours, theirs)]
-    lines.append(("peak memory", *(f"{one:.2f} GB" for one in memory), f"{memory[1] / memory[0]:.1f}"))
+    lines.append(
+        ("peak memory of all processes", *(f"{one:.2f} GB" for one in memory), f"{memory[1] / memory[0]:.1f}")
+    )
     timed = {row.donor for row in theirs}
     dice = [[row.dice for row in rows if row.donor in timed] for rows in (ours, theirs)]
     shown = [f"{np.mean(values):.3f} ({min(values):.3f} to {max(values):.3f})" for values in dice]

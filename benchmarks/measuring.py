@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,9 @@ from rich.console import Console
 from rich.table import Table
 
 CONSOLE = Console(width=110)
+
+SECONDS_BETWEEN_LOOKS = 2.0
+"""How often the memory of a program is looked at."""
 
 
 def peak_memory_gb() -> float:
@@ -43,22 +47,60 @@ def memory_gb(pid: int) -> float:
     return total / 1e9
 
 
+@dataclass(frozen=True)
+class Ran:
+    """What a program took.
+
+    Attributes:
+        output: What it printed.
+        seconds: From before it was started until it had ended.
+        peak_memory_gb: The most that it and all that it started held together, seen every few seconds; what they
+            share counts once.
+    """
+
+    output: str
+    seconds: float
+    peak_memory_gb: float
+
+
+def run_program(command: Sequence[str], environment: Mapping[str, str] | None = None) -> Ran:
+    """Runs a program to its end.
+
+    Raises:
+        RuntimeError: It failed; the message holds the end of what it printed.
+    """
+    started, peak = time.perf_counter(), 0.0
+    running = subprocess.Popen(
+        command,
+        env=None if environment is None else dict(environment),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while True:
+        try:
+            output, errors = running.communicate(timeout=SECONDS_BETWEEN_LOOKS)
+            break
+        except subprocess.TimeoutExpired:
+            peak = max(peak, memory_gb(running.pid))
+    if running.returncode:
+        raise RuntimeError(f"{' '.join(command)} failed:\n{output[-2000:]}\n{errors[-4000:]}")
+    return Ran(output, time.perf_counter() - started, peak)
+
+
 def in_fresh_process(script: str, *arguments: object, environment: Mapping[str, str]) -> dict[str, Any]:
     """Runs a script of this folder, which prints a JSON object as its last line.
 
     Returns:
-        The object, with `process_seconds`: from before the process is started until it has ended.
+        The object, with `process_seconds`, from before the process is started until it has ended, and
+        `together_gb`, the most memory that it and those that it started held.
 
     Raises:
         RuntimeError: The script failed; the message holds the end of what it printed.
     """
-    command = [sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)]
-    started = time.perf_counter()
-    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
-    seconds = time.perf_counter() - started
-    if done.returncode:
-        raise RuntimeError(f"{script} failed:\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}")
-    return {**json.loads(done.stdout.splitlines()[-1]), "process_seconds": seconds}
+    ran = run_program([sys.executable, str(Path(__file__).with_name(script)), *map(str, arguments)], environment)
+    found = json.loads(ran.output.splitlines()[-1])
+    return {**found, "process_seconds": ran.seconds, "together_gb": ran.peak_memory_gb}
 
 
 def side_by_side(

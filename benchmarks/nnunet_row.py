@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measuring import peak_memory_gb
 from nnunetv2.inference.predict_from_raw_data import nnUNetPredictor
 from nnunetv2.paths import nnUNet_preprocessed
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
@@ -101,7 +100,7 @@ def main() -> None:
     torch.multiprocessing.set_sharing_strategy("file_system")
     torch.set_num_threads(arguments.threads)
     found = {"train": train, "predict": predict}[arguments.action](arguments)
-    print(json.dumps({**found, "peak_memory_gb": peak_memory_gb()}))
+    print(json.dumps(found))
 
 
 if __name__ == "__main__":

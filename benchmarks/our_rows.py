@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from measuring import peak_memory_gb
 from rich.console import Console
 from rich.progress import Progress as Bars
 
@@ -32,7 +31,7 @@ def main(data_dir: str, profile: str, raw: str, workers: str) -> None:
         register_partitions(study, instance)
         Runner(study, instance, bars).run({"case_model", "dice_row"})
     rows = [_row(study, donor) for donor in study.cohort.donors]
-    print(json.dumps({"rows": rows, "peak_memory_gb": peak_memory_gb()}))
+    print(json.dumps({"rows": rows}))
 
 
 def _row(study: Study, donor: str) -> dict[str, Any]:

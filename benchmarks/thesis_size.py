@@ -10,21 +10,18 @@ needs the cores for itself. With `--folder` the data folders stay, and a size th
 
 import argparse
 import json
-import subprocess
 import sys
 import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
-from measuring import CONSOLE, memory_gb, print_table, processor
+from measuring import CONSOLE, print_table, processor, run_program
 from scaling import exponent
 from workload import write_profile
 
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.study import Study
 
-SECONDS_BETWEEN_LOOKS = 2
 FEWEST_SECONDS = 20
 """Assets that take less with the most donors have no line of their own."""
 
@@ -38,16 +35,7 @@ def run_once(profile: Path, raw: Path, data_dir: Path, workers: int) -> dict[str
     """
     command = [str(Path(sys.executable).with_name("idal")), "run", "--profile", str(profile), "--raw", str(raw)]
     options = ["--data-dir", str(data_dir), "--workers", str(workers), "--quiet"]
-    started = time.perf_counter()
-    with (data_dir.parent / f"{data_dir.name}.log").open("w") as log:
-        running = subprocess.Popen([*command, *options], stdout=log, stderr=log)
-        peak = 0.0
-        while running.poll() is None:
-            peak = max(peak, memory_gb(running.pid))
-            time.sleep(SECONDS_BETWEEN_LOOKS)
-    wall = time.perf_counter() - started
-    if running.returncode:
-        raise RuntimeError(f"idal run failed; see {log.name}")
+    ran = run_program([*command, *options])
     study = Study.open(data_dir, profile, raw)
     records = {
         node.name: [study.provenance(node.name, key) for key in node.keys(study)] for node in GRAPH.values()
@@ -57,8 +45,8 @@ def run_once(profile: Path, raw: Path, data_dir: Path, workers: int) -> dict[str
         "donors": len(cohort.donors),
         "cells": len(cohort.donors) * len(cohort.receivers),
         "artifacts": sum(map(len, records.values())),
-        "wall_seconds": wall,
-        "peak_memory_gb": peak,
+        "wall_seconds": ran.seconds,
+        "peak_memory_gb": ran.peak_memory_gb,
         "cpu_seconds": {asset: sum(record.cpu_seconds for record in made) for asset, made in records.items()},
     }
 
