@@ -13,7 +13,7 @@ from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 from nnunetv2.utilities.label_handling.label_handling import LabelManager
 from torch import nn
 from torch.amp import custom_bwd, custom_fwd
-from torch.nn.functional import group_norm
+from torch.nn.functional import conv2d, group_norm
 
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.plans import Plans
@@ -159,17 +159,22 @@ def _is_narrow(convolution: nn.Conv2d) -> bool:
 class NarrowConvolution(nn.Module):
     """Convolution of few channels in bfloat16 on a CPU, with the parameters of the module it replaces.
 
-    oneDNN has nothing fast for the gradient of its weights, unless the channels are last in memory.
+    oneDNN has nothing fast for the gradient of its weights, unless the channels are last in memory. Without a
+    gradient it is faster as it is.
     """
 
     def __init__(self, replaced: nn.Conv2d) -> None:
         super().__init__()
         self.weight, self.bias = replaced.weight, replaced.bias
-        self._shape = (replaced.stride, replaced.padding, replaced.dilation, False, (0, 0), replaced.groups)
+        self._stride, self._padding = replaced.stride, replaced.padding
+        self._dilation, self._groups = replaced.dilation, replaced.groups
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Convolves (batch, channels, rows, columns), contiguous as is what it returns."""
-        return _ChannelsLastConvolution.apply(image, self.weight, self.bias, self._shape)
+        if not torch.is_grad_enabled():
+            return conv2d(image, self.weight, self.bias, self._stride, self._padding, self._dilation, self._groups)
+        shape = (self._stride, self._padding, self._dilation, False, (0, 0), self._groups)
+        return _ChannelsLastConvolution.apply(image, self.weight, self.bias, shape)
 
 
 class _ChannelsLastConvolution(torch.autograd.Function):
