@@ -58,9 +58,9 @@ def accelerate(network: nn.Module, plans: Plans, compute: Compute) -> nn.Module:
     """
     order = memory_format(plans, compute)
     if compute.device.type == "cpu":
-        _replace_norms(network)
-        if compute.mixed is torch.bfloat16 and order is torch.contiguous_format and not plans.is_3d:
-            _replace_narrow_convolutions(network)
+        _replace(network, _is_norm, FastInstanceNorm)
+        if compute.mixed is torch.bfloat16 and order is torch.contiguous_format:
+            _replace(network, _is_narrow, NarrowConvolution)
     return network.to(compute.device).to(memory_format=order)  # type: ignore[call-overload]
 
 
@@ -81,12 +81,22 @@ def compiled(network: nn.Module, compute: Compute, iterations: int) -> Callable[
     return torch.compile(network)
 
 
-def _replace_norms(module: nn.Module) -> None:
+def _replace(module: nn.Module, is_meant: Callable[[nn.Module], bool], by: Callable[[Any], nn.Module]) -> None:
     for name, child in module.named_children():
-        if isinstance(child, nn.InstanceNorm2d):
-            setattr(module, name, FastInstanceNorm(child))
+        if is_meant(child):
+            setattr(module, name, by(child))
         else:
-            _replace_norms(child)
+            _replace(child, is_meant, by)
+
+
+def _is_norm(module: nn.Module) -> bool:
+    return isinstance(module, nn.InstanceNorm2d)
+
+
+def _is_narrow(module: nn.Module) -> bool:
+    if not isinstance(module, nn.Conv2d):
+        return False
+    return module.out_channels < CHANNELS_FOR_CHANNELS_LAST and max(module.kernel_size) > 1
 
 
 class FastInstanceNorm(nn.Module):
@@ -142,18 +152,6 @@ class _ChannelsLastNorm(torch.autograd.Function):
                 out2=biases[number],
             )
         return images, weights.sum(0), biases.sum(0), None
-
-
-def _replace_narrow_convolutions(module: nn.Module) -> None:
-    for name, child in module.named_children():
-        if isinstance(child, nn.Conv2d) and _is_narrow(child):
-            setattr(module, name, NarrowConvolution(child))
-        else:
-            _replace_narrow_convolutions(child)
-
-
-def _is_narrow(convolution: nn.Conv2d) -> bool:
-    return convolution.out_channels < CHANNELS_FOR_CHANNELS_LAST and max(convolution.kernel_size) > 1
 
 
 class NarrowConvolution(nn.Module):
