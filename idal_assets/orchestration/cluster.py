@@ -97,11 +97,13 @@ def gathered(study: Study, track: Track, say: Callable[[str], Any]) -> Iterator[
     """
     settings = study.profile.cluster
     _ensure_installed(settings)
+    import dask
     from distributed import Client
 
-    from idal_assets.orchestration.worker import Equipment, versions_here
+    from idal_assets.orchestration.worker import WITHOUT_SAMPLING, Equipment, versions_here
 
     with ExitStack() as entered:
+        entered.enter_context(dask.config.set(WITHOUT_SAMPLING))
         security = entered.enter_context(_security(settings, study.folder))
         cluster = entered.enter_context(_CLUSTERS[settings.engine](settings, study, security))
         client = entered.enter_context(_connected(Client, cluster, security))

@@ -37,6 +37,10 @@ TOPIC = "idal"
 CARD = "GPU"
 """Resource of a worker that has a card, as Dask's users call it."""
 
+WITHOUT_SAMPLING = {"distributed.worker.profile.enabled": False}
+"""Dask's settings for processes whose stacks it does not sample: it would do so a hundred times a second for a page
+of its dashboard, which takes a tenth of a core, and keep every stack, half a megabyte for each second of training."""
+
 SECONDS_BETWEEN_WORDS = 1.0
 SECONDS_BETWEEN_LOOKS = 1.0
 SECONDS_TO_REACH_THE_SCHEDULER = 60
@@ -179,13 +183,15 @@ def _told(worker: Any, what: str, items: Sequence[T], description: str) -> Itera
 
 def serve(arguments: Sequence[str]) -> None:
     """Runs `dask worker` for one chain at a time, without any page, with a card where there is one."""
+    import dask
     from distributed.cli.dask_worker import main
 
     # Slurm says what is too much memory; Dask would let a worker pause for ever that keeps slices in it
     fixed = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--dashboard-address", "127.0.0.1:0"]
     cards = ["--resources", f"{CARD}=1"] if has_card() else []
     place = [] if "--local-directory" in arguments else ["--local-directory", tempfile.gettempdir()]
-    main([*arguments, *fixed, *cards, *place])
+    with dask.config.set(WITHOUT_SAMPLING):
+        main([*arguments, *fixed, *cards, *place])
 
 
 def has_card() -> bool:
