@@ -630,7 +630,7 @@ def _print_due(study: Study) -> None:
 
 def _print_outcome(study: Study) -> None:
     from idal_assets.steps.evidence import load_evidence, verdict
-    from idal_assets.steps.retraining import load_median_change
+    from idal_assets.steps.reduction import load_median_change
     from idal_assets.steps.similarity import load_ranking
 
     found = load_evidence(study.intact("evidence"))

@@ -166,7 +166,11 @@ def test_partitions_follow_from_cohort_and_profile(made):
 
 
 @pytest.mark.parametrize(
-    "module", ["profile", "store.artifacts", "study.study", "study.graph", "study.currency", "study.making"]
+    "module",
+    [
+        *("profile", "store.artifacts", "study.study", "study.graph", "study.currency", "study.making"),
+        *("steps.evidence", "steps.reduction", "steps.similarity"),
+    ],
 )
 def test_looking_at_a_study_needs_neither_torch_nor_dagster(module):
     code = (

@@ -4,7 +4,7 @@ import json
 import os
 import stat
 import sys
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -223,22 +223,33 @@ def test_workers_of_one_machine_share_its_cores_and_memory() -> None:
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only there workers are forked")
-def test_workers_of_one_machine_have_imported_before_they_begin(study: Study) -> None:
-    settings = ClusterSettings(engine="local", workers=2)
-    with (
-        cluster._security(settings, study.folder) as security,
-        cluster._local(settings, study, security) as local,
-        distributed.Client(local.address, security=security) as client,
-    ):
-        client.wait_for_workers(2)
-        assert set(client.run(_has_imported, "nnunetv2").values()) == {True}
-        parents = client.run(os.getppid).values()
-        assert len(set(parents)) == 1
-        assert os.getpid() not in parents
+def test_workers_of_one_machine_have_imported_before_they_begin(two_workers: distributed.Client) -> None:
+    assert set(two_workers.run(_has_imported, "nnunetv2").values()) == {True}
+    parents = two_workers.run(os.getppid).values()
+    assert len(set(parents)) == 1
+    assert os.getpid() not in parents
+
+
+def test_nobody_samples_the_stacks_of_workers(two_workers: distributed.Client) -> None:
+    assert set(two_workers.run(_does_periodically, "profile").values()) == {False}
+    assert set(two_workers.run(_does_periodically, "heartbeat").values()) == {True}
+
+
+@pytest.fixture
+def two_workers(study: Study) -> Iterator[distributed.Client]:
+    of_two = with_settings(study, {"cluster.engine": "local", "cluster.workers": 2})
+    with cluster.gathered(of_two, silently, print) as crew:
+        assert isinstance(crew, cluster.DaskCrew)
+        crew._client.wait_for_workers(2)
+        yield crew._client
 
 
 def _has_imported(name: str) -> bool:
     return name in sys.modules
+
+
+def _does_periodically(name: str, dask_worker: distributed.Worker) -> bool:
+    return name in dask_worker.periodic_callbacks
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere PyTorch is asked")

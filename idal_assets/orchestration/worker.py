@@ -38,8 +38,8 @@ CARD = "GPU"
 """Resource of a worker that has a card, as Dask's users call it."""
 
 WITHOUT_SAMPLING = {"distributed.worker.profile.enabled": False}
-"""Dask's settings for processes whose stacks it does not sample: it would do so a hundred times a second for a page
-of its dashboard, which takes a tenth of a core, and keep every stack, half a megabyte for each second of training."""
+"""Dask's setting for processes whose stacks it does not sample. It would do so a hundred times a second for a page
+of its dashboard, and keep all of them: in ten minutes of training 200 MB and a tenth of a core."""
 
 SECONDS_BETWEEN_WORDS = 1.0
 SECONDS_BETWEEN_LOOKS = 1.0

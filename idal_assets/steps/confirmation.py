@@ -20,7 +20,8 @@ from idal_assets.analysis.statistics import (
 from idal_assets.analysis.words import interval, signed
 from idal_assets.report.html import ReportSection
 from idal_assets.seeds import derived_seed
-from idal_assets.steps.retraining import evaluate, load_evaluations, train_on_kept
+from idal_assets.steps.reduction import load_evaluations
+from idal_assets.steps.retraining import evaluate, train_on_kept
 from idal_assets.study.making import Outcome, Task
 from idal_assets.study.selectors import CHOICE_FILE
 

@@ -12,8 +12,8 @@ from idal_assets.analysis.words import interval, signed
 from idal_assets.plots.evidence import case_effects as case_effects_figure
 from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
+from idal_assets.steps.reduction import load_evaluations
 from idal_assets.steps.removal import load_plan
-from idal_assets.steps.retraining import load_evaluations
 from idal_assets.steps.similarity import load_ranking
 from idal_assets.study.making import Outcome, Task
 

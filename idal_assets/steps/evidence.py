@@ -27,8 +27,8 @@ from idal_assets.plots.evidence import subgroup_changes as subgroup_figure
 from idal_assets.plots.style import save_chart
 from idal_assets.report.html import ReportSection, ReportTable, picture_of
 from idal_assets.seeds import derived_seed
+from idal_assets.steps.reduction import load_evaluations
 from idal_assets.steps.removal import RemovalPlan, load_plan
-from idal_assets.steps.retraining import load_evaluations
 from idal_assets.steps.similarity import load_matrix, load_ranking
 from idal_assets.study.cohort import label_millilitres, voxel_millilitres
 from idal_assets.study.making import Outcome, Task

@@ -21,8 +21,8 @@ from idal_assets.steps.effects_of_cases import case_effect_sections
 from idal_assets.steps.evidence import Evidence, evidence_section, load_evidence, verdict
 from idal_assets.steps.methods import METHODS_FILE, methods
 from idal_assets.steps.patient_network import patient_sections
+from idal_assets.steps.reduction import load_median_change, reduction_section
 from idal_assets.steps.removal import load_plan
-from idal_assets.steps.retraining import load_median_change, reduction_section
 from idal_assets.steps.similarity import load_decision, load_ranking, matrix_section, ranking_section
 from idal_assets.store.artifacts import COMPUTE_FILE
 from idal_assets.study.making import Task
