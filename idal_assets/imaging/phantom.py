@@ -10,7 +10,9 @@ import json
 import math
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from itertools import cycle, pairwise
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import nibabel as nib
 import numpy as np
 from numpy.typing import NDArray
 
+from idal_assets.cores import usable_cores
 from idal_assets.imaging.case_table import CASE_TABLE
 from idal_assets.imaging.phantom_brain import BRAIN_PHANTOM
 from idal_assets.imaging.phantom_organ import organ_phantom
@@ -28,6 +31,9 @@ from idal_assets.settings import USUAL_FAULTS, PhantomSettings
 
 ENTRIES = {"dataset.json", "imagesTr", "labelsTr", "imagesTs", CASE_TABLE, TRUTH_FILE}
 """What a phantom folder holds, and nothing else."""
+
+CASES_AT_ONCE = 2
+"""How many cases are drawn side by side at most; one of full size takes 1.3 GB meanwhile."""
 
 RARE_FROM = 5
 """From this many cases on, a split has a case of the rare subtype, however small its share."""
@@ -60,13 +66,15 @@ def write_phantom(
         new = Path(scratch) / "new"
         for name in ("imagesTr", "labelsTr", *(["imagesTs"] if patients else [])):
             (new / name).mkdir(parents=True)
-        for case_id in track([*truths, *patients], "Phantom cases"):
-            image, label = _make_case(case_id, {**truths, **patients}[case_id], settings)
-            images = "imagesTs" if case_id in patients else "imagesTr"
-            voxels = np.moveaxis(image, 0, -1) if len(image) > 1 else image[0]
-            _write_nifti(new / images / f"{case_id}.nii.gz", voxels, settings.spacing)
-            if case_id in truths:
-                _write_nifti(new / "labelsTr" / f"{case_id}.nii.gz", label, settings.spacing)
+        write = partial(_write_case, new, settings, truths, patients)
+        case_ids = [*truths, *patients]
+        # what takes time there, smoothing and compression, lets other threads run
+        threads = ThreadPoolExecutor(min(CASES_AT_ONCE, usable_cores()))
+        try:
+            for _ in zip(track(case_ids, "Phantom cases"), threads.map(write, case_ids), strict=True):
+                pass
+        finally:
+            threads.shutdown(cancel_futures=True)
         _write_json(new / "dataset.json", _dataset_description(kind_of(settings), [*truths], [*patients]))
         _write_case_table(new / CASE_TABLE, truths)
         truth = {
@@ -206,6 +214,21 @@ def _make_case(case_id: str, truth: CaseTruth, settings: PhantomSettings) -> tup
         label_of_another=lambda: kind.make_case(another, truth.subtype, truth.scanner, truth.site, settings)[1],
     )
     return kind.faults[truth.fault](image, label, planting)
+
+
+def _write_case(
+    folder: Path,
+    settings: PhantomSettings,
+    truths: Mapping[str, CaseTruth],
+    patients: Mapping[str, CaseTruth],
+    case_id: str,
+) -> None:
+    image, label = _make_case(case_id, {**truths, **patients}[case_id], settings)
+    images = "imagesTs" if case_id in patients else "imagesTr"
+    voxels = np.moveaxis(image, 0, -1) if len(image) > 1 else image[0]
+    _write_nifti(folder / images / f"{case_id}.nii.gz", voxels, settings.spacing)
+    if case_id in truths:
+        _write_nifti(folder / "labelsTr" / f"{case_id}.nii.gz", label, settings.spacing)
 
 
 def _refuse_foreign(folder: Path) -> None:

@@ -16,6 +16,7 @@ import torch
 from filelock import FileLock, Timeout
 from torch.utils._triton import has_triton
 
+from idal_assets.cores import usable_cores
 from idal_assets.settings import ComputeSettings
 
 THREADS_FOR_OVERLAP = 6
@@ -66,7 +67,7 @@ class Compute:
         return cls(
             torch.device(kind),
             torch.bfloat16 if mixed else None,
-            settings.threads or _usable_cores(),
+            settings.threads or usable_cores(),
             compiles=kind == "cuda" and settings.compile == "auto" and has_triton(),
         )
 
@@ -109,11 +110,6 @@ def use_threads(count: int) -> None:
     """
     torch.set_num_threads(count)
     torch.get_num_threads()
-
-
-def _usable_cores() -> int:
-    """Cores that this process may use; a cluster often grants fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def multiplies_bfloat16(kind: str) -> bool:

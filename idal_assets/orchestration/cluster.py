@@ -21,6 +21,7 @@ from queue import Empty, SimpleQueue
 from typing import Any, Protocol
 from uuid import uuid4
 
+from idal_assets.cores import usable_cores
 from idal_assets.orchestration.reports import Failure, Outcome, Report, failure_of
 from idal_assets.progress import Track
 from idal_assets.settings import ClusterSettings, ComputeSettings
@@ -546,10 +547,9 @@ def _share_of(settings: ClusterSettings, compute: ComputeSettings) -> ComputeSet
     """What one of several workers on this machine may take of its cores and of the memory of one process."""
     if settings.engine != "local":
         return compute
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return compute.model_copy(
         update={
-            "threads": compute.threads or max(1, cores // settings.workers),
+            "threads": compute.threads or max(1, usable_cores() // settings.workers),
             "slices_memory_gb": compute.slices_memory_gb / settings.workers,
             "weights_memory_gb": compute.weights_memory_gb / settings.workers,
         }
