@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import nibabel as nib
 import numpy as np
@@ -31,7 +33,10 @@ from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import CaseSlices
 from idal_assets.nnunet.training import Trained, Weights, train
+from idal_assets.progress import silently
 from idal_assets.settings import ComputeSettings, InferenceSettings
+from idal_assets.steps.networks import held_weights, train_into
+from idal_assets.study.making import Task
 from idal_assets_tests.small_models import (
     FP32,
     RawFiles,
@@ -274,3 +279,14 @@ def test_weights_are_held_as_far_as_memory_allows(world: World, tmp_path: Path):
     assert held[tmp_path / "one"] is one
     assert held[tmp_path / "other"] is not other
     assert_same_weights(held[tmp_path / "other"], load_weights(tmp_path / "other"))
+
+
+def test_a_training_lets_go_of_the_weights_that_were_held(world: World, tmp_path: Path):
+    held = held_weights(1.0)
+    assert held_weights(1.0) is held
+    cases = slices_on_disk(tmp_path / "slices", read_cases([world.files]), world.plans)
+    folder = tmp_path / "model"
+    folder.mkdir()
+    task = SimpleNamespace(compute=ComputeSettings(device="cpu"), track=silently, key="one", folder=folder)
+    train_into(cast(Task, task), cases, world.plans, training(1), seed=0)
+    assert held_weights(1.0) is not held

@@ -35,8 +35,8 @@ from idal_assets.settings import AdaptationMode
 from idal_assets.steps.cells import ROW_FILE
 from idal_assets.steps.convergence import REPEATED_FILE
 from idal_assets.steps.donor_choice import NOT_PLAYED, donor_scores, line_of, predictions_for
-from idal_assets.steps.networks import scores_of, variants_of
-from idal_assets.steps.opinions import NetworksOnDisk, held_weights, load_signs
+from idal_assets.steps.networks import held_weights, scores_of, variants_of
+from idal_assets.steps.opinions import NetworksOnDisk, load_signs
 from idal_assets.study.making import Task
 
 ARMS_FILE = "arms.parquet"

@@ -1,6 +1,7 @@
 """One training and one segmentation of a study's cases: what all steps that run a network share."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from idal_assets.analysis.surfaces import hd95_of_regions, without_ignored
 from idal_assets.anatomy import Anatomy
 from idal_assets.nnunet.compute import Compute, taken
 from idal_assets.nnunet.geometry import truth_spacing
-from idal_assets.nnunet.model_folder import load_history, load_weights, save_model
+from idal_assets.nnunet.model_folder import HeldWeights, load_history, load_weights, save_model
 from idal_assets.nnunet.opinions import KeptOpinions, opinions_on
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
@@ -41,6 +42,20 @@ def slices_of(task: Task, names: Sequence[str]) -> SlicesOnDisk:
 def _held_slices(cases: tuple[tuple[str, Path, str], ...], memory_gb: float) -> SlicesOnDisk:
     """Every row of the matrix asks for the same receivers, which stay in memory as long as their versions do."""
     return SlicesOnDisk({name: folder for name, folder, _ in cases}, memory_gb)
+
+
+@lru_cache(maxsize=1)
+def held_weights(memory_gb: float) -> HeldWeights:
+    """Weights of many networks, which stay in memory from one case that they segment to the next."""
+    return HeldWeights(memory_gb)
+
+
+@contextmanager
+def _taken_to_train(task: Task) -> Iterator[Compute]:
+    """Takes what computes; who trains segments no case with many networks meanwhile, and needs the memory."""
+    held_weights.cache_clear()
+    with taken(task.compute) as compute:
+        yield compute
 
 
 def variants_of(task: Task, donors: Sequence[str]) -> SlicesOnDisk:
@@ -72,7 +87,7 @@ def train_into(
         pool: Names that share their draws with these cases, as `train` says.
     """
     description = f"train {task.key or task.asset}"
-    with taken(task.compute) as compute:
+    with _taken_to_train(task) as compute:
         trained = train(cases, plans, settings, compute, seed, initial, task.track, description, keep_after, pool)
     save_model(task.folder, trained, plans)
     (task.folder / COMPUTE_FILE).write_text(str(compute))
@@ -91,7 +106,7 @@ def fine_tune(task: Task, settings: TrainingSettings, seed: int, description: st
     """
     baseline = task.path("baseline_weights")
     plans, cases = Plans.load(baseline), variants_of(task, [task.key])
-    with taken(task.compute) as compute:
+    with _taken_to_train(task) as compute:
         trained = train(cases, plans, settings, compute, seed, load_weights(baseline), task.track, description)
     save_model(folder, trained, plans)
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +27,7 @@ from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.prediction import Predictor
 from idal_assets.nnunet.slices import CaseSlices, load_slices
 from idal_assets.nnunet.training import Weights
+from idal_assets.steps.networks import held_weights
 from idal_assets.store.artifacts import COMPUTE_FILE
 from idal_assets.study.making import Task
 
@@ -183,12 +183,6 @@ class NetworksOnDisk(Mapping[str, Weights]):
 
     def __len__(self) -> int:
         return len(self._folders)
-
-
-@lru_cache(maxsize=1)
-def held_weights(memory_gb: float) -> HeldWeights:
-    """Weights that stay in memory from one case to the next."""
-    return HeldWeights(memory_gb)
 
 
 def load_signs(folder: Path) -> CaseSigns:
