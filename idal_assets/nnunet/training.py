@@ -83,7 +83,8 @@ def train(
     forward = compiled(network, compute, settings.iterations)
     order = memory_format(plans, compute)
     loss_function = _loss(plans, settings)
-    optimizer = _optimizer(network, settings)
+    parameters = list(network.parameters())
+    optimizer = _optimizer(parameters, settings)
     history = _History(settings.iterations_per_epoch, plans)
     kept: dict[int, Weights] = {}
     batches = _batches(cases, plans, settings, compute, seed, pool)
@@ -97,7 +98,7 @@ def train(
             loss = loss_function([output.float() for output in outputs], batch.targets)
             optimizer.zero_grad(set_to_none=True)
             loss.backward()
-            nn.utils.clip_grad_norm_(network.parameters(), settings.gradient_clip)
+            nn.utils.clip_grad_norm_(parameters, settings.gradient_clip)
             optimizer.step()
             history.add(loss.detach(), outputs[0].detach(), batch.targets[0])
             if iteration + 1 in keep_after:
@@ -136,13 +137,11 @@ def _loss(plans: Plans, settings: TrainingSettings) -> nn.Module:
     return loss
 
 
-def _optimizer(network: nn.Module, settings: TrainingSettings) -> torch.optim.Optimizer:
+def _optimizer(parameters: list[nn.Parameter], settings: TrainingSettings) -> torch.optim.Optimizer:
     if settings.optimizer == "adam":
-        return torch.optim.Adam(
-            network.parameters(), settings.learning_rate, weight_decay=settings.weight_decay, fused=True
-        )
+        return torch.optim.Adam(parameters, settings.learning_rate, weight_decay=settings.weight_decay, fused=True)
     return torch.optim.SGD(
-        network.parameters(),
+        parameters,
         settings.learning_rate,
         momentum=settings.momentum,
         weight_decay=settings.weight_decay,
