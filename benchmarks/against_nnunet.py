@@ -36,6 +36,7 @@ from workload import (
 )
 
 from idal_assets.analysis.scores import confusion, score_table
+from idal_assets.cores import usable_cores
 from idal_assets.nnunet.model_folder import CHECKPOINT
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import load_slices
@@ -116,9 +117,9 @@ class Sides:
             return list(pool.map(lambda donor: self._nnunets_row(donor, lean, at_once), self._donors))
 
     def _nnunets_row(self, donor: str, lean: bool, at_once: int) -> Row:
-        threads = max(1, (os.cpu_count() or 1) // at_once)
+        threads = max(1, usable_cores() // at_once)
         # nnU-Net's validation exports with eight processes unless told how many there shall be.
-        processes = {"nnUNet_def_n_proc": str(os.cpu_count())}
+        processes = {"nnUNet_def_n_proc": str(usable_cores())}
         environment = {**os.environ, **processes, **self._folders.environment(donor)}
         if at_once > 1:
             environment["OMP_NUM_THREADS"] = str(threads)
@@ -208,7 +209,7 @@ def main() -> None:
     parser.add_argument("--iterations", type=int, help="iterations of a fine-tuning instead of the profile's")
     parser.add_argument("--baseline-iterations", type=int, default=100)
     parser.add_argument("--donors", type=int, default=2, help="rows that nnU-Net makes in a round")
-    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="rows that are made side by side")
+    parser.add_argument("--workers", type=int, default=usable_cores(), help="rows that are made side by side")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--same-work-only", action="store_true", help="leave out the second table")
     arguments = parser.parse_args()

@@ -20,6 +20,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from idal_assets.cores import usable_cores
+
 CONSOLE = Console(width=110)
 
 SECONDS_BETWEEN_LOOKS = 2.0
@@ -130,7 +132,7 @@ def side_by_side(
 def processor() -> str:
     """The processor, and the widest instructions that PyTorch uses on it: `x86_64, AVX2, 2 cores`."""
     instructions = torch.backends.cpu.get_cpu_capability()
-    return f"{platform.machine()}, {instructions}, {os.cpu_count()} cores"
+    return f"{platform.machine()}, {instructions}, {usable_cores()} cores"
 
 
 def median_seconds(work: Callable[[], Any], repeats: int) -> float:

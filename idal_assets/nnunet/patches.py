@@ -186,5 +186,5 @@ def seed_global_generators(*parts: object) -> None:
 
 
 def _seed_numpy(seed: int) -> None:
-    """Seeds NumPy alone: PyTorch notes for every kind of card where it was seeded, which takes a millisecond."""
+    """Seeds NumPy alone: PyTorch formats its stack for each kind of card, which takes longer than a draw."""
     np.random.seed(seed)  # noqa: NPY002
