@@ -57,6 +57,7 @@ sys.meta_path.append(_Absent())
 import torch  # noqa: E402
 from limit import matrix_rate, operations  # noqa: E402
 from measuring import CONSOLE, print_table, processor  # noqa: E402
+from torch import nn  # noqa: E402
 
 from idal_assets.analysis.scores import confusion, score_table  # noqa: E402
 from idal_assets.analysis.words import human_time  # noqa: E402
@@ -64,8 +65,9 @@ from idal_assets.imaging.brain_tumour import BRAIN_TUMOUR  # noqa: E402
 from idal_assets.imaging.phantom import write_phantom  # noqa: E402
 from idal_assets.imaging.readers import read_case, scan_raw_folder  # noqa: E402
 from idal_assets.nnunet.compute import Compute  # noqa: E402
-from idal_assets.nnunet.network import build_network  # noqa: E402
+from idal_assets.nnunet.network import accelerate, build_network, compiled, memory_format  # noqa: E402
 from idal_assets.nnunet.pace import Pace, Watch  # noqa: E402
+from idal_assets.nnunet.patches import PatchSource  # noqa: E402
 from idal_assets.nnunet.plans import Plans, fingerprint, make_plans  # noqa: E402
 from idal_assets.nnunet.prediction import Predictor  # noqa: E402
 from idal_assets.nnunet.slices import SlicesOnDisk, preprocess  # noqa: E402
@@ -91,6 +93,9 @@ SAME_WEIGHTS = {"fp32": 0.002, "bfloat16": 0.01}
 
 SAME_TRAINING = 0.03
 """How far the mean Dice of a row may be that the card has trained itself; another seed is further off."""
+
+AS_CLOSE, SAME_ROUNDING = 1.5, 1e-3
+"""A compiled network may be so many times further from fp32 than it is uncompiled, or so far at least."""
 
 SKIPPED = 3
 """Iterations that do not count: the first ones compile and prepare memory."""
@@ -211,6 +216,41 @@ def _share(name: str, seconds: float, operations_of_slice: float, limit: float) 
     return [name, f"{1e3 * seconds:.2f} ms", f"{1 / seconds:.0f}", f"{rate / 1e12:.3g}", f"{rate / limit:.0%}"]
 
 
+def check_compiled(material: Material, profile: Profile, compute: Compute) -> bool:
+    """Says whether a compiled network is as close to fp32 as it is uncompiled, outputs and gradients."""
+    share = profile.case_model.foreground_share
+    batch = PatchSource(material.cases, material.plans, share, 0, compute.device).batch(0)
+    image = batch.image.contiguous(memory_format=memory_format(material.plans, compute))
+    torch.manual_seed(0)
+    network = accelerate(build_network(material.plans, deep_supervision=True), material.plans, compute).train()
+    # in parts, as fp32 takes twice the memory that the plans were made for
+    truth = _answer(network, network, image.split(8), replace(compute, mixed=None))
+    usual = _away(_answer(network, network, [image], compute), truth)
+    fast = compiled(network, compute, profile.case_model.iterations)
+    away = _away(_answer(network, fast, [image], compute), truth)
+    CONSOLE.print(f"outputs and gradients are {away:.2%} away from fp32 where compiled, {usual:.2%} where not")
+    return away <= max(AS_CLOSE * usual, SAME_ROUNDING)
+
+
+def _answer(
+    network: nn.Module, forward: Callable[[torch.Tensor], Any], images: Sequence[torch.Tensor], compute: Compute
+) -> list[torch.Tensor]:
+    """The outputs at full resolution, and all gradients for the sum of the squares of all outputs."""
+    network.zero_grad(set_to_none=True)
+    first = []
+    for image in images:
+        with compute.autocast():
+            outputs = [output.float() for output in forward(image)]
+        torch.stack([output.square().sum() for output in outputs]).sum().backward()
+        first.append(outputs[0].detach())
+    gradients = [value.grad.flatten() for value in network.parameters() if value.grad is not None]
+    return [torch.cat(first), torch.cat(gradients)]
+
+
+def _away(found: Sequence[torch.Tensor], truth: Sequence[torch.Tensor]) -> float:
+    return max(float((one - other).norm() / other.norm()) for one, other in zip(found, truth, strict=True))
+
+
 def time_training(material: Material, profile: Profile, compute: Compute, watch: Watch) -> float:
     """Seconds of an iteration of a case model."""
     train(material.cases, material.plans, profile.case_model, compute, seed=0, track=watch)
@@ -305,14 +345,19 @@ def main() -> None:
         small = prepare(checked, (64, 80, 16), Path(folder) / "small")
         agree = check_numbers(small, checked, compute)
         whole = prepare(profile, arguments.shape, Path(folder) / "whole")
-        measure(whole, profile, compute, arguments)
+        agree &= measure(whole, profile, compute, arguments)
     if not agree:
         CONSOLE.print("[bold red]The card's numbers are not those of the CPU.[/]")
         sys.exit(1)
 
 
-def measure(material: Material, profile: Profile, compute: Compute, arguments: argparse.Namespace) -> None:
-    """Times training and inference, alone and several at once, and says what the experiment takes."""
+def measure(material: Material, profile: Profile, compute: Compute, arguments: argparse.Namespace) -> bool:
+    """Times training and inference, alone and several at once, and says what the experiment takes.
+
+    Returns:
+        Whether the compiled network computes what the other one does.
+    """
+    agree = True
     plans, batch = material.plans, material.plans.configuration.batch_size
     CONSOLE.print(
         f"patch {plans.patch_size}, batch {batch}, {profile.plans.base_features} features, "
@@ -323,6 +368,7 @@ def measure(material: Material, profile: Profile, compute: Compute, arguments: a
     eager = replace(compute, compiles=False)
     iterations = {"": time_training(material, profile, eager, _watch(compute, arguments))}
     if compute.compiles:
+        agree = check_compiled(material, profile, compute)
         watch = _watch(compute, arguments)
         iterations[", compiled"] = time_training(material, profile, compute, watch)
     best = min(iterations, key=lambda name: iterations[name])
@@ -353,6 +399,7 @@ def measure(material: Material, profile: Profile, compute: Compute, arguments: a
         own_share=1,
     )
     print_hours(profile, pace, max(rates.values()) / rates[1])
+    return agree
 
 
 def print_hours(profile: Profile, pace: Pace, times: float) -> None:

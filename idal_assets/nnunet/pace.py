@@ -1,5 +1,6 @@
 """How fast this machine reads, trains and segments, measured in seconds on a few cases before a study is made."""
 
+import math
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -66,6 +67,9 @@ class Watch:
         seconds: How long it is watched after the first iterations, and for `FEWEST` more at least.
         at_first: Called before the first iteration that counts.
         skipped: Iterations that do not count.
+
+    Attributes:
+        iteration: Mean seconds of an iteration, once the training has ended.
     """
 
     def __init__(
@@ -76,25 +80,24 @@ class Watch:
         skipped: int = SKIPPED,
     ) -> None:
         self._device, self._seconds, self._at_first, self._skipped = device, seconds, at_first, skipped
-        self._begun: list[float] = []
+        self.iteration = math.nan
 
     def __call__(self, items: Sequence[T], description: str) -> Iterator[T]:
         """Yields the items until the time is over."""
+        started, counted = math.nan, 0
         for number, item in enumerate(items):
             if number == self._skipped:
                 self._at_first()
+                started = self._now()
             if number >= self._skipped:
-                self._begun.append(self._now())
-                if len(self._begun) > FEWEST and self._begun[-1] - self._begun[0] > self._seconds:
-                    return
+                if counted >= FEWEST and time.perf_counter() - started > self._seconds:
+                    break
+                counted += 1
             yield item
-
-    @property
-    def iteration(self) -> float:
-        """Mean seconds of an iteration."""
-        return (self._begun[-1] - self._begun[0]) / (len(self._begun) - 1)
+        self.iteration = (self._now() - started) / counted
 
     def _now(self) -> float:
+        """The time when the device has done all it was given; in between nobody waits for it, as in training."""
         if self._device.type == "cuda":
             torch.cuda.synchronize(self._device)
         return time.perf_counter()
@@ -148,7 +151,7 @@ def _seconds_of_iteration(
     cases: SlicesOnDisk, plans: Plans, training: TrainingSettings, compute: Compute
 ) -> float:
     watch = Watch(compute.device)
-    watched = training.model_copy(update={"epochs": 1, "iterations_per_epoch": SKIPPED + MOST + 1})
+    watched = training.model_copy(update={"epochs": 1, "iterations_per_epoch": SKIPPED + MOST})
     train(cases, plans, watched, compute, seed=0, track=watch)
     return watch.iteration
 

@@ -4,17 +4,18 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
 import torch
-from acvl_utils.cropping_and_padding.bounding_boxes import crop_and_pad_nd
 from batchgeneratorsv2.transforms.utils.compose import ComposeTransforms
 from nnunetv2.training.dataloading.data_loader import nnUNetDataLoader
 from nnunetv2.training.nnUNetTrainer.nnUNetTrainer import nnUNetTrainer
 
 from idal_assets.nnunet.augmentation import BatchAugmentation
 from idal_assets.nnunet.compute import use_threads
+from idal_assets.nnunet.cutting import Outline, Place, cutter_of
 from idal_assets.nnunet.plans import Plans
 from idal_assets.nnunet.slices import OUTSIDE, SlicesOnDisk
 from idal_assets.seeds import derived_seed
@@ -62,17 +63,15 @@ class PatchSource:
         device: torch.device,
         pool: Sequence[str] | None = None,
     ) -> None:
-        self._cases = cases
         self._pool = sorted(pool or cases.names)
         self._may_be_drawn = frozenset(cases.names)
         self._seed = seed
-        self._device = device
         transforms, drawn_size = training_transforms(plans)
         ignored = [plans.labels.ignore_label] if plans.labels.has_ignore_label else []
         self._augment = BatchAugmentation(transforms, [OUTSIDE, *plans.labels.all_labels, *ignored])
-        self._channels = plans.channels
         self._batch_size = plans.configuration.batch_size
-        self._drawn_size = [int(length) for length in drawn_size]
+        size = [int(length) for length in drawn_size]
+        self._cutter = cutter_of(cases, plans.channels, size, device)
         self._loader = nnUNetDataLoader(
             SimpleNamespace(identifiers=cases.names),
             self._batch_size,
@@ -84,37 +83,28 @@ class PatchSource:
 
     def batch(self, number: int) -> Batch:
         """Draws and augments one batch."""
-        image, label = (drawn.to(self._device, non_blocking=True) for drawn in self.draw(number))
-        return Batch(*self._augment(image, label, derived_seed(self._seed, number, "augmentation")))
+        return Batch(*self._augment(*self.draw(number), derived_seed(self._seed, number, "augmentation")))
 
     def draw(self, number: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Draws the patches of one batch, larger than those of a batch, as rotation needs what is around them.
 
         Returns:
             Images of shape (batch, channels, drawn rows, drawn columns) and labels, -1 where there is no image, of
-            shape (batch, 1, drawn rows, drawn columns); on the CPU, ready to be copied to the device without
-            waiting.
+            shape (batch, 1, drawn rows, drawn columns); on the device.
         """
-        pinned = self._device.type == "cuda"
-        size = self._drawn_size
-        image = torch.empty((self._batch_size, self._channels, *size), pin_memory=pinned)
-        label = torch.empty((self._batch_size, 1, *size), dtype=torch.int16, pin_memory=pinned)
-        for place in range(self._batch_size):
-            name = self.drawn_case(number, place)
-            case = self._cases[name]
-            # where in the case: nnU-Net's loader draws from NumPy's global generator
-            _seed_numpy(derived_seed(self._seed, number, place, name))
-            case_label = case.require_label()
-            on_foreground = self._loader.get_do_oversample(place)
-            low, high = self._loader.get_bbox(case_label.shape, on_foreground, case.foreground)
-            box = [list(edge) for edge in zip(low, high, strict=True)]
-            image[place] = torch.from_numpy(crop_and_pad_nd(case.image, box, 0)[:, 0])
-            label[place] = torch.from_numpy(crop_and_pad_nd(case_label[None], box, OUTSIDE)[:, 0])
-        return image, label
+        names = [self.drawn_case(number, slot) for slot in range(self._batch_size)]
+        return self._cutter.cut(names, partial(self._place, number))
 
-    def drawn_case(self, number: int, place: int) -> str:
+    def _place(self, number: int, slot: int, name: str, outline: Outline) -> Place:
+        # nnU-Net's loader draws from NumPy's global generator
+        _seed_numpy(derived_seed(self._seed, number, slot, name))
+        on_foreground = self._loader.get_do_oversample(slot)
+        low, _ = self._loader.get_bbox(outline.shape, on_foreground, outline.foreground)
+        return Place(*map(int, low))
+
+    def drawn_case(self, number: int, slot: int) -> str:
         """Name of the case that a slot of a batch shows."""
-        random = np.random.default_rng(derived_seed(self._seed, number, place))
+        random = np.random.default_rng(derived_seed(self._seed, number, slot))
         while (name := self._pool[random.integers(len(self._pool))]) not in self._may_be_drawn:
             pass
         return name

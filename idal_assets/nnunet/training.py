@@ -85,7 +85,7 @@ def train(
     loss_function = _loss(plans, settings)
     parameters = list(network.parameters())
     optimizer = _optimizer(parameters, settings)
-    history = _History(settings.iterations_per_epoch, plans)
+    history = _History(settings.iterations_per_epoch, plans, compute.device)
     kept: dict[int, Weights] = {}
     batches = _batches(cases, plans, settings, compute, seed, pool)
     with kept_memory():
@@ -158,17 +158,20 @@ def _poly_rate(settings: TrainingSettings, iteration: int) -> float:
 class _History:
     """Loss of every iteration and pseudo-Dice of every epoch; copies from the device once an epoch."""
 
-    def __init__(self, iterations_per_epoch: int, plans: Plans) -> None:
+    def __init__(self, iterations_per_epoch: int, plans: Plans, device: torch.device) -> None:
         self._iterations_per_epoch = iterations_per_epoch
         self._names = list(plans.learned)
-        self._values = None if plans.labels.has_regions else list(plans.learned.values())
+        self._by_label = not plans.labels.has_regions
+        # on the device from the start, as the CPU would wait for the card at every copy
+        values = plans.learned.values() if self._by_label else ()
+        self._values = torch.tensor(list(values), dtype=torch.uint8, device=device)
         self._ignored = plans.labels.ignore_label
         self._losses: list[torch.Tensor] = []
         self._counts: list[torch.Tensor] = []
         self._rows: list[dict[str, float]] = []
 
     def add(self, loss: torch.Tensor, output: torch.Tensor, target: torch.Tensor) -> None:
-        hit, meant = self._regions(output, target) if self._values is None else self._labels(output, target)
+        hit, meant = self._labels(output, target) if self._by_label else self._regions(output, target)
         voxels = tuple(range(1, hit.ndim))
         overlap = (hit & meant).sum(voxels)
         sizes = hit.sum(voxels) + meant.sum(voxels)
@@ -180,8 +183,7 @@ class _History:
     def _labels(self, output: torch.Tensor, target: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Where each label is segmented and where it is true, labels first; never at voxels to ignore."""
         predicted, truth = largest(output), target[:, 0].to(torch.uint8)
-        values = torch.tensor(self._values, dtype=torch.uint8, device=truth.device)
-        values = values.reshape(-1, *[1] * truth.ndim)
+        values = self._values.reshape(-1, *[1] * truth.ndim)
         hit, meant = predicted[None] == values, truth[None] == values
         return (hit if self._ignored is None else hit & (truth != self._ignored)), meant
 
