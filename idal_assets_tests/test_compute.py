@@ -33,6 +33,14 @@ class TestChoice:
         with taken(ComputeSettings(device="cpu")) as compute:
             assert compute.device.type == "cpu"
 
+    @pytest.mark.parametrize(
+        ("kind", "threads", "expected"),
+        # one thread is left to whoever prepares batches, where they overlap
+        [("cpu", 1, 1), ("cpu", 2, 2), ("cpu", 6, 5), ("cuda", 1, 1), ("cuda", 2, 1), ("cuda", 8, 7)],
+    )
+    def test_a_training_has_a_thread_at_least(self, kind: str, threads: int, expected: int):
+        assert Compute(torch.device(kind), None, threads).training_threads == expected
+
 
 def hold_a_card(locks: Path, numbers: multiprocessing.Queue, until: float) -> None:
     with _free_one(CARDS, locks) as number:

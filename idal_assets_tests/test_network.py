@@ -11,6 +11,7 @@ from torch.nn.functional import instance_norm
 from idal_assets.nnunet.compute import Compute
 from idal_assets.nnunet.network import (
     FastInstanceNorm,
+    FusibleInstanceNorm,
     NarrowConvolution,
     accelerate,
     build_network,
@@ -23,6 +24,7 @@ from idal_assets_tests.small_models import FP32, noise_weights, phantom_files, p
 pytestmark = pytest.mark.unit
 
 CONTIGUOUS, CHANNELS_LAST = torch.contiguous_format, torch.channels_last
+Norm = type[FastInstanceNorm | FusibleInstanceNorm]
 MIXED = Compute(torch.device("cpu"), torch.bfloat16, 1)
 
 
@@ -42,25 +44,26 @@ def norm(channels: int) -> nn.InstanceNorm2d:
     return module
 
 
+@pytest.mark.parametrize("fast", [FastInstanceNorm, FusibleInstanceNorm])
 @pytest.mark.parametrize("order", [CONTIGUOUS, CHANNELS_LAST])
 @pytest.mark.parametrize("shape", [(3, 5, 4, 6), (1, 16, 3, 3), (2, 3, 40, 40)])
 class TestInstanceNorm:
-    def test_is_that_of_pytorch(self, shape: tuple[int, ...], order: torch.memory_format):
+    def test_is_that_of_pytorch(self, shape: tuple[int, ...], order: torch.memory_format, fast: Norm):
         torch.manual_seed(0)
         module = norm(shape[1])
         image = (3 * torch.randn(shape, dtype=torch.float64) + 7).to(memory_format=order)
         expected = instance_norm(image, weight=module.weight, bias=module.bias, eps=1e-5)
-        found = FastInstanceNorm(module)(image)
+        found = fast(module)(image)
         torch.testing.assert_close(found, expected)
         assert found.is_contiguous(memory_format=order)
 
-    def test_gradients_are_those_of_pytorch(self, shape: tuple[int, ...], order: torch.memory_format):
+    def test_gradients_are_those_of_pytorch(self, shape: tuple[int, ...], order: torch.memory_format, fast: Norm):
         torch.manual_seed(0)
         module = norm(shape[1])
         image = torch.randn(shape, dtype=torch.float64).to(memory_format=order)
         arriving = torch.randn(shape, dtype=torch.float64)
         gradients = []
-        for compute in (module, FastInstanceNorm(module)):
+        for compute in (module, fast(module)):
             leaf = image.detach().clone(memory_format=torch.preserve_format).requires_grad_()
             gradients.append(torch.autograd.grad(compute(leaf), (leaf, module.weight, module.bias), arriving))
         for found, expected in zip(gradients[1], gradients[0], strict=True):

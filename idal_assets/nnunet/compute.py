@@ -88,7 +88,7 @@ class Compute:
     @property
     def training_threads(self) -> int:
         """CPU threads of a network in training."""
-        return self.threads - 1 if self.overlaps else self.threads
+        return max(1, self.threads - 1) if self.overlaps else self.threads
 
     def autocast(self) -> AbstractContextManager:
         """Context in which networks run."""

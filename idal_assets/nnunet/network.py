@@ -168,7 +168,7 @@ class FusibleInstanceNorm(nn.Module):
 
     def forward(self, image: torch.Tensor) -> torch.Tensor:
         """Normalises every channel of every sample of (batch, channels, rows, columns)."""
-        values = image.float()
+        values = image.to(torch.promote_types(image.dtype, torch.float32))
         variance, mean = torch.var_mean(values, (2, 3), correction=0, keepdim=True)
         scale = self.weight[:, None, None] * torch.rsqrt(variance + self.eps)
         return ((values - mean) * scale + self.bias[:, None, None]).to(image.dtype)
