@@ -1,14 +1,16 @@
 """What is told before a run: how much there is to make, how long it takes and on how much disk."""
 
 import json
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner
 
 from idal_assets.cli import main
-from idal_assets.nnunet.pace import Pace
+from idal_assets.nnunet.pace import Pace, Watch
 from idal_assets.profile import load_profile
 from idal_assets.study.graph import GRAPH
 from idal_assets.study.outlook import WORK, Numbers, Work, look_ahead, outlook, to_make
@@ -25,6 +27,25 @@ def numbers(profile: str, **counts: int) -> Numbers:
     """Numbers of a study, none but those that are given."""
     none = dict.fromkeys(("donors", "validation", "tests", "pretraining", "patients", "test_patients"), 0)
     return Numbers(load_profile(profile), **{**none, **counts})
+
+
+@pytest.mark.unit
+@pytest.mark.parametrize(
+    ("seconds", "most", "expected"),
+    # the first two do not count; three are watched though the time is over at once
+    [(0, 100, 2 + 3), (1000, 7, 2 + 7), (1000, 100, 20)],
+)
+def test_a_training_is_watched_until_the_time_is_over_or_enough_is_seen(seconds: float, most: int, expected: int):
+    begun = []
+    watch = Watch(torch.device("cpu"), seconds, at_first=lambda: begun.append(len(done)), most=most)
+    done = []
+    for number in watch(range(20), "training"):
+        time.sleep(0.01)
+        done.append(number)
+    assert done == list(range(expected))
+    assert begun == [2]
+    # at least what it slept; how much longer depends on who else works here
+    assert 0.01 <= watch.iteration < 1
 
 
 @pytest.mark.unit

@@ -67,6 +67,7 @@ class Watch:
         seconds: How long it is watched after the first iterations, and for `FEWEST` more at least.
         at_first: Called before the first iteration that counts.
         skipped: Iterations that do not count.
+        most: Iterations after which it ends, though the time is not over.
 
     Attributes:
         iteration: Mean seconds of an iteration, once the training has ended.
@@ -78,8 +79,10 @@ class Watch:
         seconds: float = SECONDS_OF_TRAINING,
         at_first: Callable[[], Any] = lambda: None,
         skipped: int = SKIPPED,
+        most: float = math.inf,
     ) -> None:
-        self._device, self._seconds, self._at_first, self._skipped = device, seconds, at_first, skipped
+        self._device, self._seconds, self._at_first = device, seconds, at_first
+        self._skipped, self._most = skipped, most
         self.iteration = math.nan
 
     def __call__(self, items: Sequence[T], description: str) -> Iterator[T]:
@@ -90,7 +93,8 @@ class Watch:
                 self._at_first()
                 started = self._now()
             if number >= self._skipped:
-                if counted >= FEWEST and time.perf_counter() - started > self._seconds:
+                over = counted >= FEWEST and time.perf_counter() - started > self._seconds
+                if over or counted >= self._most:
                     break
                 counted += 1
             yield item
@@ -150,8 +154,10 @@ def measure(
 def _seconds_of_iteration(
     cases: SlicesOnDisk, plans: Plans, training: TrainingSettings, compute: Compute
 ) -> float:
-    watch = Watch(compute.device)
-    watched = training.model_copy(update={"epochs": 1, "iterations_per_epoch": SKIPPED + MOST})
+    watch = Watch(compute.device, most=MOST)
+    # not shorter than it will be, as a long training is compiled on a card
+    length = max(training.iterations, SKIPPED + MOST)
+    watched = training.model_copy(update={"epochs": 1, "iterations_per_epoch": length})
     train(cases, plans, watched, compute, seed=0, track=watch)
     return watch.iteration
 
