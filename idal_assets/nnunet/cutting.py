@@ -139,8 +139,8 @@ class CardCutter:
             case = cases[name]
             label = case.require_label()
             end = begin + label.size
-            self._images[channels * begin : channels * end] = torch.from_numpy(case.image).view(-1)
-            self._labels[begin:end] = torch.from_numpy(label).view(-1)
+            self._images[channels * begin : channels * end] = torch.from_numpy(case.image).flatten()
+            self._labels[begin:end] = torch.from_numpy(label).flatten()
             self._shelves[name] = _Shelf(channels * begin, begin, Outline(label.shape, case.foreground))
             begin = end
 
