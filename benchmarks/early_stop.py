@@ -12,7 +12,7 @@ trainings would have decided.
 import argparse
 import json
 import sys
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,39 +93,49 @@ class Matrices:
             yield scores.assign(donor=donor, receiver=case.case_id)
 
 
-def run_once(profile: Path, raw: Path | None, folder: Path) -> dict[str, Any]:
+def run_once(profile: Path, raw: Path | None, folder: Path, shares: Sequence[float]) -> dict[str, Any]:
     """Trains all case models three ways on one dataset.
 
+    Args:
+        profile: The profile.
+        raw: Folder of the cases; None for a phantom.
+        folder: Where all is made.
+        shares: Of the donors, that may be trained to the end where their place is open.
+
     Returns:
-        `iterations` (share of those of full trainings), `contested` (donors trained to the end), and by size of
-        the set `same` (the early decision is that of the full run), `ceiling` (that of the other seed is) and the
-        `spearman` of both rankings with that of the full run.
+        `early`, by share, and `other_seed`, each held against the full run: `iterations` (as a share of those of
+        full trainings), `contested` (donors trained to the end), by size of the set `shared` (donors that are in
+        both), and `spearman` of both rankings.
     """
     study = Study.open(folder / "data", profile, raw)
-    made, early = Matrices(study), study.profile.early_stop
+    made, settings = Matrices(study), study.profile.early_stop
     donors, sizes = made.cohort.donors, study.profile.removal.sizes
     whole = study.profile.case_model
-    short = whole.shortened(early.share, early.faster)
-    full, other = (rank_donors(made.matrix(made.cells(donors, whole, seed))) for seed in (1, 2))
+    short = whole.shortened(settings.share, settings.faster)
+    whole_cells, other_cells = (made.cells(donors, whole, seed) for seed in (1, 2))
     cells = made.cells(donors, short, 1)
-    matrix = made.matrix(cells)
-    chances = chances_of_removal(matrix, sizes, early.resamples, stream(study.profile.seed, "contest"))
-    contested = open_places(chances, early)
-    ranking = rank_donors(matrix)
-    if contested:
-        others = cells[~cells["donor"].isin(contested)]
-        completed = made.matrix(pd.concat([others, made.cells(contested, whole, 1)]))
-        means = rank_donors(completed).set_index("case_id")["donor_mean"]
-        ranking = settled(ranking, contested, means)
-    spent = len(donors) * short.iterations + len(contested) * whole.iterations
-    return {
-        "iterations": spent / (len(donors) * whole.iterations),
-        "contested": len(contested),
-        "same": {str(size): _worst(ranking, size) == _worst(full, size) for size in sizes},
-        "ceiling": {str(size): _worst(other, size) == _worst(full, size) for size in sizes},
-        "spearman": _agreement(ranking, full),
-        "spearman_ceiling": _agreement(other, full),
-    }
+    full, ranking = (rank_donors(made.matrix(of)) for of in (whole_cells, cells))
+    chances = chances_of_removal(
+        made.matrix(cells), sizes, settings.resamples, stream(study.profile.seed, "contest")
+    )
+    early = {}
+    for share in shares:
+        contested = open_places(chances, settings.model_copy(update={"contested": share}))
+        decided = ranking
+        if contested:
+            # what they would be trained to again, bit for bit
+            ends = whole_cells[whole_cells["donor"].isin(contested)]
+            completed = made.matrix(pd.concat([cells[~cells["donor"].isin(contested)], ends]))
+            decided = settled(ranking, contested, rank_donors(completed).set_index("case_id")["donor_mean"])
+        spent = len(donors) * short.iterations + len(contested) * whole.iterations
+        part = {"iterations": spent / (len(donors) * whole.iterations), "contested": len(contested)}
+        early[str(share)] = {**part, **_held_against(full, decided, sizes)}
+    return {"early": early, "other_seed": _held_against(full, rank_donors(made.matrix(other_cells)), sizes)}
+
+
+def _held_against(full: pd.DataFrame, other: pd.DataFrame, sizes: Sequence[int]) -> dict[str, Any]:
+    shared = {str(size): len(_worst(other, size) & _worst(full, size)) for size in sizes}
+    return {"shared": shared, "spearman": _agreement(other, full)}
 
 
 def _worst(ranking: pd.DataFrame, size: int) -> set[str]:
@@ -145,28 +155,36 @@ def _write_profile(given: argparse.Namespace, seed: int, path: Path) -> None:
         changes["phantom"] |= {"seed": seed, "severity": given.severity}
     if given.iterations:
         changes["case_model"] = {"epochs": 1, "iterations_per_epoch": given.iterations}
-    changes["early_stop"] = {"share": given.share, "faster": given.faster, "contested": given.contested}
+    changes["early_stop"] = {"share": given.share, "faster": given.faster}
     write_profile(path, given.profile, changes, seed=seed)
 
 
 def report(runs: list[dict[str, Any]]) -> None:
     """Prints what was saved and how often the decision is the same."""
-    sizes = list(runs[0]["same"])
+    ways = [
+        (f"{float(share):.0%} to the end", [run["early"][share] for run in runs]) for share in runs[0]["early"]
+    ]
+    ways.append(("other seed, all", [run["other_seed"] for run in runs]))
+    sizes = list(runs[0]["other_seed"]["shared"])
     rows = [
-        [
-            f"set of {size}",
-            f"{sum(run['same'][size] for run in runs)} of {len(runs)}",
-            f"{sum(run['ceiling'][size] for run in runs)} of {len(runs)}",
-        ]
+        [f"set of {size}: the same", *(f"{_same(of, size)} of {len(runs)}" for _, of in ways)] for size in sizes
+    ]
+    rows += [
+        [f"set of {size}: shared", *(f"{np.mean([one['shared'][size] for one in of]):.1f}" for _, of in ways)]
         for size in sizes
     ]
-    correlations = [f"{np.mean([run[name] for run in runs]):.3f}" for name in ("spearman", "spearman_ceiling")]
-    print_table(
-        "The same as the full run", ("", "stopped early", "other seed"), [*rows, ["Spearman, mean", *correlations]]
+    rows.append(["Spearman, mean", *(f"{np.mean([one['spearman'] for one in of]):.3f}" for _, of in ways)])
+    used = [f"{np.mean([one['iterations'] for one in of]):.0%}" for _, of in ways[:-1]]
+    print_table("Against the full run", ("", *(name for name, _ in ways)), [*rows, ["iterations", *used, "100%"]])
+    first = ways[0][1]
+    CONSOLE.print(
+        f"early stop: {used[0]} of the iterations, same worst set in {_same(first, sizes[-1])} of {len(runs)}"
     )
-    share = np.mean([run["iterations"] for run in runs])
-    same = sum(run["same"][sizes[-1]] for run in runs)
-    CONSOLE.print(f"early stop: {share:.0%} of the iterations, same worst set in {same} of {len(runs)}")
+
+
+def _same(found: list[dict[str, Any]], size: str) -> int:
+    """In how many of the runs all donors of a set are the same."""
+    return sum(one["shared"][size] == int(size) for one in found)
 
 
 def main() -> None:
@@ -179,7 +197,9 @@ def main() -> None:
     parser.add_argument("--severity", type=float, default=1.0, help="of the planted faults")
     parser.add_argument("--share", type=float, default=0.25, help="of the iterations, that all donors are trained")
     parser.add_argument("--faster", type=float, default=3.0, help="multiplies their learning rate")
-    parser.add_argument("--contested", type=float, default=0.0, help="share of the donors trained to the end")
+    parser.add_argument(
+        "--contested", type=float, nargs="+", default=[0.0], help="shares of the donors trained to the end"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="phantoms at once, each on one thread")
     parser.add_argument("--out", type=Path, help="file for the results, one line a phantom; it is gone on with")
     parser.add_argument("--one", nargs=2, metavar=("SEED", "FOLDER"), help=argparse.SUPPRESS)
@@ -187,7 +207,7 @@ def main() -> None:
     if given.one:
         seed, folder = int(given.one[0]), Path(given.one[1])
         _write_profile(given, seed, folder / "profile.yaml")
-        print(json.dumps({"seed": seed, **run_once(folder / "profile.yaml", given.raw, folder)}))
+        print(json.dumps({"seed": seed, **run_once(folder / "profile.yaml", given.raw, folder, given.contested)}))
         return
     load_profile(given.profile)
     there = given.out and given.out.exists()
@@ -196,7 +216,8 @@ def main() -> None:
     works = [[seed] for seed in range(given.phantoms) if seed not in done]
     for run in side_by_side(Path(__file__).name, works, given.jobs, sys.argv[1:]):
         runs.append(run)
-        CONSOLE.print(f"seed {run['seed']}: {run['iterations']:.0%} of the iterations, same {run['same']}")
+        for share, found in run["early"].items():
+            CONSOLE.print(f"seed {run['seed']}, {float(share):.0%} to the end: shared {found['shared']}")
         if given.out:
             with given.out.open("a") as file:
                 file.write(json.dumps(run) + "\n")

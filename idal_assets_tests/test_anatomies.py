@@ -260,6 +260,7 @@ class TestBatches:
             case = cases[name]
             return case.image, case.label[None], None, {"class_locations": dict(case.foreground)}
 
+        _, _, drawn_size, _ = trainer.configure_rotation_dummyDA_mirroring_and_inital_patch_size()
         source = PatchSource(cases, world.plans, 1 / 3, 1, FP32.device)
         size = trainer.configuration_manager.batch_size
         for number in range(4):
@@ -270,7 +271,7 @@ class TestBatches:
                 loader = nnUNetDataLoader(
                     SimpleNamespace(identifiers=[name], load_case=load_case),
                     1,
-                    source._drawn_size,
+                    drawn_size,
                     trainer.configuration_manager.patch_size,
                     trainer.label_manager,
                     oversample_foreground_percent=float(place >= round(size * 2 / 3)),
