@@ -32,6 +32,8 @@ from batchgeneratorsv2.transforms.utils.seg_to_regions import ConvertSegmentatio
 from numpy.typing import NDArray
 from torch.nn.functional import grid_sample, interpolate, pad
 
+from idal_assets.nnunet.compute import on_device_of
+
 EPSILON = 1e-7
 """What no denominator of nnU-Net's gamma correction falls below."""
 
@@ -183,8 +185,8 @@ class Spatial:
         moved, matrices = self.draw(random.host, len(image))
         cropped = _cropped(image, self.size), _cropped(label, self.size)
         if moved.size:
-            where = _on_device_of(image, moved)
-            grid = sampling_grid(_on_device_of(image, matrices), self.size, image.shape[2:])
+            where = on_device_of(image, moved)
+            grid = sampling_grid(on_device_of(image, matrices), self.size, image.shape[2:])
             drawn = image.index_select(0, where), label.index_select(0, where)
             for target, source in zip(cropped, resample(*drawn, grid, self.inside, self.outside), strict=True):
                 target.index_copy_(0, where, source)
@@ -233,7 +235,7 @@ def resample(
         Patches of shape (moved, channels, rows, columns) and their labels.
     """
     channels = image.shape[1]
-    values = _on_device_of(image, np.array([outside, *inside], np.float32))[:, None, None]
+    values = on_device_of(image, np.array([outside, *inside], np.float32))[:, None, None]
     layers = torch.empty((len(image), channels + len(inside), *image.shape[2:]), device=image.device)
     layers[:, :channels] = image
     torch.eq(label, values[1:], out=layers[:, channels:])
@@ -279,7 +281,7 @@ class Intensity:
         """Changes the image in place."""
         chosen, values = self.draw(random.host, *image.shape[:2])
         if chosen.size:
-            planes, where = image.view(-1, *image.shape[2:]), _on_device_of(image, chosen)
+            planes, where = image.view(-1, *image.shape[2:]), on_device_of(image, chosen)
             planes.index_copy_(0, where, self.compute(planes.index_select(0, where), values, random.device))
 
 
@@ -329,7 +331,7 @@ def lower_resolution(planes: torch.Tensor, values: Values, _: torch.Generator) -
     """`SimulateLowResolutionTransform`: nearest neighbour down, linear up; value: share of the resolution kept."""
     for axis in (1, 2):
         before, after, weight = (
-            _on_device_of(planes, found).unsqueeze(3 - axis)
+            on_device_of(planes, found).unsqueeze(3 - axis)
             for found in low_resolution_neighbours(planes.shape[axis], values[:, 0])
         )
         first, second = (planes.gather(axis, places.expand_as(planes)) for places in (before, after))
@@ -401,7 +403,7 @@ class Mirror:
         for rows, columns in ((True, False), (False, True), (True, True)):
             chosen = np.flatnonzero((flipped == (rows, columns)).all(1))
             if chosen.size:
-                where, axes = _on_device_of(image, chosen), [2] * rows + [3] * columns
+                where, axes = on_device_of(image, chosen), [2] * rows + [3] * columns
                 for patches in (image, label):
                     patches.index_copy_(0, where, patches.index_select(0, where).flip(axes))
 
@@ -469,15 +471,9 @@ def at_resolution(label: torch.Tensor, scales: Sequence[float]) -> torch.Tensor:
     return interpolate(label, size, mode="nearest-exact")
 
 
-def _on_device_of(tensor: torch.Tensor, array: NDArray) -> torch.Tensor:
-    """An array of the CPU as a tensor there, for which the CPU does not wait."""
-    found = torch.from_numpy(array)
-    return found.pin_memory().to(tensor.device, non_blocking=True) if tensor.is_cuda else found.to(tensor.device)
-
-
 def _for_planes(planes: torch.Tensor, values: Values) -> torch.Tensor:
     """Values (planes, values) as a tensor (values, planes, 1, 1) on the device of the planes."""
-    return _on_device_of(planes, np.ascontiguousarray(values.T))[:, :, None, None]
+    return on_device_of(planes, np.ascontiguousarray(values.T))[:, :, None, None]
 
 
 Step = Callable[[torch.Tensor, torch.Tensor, Randomness], None]

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import torch
 from filelock import FileLock, Timeout
+from numpy.typing import NDArray
 from torch.utils._triton import has_triton
 
 from idal_assets.cores import usable_cores
@@ -110,6 +111,12 @@ def use_threads(count: int) -> None:
     """
     torch.set_num_threads(count)
     torch.get_num_threads()
+
+
+def on_device_of(tensor: torch.Tensor, array: NDArray) -> torch.Tensor:
+    """An array of the CPU as a tensor there, for which the CPU does not wait."""
+    found = torch.from_numpy(array)
+    return found.pin_memory().to(tensor.device, non_blocking=True) if tensor.is_cuda else found.to(tensor.device)
 
 
 def multiplies_bfloat16(kind: str) -> bool:

@@ -3,7 +3,6 @@
 Both give the same numbers. A card computes a batch in less time than the host needs to copy one together.
 """
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
@@ -12,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from idal_assets.nnunet.compute import on_device_of
 from idal_assets.nnunet.plans import Label
 from idal_assets.nnunet.slices import OUTSIDE, SlicesOnDisk
 
@@ -118,10 +118,9 @@ def _overlap(first: int, length: int, extent: int) -> tuple[slice, slice]:
 
 @dataclass(frozen=True)
 class _Shelf:
-    """Where a case lies among all values that are held: in the images, in the labels, and its outline."""
+    """A case that is held: how many voxels those before it have, and its outline."""
 
-    image: int
-    label: int
+    begin: int
     outline: Outline
 
 
@@ -129,10 +128,11 @@ class CardCutter:
     """Holds all cases on a device and cuts all patches of a batch at once there."""
 
     def __init__(self, cases: SlicesOnDisk, channels: int, size: Sequence[int], device: torch.device) -> None:
-        self._channels, self._device = channels, device
         self._rows, self._columns = (torch.arange(length, device=device) for length in size)
-        self._images = torch.empty(cases.voxels() * channels, device=device)
-        self._labels = torch.empty(cases.voxels(), dtype=torch.int8, device=device)
+        self._channels = torch.arange(channels, device=device)[:, None, None]
+        voxels = cases.voxels()
+        self._images = torch.empty(voxels * channels, device=device)
+        self._labels = torch.empty(voxels, dtype=torch.int8, device=device)
         self._shelves: dict[str, _Shelf] = {}
         begin = 0
         for name in cases.names:
@@ -141,7 +141,7 @@ class CardCutter:
             end = begin + label.size
             self._images[channels * begin : channels * end] = torch.from_numpy(case.image).flatten()
             self._labels[begin:end] = torch.from_numpy(label).flatten()
-            self._shelves[name] = _Shelf(channels * begin, begin, Outline(label.shape, case.foreground))
+            self._shelves[name] = _Shelf(begin, Outline(label.shape, case.foreground))
             begin = end
 
     def cut(self, names: Sequence[str], choose: Choice) -> tuple[torch.Tensor, torch.Tensor]:
@@ -151,23 +151,19 @@ class CardCutter:
             choose(number, name, shelf.outline)
             for number, (name, shelf) in enumerate(zip(names, shelves, strict=True))
         ]
-        table = torch.tensor([_address(shelf, place) for shelf, place in zip(shelves, places, strict=True)])
-        if self._device.type == "cuda":
-            table = table.pin_memory()
-        addresses = table.to(self._device, non_blocking=True).T[:, :, None, None]
-        image_start, label_start, voxels, rows, columns, row, column = addresses
+        table = np.array([_address(shelf, place) for shelf, place in zip(shelves, places, strict=True)])
+        addresses = on_device_of(self._images, table).T[:, :, None, None]
+        begin, before, voxels, rows, columns, row, column = addresses
         row, column = row + self._rows[:, None], column + self._columns
         inside = (row >= 0) & (row < rows) & (column >= 0) & (column < columns)
-        pixel = torch.where(inside, row * columns + column, 0)
-        label = torch.where(inside, self._labels[label_start + pixel], OUTSIDE).to(torch.int16)
-        channel = torch.arange(self._channels, device=self._device)[:, None, None] * voxels[:, None]
-        image = self._images[(image_start + pixel)[:, None] + channel]
+        pixel = before + torch.where(inside, row * columns + column, 0)
+        label = torch.where(inside, self._labels[begin + pixel], OUTSIDE).to(torch.int16)
+        image = self._images[(len(self._channels) * begin + pixel)[:, None] + self._channels * voxels[:, None]]
         return torch.where(inside[:, None], image, 0), label[:, None]
 
 
 def _address(shelf: _Shelf, place: Place) -> tuple[int, ...]:
-    """First values of the slice in images and labels, voxels of the case, size of a slice, and the place in it."""
-    _, rows, columns = shelf.outline.shape
+    """Voxels before the case, of it before the slice, and in all of it; size of the slice; the place in it."""
+    slices, rows, columns = shelf.outline.shape
     before = place.slice * rows * columns
-    voxels = math.prod(shelf.outline.shape)
-    return (shelf.image + before, shelf.label + before, voxels, rows, columns, place.row, place.column)
+    return (shelf.begin, before, slices * rows * columns, rows, columns, place.row, place.column)
